@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lensllm.laws import LawFits, LensLLMLaw, NTKLossCurve, fit_laws
+from lensllm.laws import LawFit, LawFits, LensLLMLaw, NTKLossCurve, fit_laws
 from lensllm.selection.base import (
     Budget,
     BudgetTooSmallError,
@@ -21,15 +21,12 @@ from lensllm.selection.base import (
 )
 from lensllm.selection.forecast import Forecast, rank_forecasts, with_decisions
 from lensllm.selection.law_extrapolation import law_forecasts
+from lensllm.selection.law_walk import LawWalk, Points, walk_together
 from lensllm.selection.points import losses_by_size, sizes_up_to
 from lensllm.trials import Trial
 
 MODES = ("prediction", "phase")
 SCALES = tuple(float(x) for x in 10.0 ** np.arange(-2.0, 5.0))
-# As many points as parameters leave no residual, and no point would ever be within τ times that.
-SMALLEST_STD = 1e-3
-
-Points = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,10 @@ class LensLLM(Selector):
 
     For each candidate, fit L = B / (κ F(Θ, t) + D^β) + E to the γ largest sizes; accept the next
     smaller size while |its log residual| ≤ τ · (standard deviation of the log residuals of the
-    points accepted so far, at least `SMALLEST_STD`), else stop; extrapolate the law of the accepted
-    points to D_full. Where γ points are fewer than the law's parameters, as many as it has are
-    taken to begin with. D = 0 is a point of every fit, since F is a statement about the pre-trained
-    model; `use_zero=False` leaves it out.
+    points accepted so far, see `lensllm.selection.law_walk`), else stop; extrapolate the law of
+    the accepted points to D_full. Where γ points are fewer than the law's parameters, as many as
+    it has are taken to begin with. D = 0 is a point of every fit, since F is a statement about the
+    pre-trained model; `use_zero=False` leaves it out.
 
     Attributes:
         ntk: F(Θ, t) of each candidate: a mapping by name, or a function of the name that returns a
@@ -71,6 +68,7 @@ class LensLLM(Selector):
     n_starts: int = 8
     seed: int = 0
     _curves: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[object, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.gamma < 3:
@@ -129,19 +127,19 @@ class LensLLM(Selector):
         )
         self._check_sizes(task, largest)
         losses = losses_by_size(curves)
-        scale = None
         pairs: list[tuple[str, int]] = []
+        walking: dict[str, tuple[int, ...]] = {}
         for model in task.names:
             seen, sizes = losses.get(model, {}), sizes_up_to(task, model, largest)
             first = [n for n in sizes[-self.n_first :] if n not in seen]
             if self.use_zero and 0 in task.available[model] and 0 not in seen:
                 first.append(0)
-            if not first:
-                scale = self._scale(task, curves) if scale is None else scale
-                law = self._law(model, curves, max(sizes), scale)
-                step = self._walk(law, sizes, seen)[1]
-                first = [] if step is None else [step]
             pairs += [(model, n) for n in first]
+            if sizes and not first:
+                walking[model] = sizes
+        if walking:
+            walks = self._walks(walking, losses, curves, self._scale(task, curves))
+            pairs += [(model, walk.ask) for model, walk in walks.items() if walk.ask is not None]
         return pairs
 
     def _check_sizes(self, task: Task, largest: int) -> None:
@@ -158,21 +156,19 @@ class LensLLM(Selector):
         """By the predictions of the laws of the accepted points, smallest first."""
         losses = losses_by_size(curves)
         scale = self._scale(task, curves)
-        forecasts: dict[str, Forecast | str] = {}
+        usable = {m: tuple(n for n in sorted(losses.get(m, {})) if n > 0) for m in task.names}
+        walks = self._walks({m: n for m, n in usable.items() if n}, losses, curves, scale)
+        forecasts: dict[str, Forecast | str] = dict.fromkeys(task.names, "no usable trial")
         notes = [f"ntk_scale = {scale:g}" + (", fitted" if self.ntk_scale is None else "")]
-        for model in task.names:
-            seen = losses.get(model, {})
-            sizes = tuple(n for n in sorted(seen) if n > 0)
-            if not sizes:
-                forecasts[model] = "no usable trial"
-                continue
-            law = self._law(model, curves, sizes[-1], scale)
-            accepted, _ = self._walk(law, sizes, seen)
-            fits = self._fit([law], [self._points(accepted, seen)])
+        if walks:
+            fits = self._fit([w.law for w in walks.values()], [w.points for w in walks.values()])
             rng = np.random.default_rng(self.seed)
-            forecasts[model] = law_forecasts(fits, task.n_samples_full, rng)[0]
-            if isinstance(forecasts[model], Forecast):
-                notes.append(_describe(model, accepted, fits))
+            forecasts |= zip(walks, law_forecasts(fits, task.n_samples_full, rng), strict=True)
+            notes += [
+                _describe(model, walk.accepted, fit)
+                for (model, walk), fit in zip(walks.items(), fits, strict=True)
+                if isinstance(forecasts[model], Forecast)
+            ]
         basis = (
             f"the LensLLM law of the accepted points (gamma = {self.gamma}, tau = {self.tau:g}, "
             f"{self.mode}, kappa = {scale:g})"
@@ -202,11 +198,9 @@ class LensLLM(Selector):
         steps = None if self.mode == "prediction" else _observed_step(curves, model, n_samples)
         return LensLLMLaw(curve, n_steps=steps, ntk_scale=scale)
 
-    def _points(self, accepted: Sequence[int], seen: Points) -> dict[int, float]:
-        points = {n: seen[n] for n in accepted}
-        if self.use_zero and math.isfinite(seen.get(0, math.nan)):
-            points[0] = seen[0]
-        return points
+    def _zero(self, seen: Points) -> float:
+        """Loss at D = 0, `nan` where that is no point."""
+        return seen.get(0, math.nan) if self.use_zero else math.nan
 
     def _fit(self, laws: Sequence[LensLLMLaw], points: Sequence[Points]) -> LawFits:
         """Fit each law to its points."""
@@ -224,51 +218,45 @@ class LensLLM(Selector):
             on_error="skip",
         )
 
-    def _walk(
-        self, law: LensLLMLaw, sizes: Sequence[int], seen: Points
-    ) -> tuple[tuple[int, ...], int | None]:
-        """Sizes accepted, descending, and the size to be tested next where it was not seen."""
-        accepted: list[int] = []
-        for n in reversed(sizes):
-            if n not in seen:
-                return tuple(accepted), n
-            if not math.isfinite(seen[n]):
-                continue
-            if len(accepted) >= self.n_first and not self._accepts(law, accepted, seen, n):
-                break
-            accepted.append(n)
-        return tuple(accepted), None
-
-    def _accepts(self, law: LensLLMLaw, accepted: Sequence[int], seen: Points, n: int) -> bool:
-        """Whether size n is within τ standard deviations of the law of the accepted points."""
-        fits = self._fit([law], [self._points(accepted, seen)])
-        predicted = float(fits.predict([float(n)])[0, 0])
-        if not math.isfinite(predicted):
-            return True
-        residuals = fits.log_residuals[0]
-        std = float(np.std(residuals[np.isfinite(residuals)]))
-        return abs(math.log(seen[n] / predicted)) <= self.tau * max(std, SMALLEST_STD)
+    def _walks(
+        self,
+        sizes: Mapping[str, tuple[int, ...]],
+        losses: Mapping[str, Points],
+        curves: pd.DataFrame,
+        scale: float,
+    ) -> dict[str, LawWalk]:
+        """The walks of some candidates down their sizes, as far as points are seen and accepted."""
+        walks = {
+            model: LawWalk(
+                self._law(model, curves, own[-1], scale),
+                own,
+                losses[model],
+                self._zero(losses[model]),
+            )
+            for model, own in sizes.items()
+        }
+        walk_together(list(walks.values()), self._fit, self.n_first, self.tau, self._known)
+        return walks
 
     def _scale(self, task: Task, curves: pd.DataFrame) -> float:
         """κ: given, or the one of `SCALES` that fits all points of all candidates best."""
         if self.ntk_scale is not None:
             return self.ntk_scale
-        losses = losses_by_size(curves)
-        models, points = [], []
-        for model in task.names:
-            seen = losses.get(model, {})
-            finite = [n for n in seen if n > 0 and math.isfinite(seen[n])]
-            if finite:
-                models.append((model, max(finite)))
-                points.append(self._points(finite, seen))
-        if not models:
+        points = {}
+        for model, seen in losses_by_size(curves).items():
+            finite = {n: loss for n, loss in seen.items() if n > 0 and math.isfinite(loss)}
+            zero = self._zero(seen)
+            if finite and model in task.names:
+                points[model] = {**finite, 0: zero} if math.isfinite(zero) else finite
+        if not points:
             return 1.0
-
-        def misfit(scale: float) -> float:
-            laws = [self._law(model, curves, n, scale) for model, n in models]
-            return float(np.nansum(self._fit(laws, points).value))
-
-        return min(SCALES, key=misfit)
+        laws = [
+            self._law(model, curves, max(part), scale)
+            for scale in SCALES
+            for model, part in points.items()
+        ]
+        values = self._fit(laws, [*points.values()] * len(SCALES)).value
+        return SCALES[int(np.argmin(np.nansum(values.reshape(len(SCALES), -1), axis=1)))]
 
 
 def _observed_step(curves: pd.DataFrame, model: str, n_samples: int) -> float:
@@ -285,13 +273,10 @@ def _observed_step(curves: pd.DataFrame, model: str, n_samples: int) -> float:
     return steps
 
 
-def _describe(model: str, accepted: Sequence[int], fits: LawFits) -> str:
+def _describe(model: str, accepted: Sequence[int], fit: LawFit) -> str:
     """What was fitted, and whether the term with F matters."""
-    law, params = fits.laws[0], fits.params[0]
-    assert isinstance(law, LensLLMLaw)
-    beta = float(params[law.param_names.index("beta")])
-    term = float(law.transition_size(params)) ** beta
-    share = term / (term + min(accepted) ** beta)
+    term = fit.transition_size ** fit.named_params["beta"]
+    share = term / (term + min(accepted) ** fit.named_params["beta"])
     return (
         f"{model}: law through {len(accepted)} points from D = {min(accepted)} to {max(accepted)}, "
         f"kappa F = {term:.3g}, {share:.0%} of its denominator at the smallest"
