@@ -177,12 +177,28 @@ class Selection:
         return self.ranking[0]
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What a selector asks for next, and why.
+
+    Attributes:
+        trials: The trials to run; none when there is nothing more to learn or to spend.
+        reasons: In words, why these, or why no more.
+        stopped: Candidates that are not worth another trial as things stand, each with the reason
+            in words. A candidate can come back when later trials of others change the picture.
+    """
+
+    trials: tuple[Trial, ...]
+    reasons: tuple[str, ...] = ()
+    stopped: Mapping[str, str] = field(default_factory=dict)
+
+
 class Selector(ABC):
     """Decides which trials to run, and ranks the candidates by what they found.
 
     A subclass says in `wants` which (candidate, D) pairs it would like to see, given what it has
-    seen, and in `score` how it ranks. Selectors that weigh single trials against their price
-    override `ask` instead.
+    seen, and in `rank` how it ranks. Selectors that weigh single trials against their price
+    override `decide` instead.
     """
 
     @property
@@ -219,6 +235,14 @@ class Selector(ABC):
             for model, n_samples in dict.fromkeys(self.wants(task, curves, budget))
             if (model, n_samples) not in seen
         ]
+
+    def decide(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+        """What `ask` asks for, with the selector's reasons where it gives any.
+
+        Raises:
+            ValueError: The budget does not pay for the first trial.
+        """
+        return Decision(tuple(self.ask(task, curves, budget)))
 
 
 def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zero: bool) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -54,12 +54,15 @@ def run_campaign(
     task = runner.task()
     results: list[TrialResult] = []
     decisions: list[str] = []
+    stopped: Mapping[str, str] = {}
     while True:
         curves = results_table(results)
-        trials = selector.ask(task, curves, budget)
-        if not trials:
+        decision = selector.decide(task, curves, budget)
+        decisions += [*_changes(stopped, decision.stopped), *decision.reasons]
+        stopped = decision.stopped
+        if not decision.trials:
             break
-        for trial in trials:
+        for trial in decision.trials:
             result = runner.run(trial)
             budget.charge(result.flops)
             results.append(replace(result, trial=trial))
@@ -80,6 +83,12 @@ def run_campaign(
         ),
         curves,
     )
+
+
+def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Who is stopped since the last decision, with the reason, and who is back."""
+    stopped = [f"stopped {model}: {reason}" for model, reason in now.items() if model not in before]
+    return stopped + [f"{model} is back in play" for model in before if model not in now]
 
 
 def make_budget(task: Task, fraction: float | None = None, flops: float | None = None) -> Budget:

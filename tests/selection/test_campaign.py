@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from lensllm.selection import Budget, Candidate, Task
+from lensllm.selection import Budget, Candidate, Decision, Task
 from lensllm.selection.base import RankedModel, Selection, Selector
 from lensllm.selection.campaign import make_budget, run_campaign
 from lensllm.trials import Trial, TrialResult, TrialStore
@@ -89,6 +89,23 @@ def test_the_loop_asks_runs_charges_and_ranks():
     assert selection.decisions[0] == "x"
     assert selection.decisions[1] == "ran a at D = 0: test loss 3.0000"
     assert len(selection.decisions) == 7
+
+
+class Explaining(StepByStep):
+    """Gives reasons; `b` is stopped after the first round, and back after the second."""
+
+    def decide(self, task, curves, budget):
+        trials = tuple(self.ask(task, curves, budget))
+        stopped = {"b": "P(best) 0.001"} if len(curves) == 2 else {}
+        return Decision(trials, (f"round {len(curves) // 2 + 1}",), stopped)
+
+
+def test_reasons_are_recorded_where_they_were_given():
+    selection, _ = run_campaign(Explaining(), TableRunner(), Budget(10_000.0))
+    said = [words for words in selection.decisions[1:] if not words.startswith("ran")]
+    stop, back = "stopped b: P(best) 0.001", "b is back in play"
+    assert said == ["round 1", stop, "round 2", back, "round 3", "round 4"]
+    assert selection.decisions.index(stop) < selection.decisions.index("round 2")
 
 
 def test_it_stops_when_the_selector_has_spent_enough():
