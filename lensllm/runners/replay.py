@@ -63,6 +63,7 @@ class ReplayRunner:
             (row.model, int(row.n_samples)): float(row.test_loss)
             for row in self.curves.itertuples()
         }
+        self._best_steps = self._recorded_steps()
         self._task = self._make_task()
 
     def _make_task(self) -> Task:
@@ -94,6 +95,14 @@ class ReplayRunner:
                 )
         return Task(self.dataset, candidates, self.n_samples_full, available, costs, seed=self.seed)
 
+    def _recorded_steps(self) -> dict[tuple[str, int], int]:
+        """Early-stopping steps by model and size, where the table has them."""
+        if "best_step" not in self.curves:
+            return {}
+        rows = self.curves.dropna(subset=["best_step"])
+        pairs = zip(rows["model"], rows["n_samples"].astype(int), strict=True)
+        return dict(zip(pairs, rows["best_step"].astype(int).tolist(), strict=True))
+
     def task(self) -> Task:
         """The candidates, sizes and costs of the recorded data set."""
         return self._task
@@ -118,5 +127,9 @@ class ReplayRunner:
                 f"on {self.dataset!r}, which is not in the curves"
             )
         return TrialResult(
-            trial, "completed", test_loss=self._losses[point], flops=self._task.costs[point]
+            trial,
+            "completed",
+            test_loss=self._losses[point],
+            flops=self._task.costs[point],
+            best_step=self._best_steps.get(point, 0),
         )

@@ -14,7 +14,9 @@ from lensllm.selection.base import (
 from lensllm.selection.campaign import Runner, run_campaign
 from lensllm.selection.last_line import LastLine
 from lensllm.selection.law_extrapolation import LawExtrapolation
+from lensllm.selection.lensllm import LensLLM
 from lensllm.selection.model_size import ModelSize
+from lensllm.selection.nlp_metrics import NLPMetrics
 from lensllm.selection.other_winner import OtherWinner
 from lensllm.selection.random_choice import RandomChoice
 from lensllm.selection.sub_tuning import SubTuning
@@ -29,7 +31,9 @@ __all__ = [
     "Decision",
     "LastLine",
     "LawExtrapolation",
+    "LensLLM",
     "ModelSize",
+    "NLPMetrics",
     "OtherWinner",
     "RandomChoice",
     "RankedModel",

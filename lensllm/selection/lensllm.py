@@ -82,8 +82,9 @@ class LensLLM(Selector):
 
     @property
     def name(self) -> str:
-        """`lensllm`."""
-        return "lensllm"
+        """`lensllm`, with `_phase` in that mode and `_kappa` where κ is fitted."""
+        phase = "_phase" if self.mode == "phase" else ""
+        return "lensllm" + phase + ("_kappa" if self.ntk_scale is None else "")
 
     @property
     def n_first(self) -> int:

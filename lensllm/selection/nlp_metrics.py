@@ -36,8 +36,8 @@ class NLPMetrics(Selector):
 
     @property
     def name(self) -> str:
-        """`nlp_metrics`."""
-        return "nlp_metrics"
+        """`nlp_metrics`, or `nlp_metrics_e_tpl_lambda` by that metric."""
+        return "nlp_metrics" if self.metric == "pl_alpha" else f"nlp_metrics_{self.metric}"
 
     def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
         """Nothing."""

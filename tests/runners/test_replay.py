@@ -61,6 +61,17 @@ def test_recorded_flops_are_the_costs(curves):
     assert runner.run(Trial("c", "x", 400, 1)).flops == expected["c", 400]
 
 
+def test_recorded_early_stopping_steps_are_passed_on(curves):
+    steps = [float(i) for i in range(len(curves))]
+    steps[0] = math.nan  # of a at D = 0
+    runner = ReplayRunner(curves.assign(best_step=steps), "x")
+    rows = curves[(curves["dataset"] == "x") & (curves["seed"] == 0)]
+    place = rows.index[(rows["model"] == "b") & (rows["n_samples"] == 200)][0]
+    assert runner.run(Trial("b", "x", 200)).best_step == place
+    assert runner.run(Trial("a", "x", 0)).best_step == 0
+    assert ReplayRunner(curves, "x").run(Trial("b", "x", 200)).best_step == 0
+
+
 def test_a_smaller_full_size(curves):
     runner = ReplayRunner(curves, "x", n_samples_full=200)
     assert runner.task().available["a"] == (0,)

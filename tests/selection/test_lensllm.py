@@ -142,6 +142,23 @@ def test_phase_mode_takes_the_observed_step(make_task, make_curves):
         assert entry.predicted_loss == pytest.approx(expected, rel=2e-3)
 
 
+def test_phase_mode_replays_recorded_steps_and_refuses_curves_without():
+    rows = [
+        {"model": m, "dataset": "demo", "n_samples": n, "seed": 0, "test_loss": loss, "flops": n}
+        for m in "abc"
+        for n, loss in losses(m, (*SIZES, FULL)).items()
+    ]
+    table = pd.DataFrame(rows)
+    selector = LensLLM(CURVES, mode="phase")
+    steps = [PARAMS[m][2] for m in table["model"]]
+    runner = ReplayRunner(table.assign(best_step=steps), "demo")
+    selection, _ = run_campaign(selector, runner, Budget(max_n_samples=12800))
+    assert selection.best.model == "c"
+    assert (selection.selector, selector.name) == ("lensllm_phase", "lensllm_phase")
+    with pytest.raises(ValueError, match=r"`best_step` > 0 of 'a' at n_samples = 12800, got 0"):
+        run_campaign(selector, ReplayRunner(table, "demo"), Budget(max_n_samples=12800))
+
+
 def test_scale_is_fitted_over_the_candidates(make_task, make_curves):
     """F a hundred times too small cannot reach the curves' D_l unless it is scaled."""
     small = {

@@ -19,7 +19,9 @@ def test_smaller_is_better_and_nothing_is_asked(make_task, make_curves, metric, 
         assert selector.ask(make_task(), make_curves({}), Budget()) == []
         selection = selector.rank(make_task(), make_curves({}))
         assert [entry.model for entry in selection.ranking] == expected
-        assert selection.selector == "nlp_metrics"
+        assert selection.selector == {"pl_alpha": "nlp_metrics"}.get(
+            metric, f"nlp_metrics_{metric}"
+        )
 
 
 def test_unusable_input_is_refused(make_task, make_curves):
