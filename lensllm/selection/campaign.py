@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 import pandas as pd
 
-from lensllm.selection.base import Budget, Selection, Selector, Task
+from lensllm.selection.base import Budget, Decision, Selection, Selector, Task
 from lensllm.trials import Trial, TrialResult, results_table
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,11 @@ def run_campaign(
     task = runner.task()
     results: list[TrialResult] = []
     decisions: list[str] = []
-    stopped: Mapping[str, str] = {}
+    stopped: set[str] = set()
     while True:
         curves = results_table(results)
         decision = selector.decide(task, curves, budget)
-        decisions += [*_changes(stopped, decision.stopped), *decision.reasons]
-        stopped = decision.stopped
+        decisions += [*_changes(stopped, decision), *decision.reasons]
         if not decision.trials:
             break
         for trial in decision.trials:
@@ -85,10 +84,21 @@ def run_campaign(
     )
 
 
-def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Who is stopped since the last decision, with the reason, and who is back."""
-    stopped = [f"stopped {model}: {reason}" for model, reason in now.items() if model not in before]
-    return stopped + [f"{model} is back in play" for model in before if model not in now]
+def _changes(stopped: set[str], decision: Decision) -> list[str]:
+    """Who is stopped since the last decision, with the reason, and who gets a trial after all.
+
+    Args:
+        stopped: Candidates that were said to be stopped; brought up to date in place.
+        decision: What is decided now.
+    """
+    back = sorted(stopped & {trial.model for trial in decision.trials})
+    new = {model: reason for model, reason in decision.stopped.items() if model not in stopped}
+    stopped -= set(back)
+    stopped |= set(new)
+    return [
+        *(f"stopped {model}: {reason}" for model, reason in new.items()),
+        *(f"{model} is back in play" for model in back),
+    ]
 
 
 def make_budget(task: Task, fraction: float | None = None, flops: float | None = None) -> Budget:

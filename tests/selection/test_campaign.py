@@ -92,20 +92,32 @@ def test_the_loop_asks_runs_charges_and_ranks():
 
 
 class Explaining(StepByStep):
-    """Gives reasons; `b` is stopped after the first round, and back after the second."""
+    """Gives reasons; `b` is stopped after its first trial and gets another one all the same."""
+
+    stopped = ({}, {"b": "P(best) 0.001"}, {"b": "P(best) 0.002"}, {}, {"b": "P(best) 0.003"})
+    models = ("ab", "a", "a", "b", "")
 
     def decide(self, task, curves, budget):
-        trials = tuple(self.ask(task, curves, budget))
-        stopped = {"b": "P(best) 0.001"} if len(curves) == 2 else {}
-        return Decision(trials, (f"round {len(curves) // 2 + 1}",), stopped)
+        n = len(self.seen)
+        self.seen.append(n)
+        trials = tuple(task.trial(model, SIZES[n // 2]) for model in self.models[n])
+        return Decision(trials, (f"round {n}",), self.stopped[n])
 
 
 def test_reasons_are_recorded_where_they_were_given():
     selection, _ = run_campaign(Explaining(), TableRunner(), Budget(10_000.0))
     said = [words for words in selection.decisions[1:] if not words.startswith("ran")]
-    stop, back = "stopped b: P(best) 0.001", "b is back in play"
-    assert said == ["round 1", stop, "round 2", back, "round 3", "round 4"]
-    assert selection.decisions.index(stop) < selection.decisions.index("round 2")
+    assert said == [
+        "round 0",
+        "stopped b: P(best) 0.001",
+        "round 1",
+        "round 2",
+        "b is back in play",
+        "round 3",
+        "stopped b: P(best) 0.003",
+        "round 4",
+    ]
+    assert selection.decisions[3] == "ran b at D = 0: test loss 4.0000"
 
 
 def test_it_stops_when_the_selector_has_spent_enough():

@@ -1,0 +1,73 @@
+"""The first trials of a campaign, before a predictor can say what is worth measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lensllm.selection.base import Budget, BudgetTooSmallError, Task
+
+
+def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> list[tuple[str, int]]:
+    """The smallest sizes of every candidate.
+
+    Args:
+        task: The question.
+        budget: What may be spent in all.
+        n_points: Sizes D > 0 a candidate.
+        share: Share of the budget that they may take; fewer sizes where they would take more.
+
+    Returns:
+        (candidate, D) pairs by ascending size; at least one size of every candidate that has one.
+
+    Raises:
+        BudgetTooSmallError: Not even one trial of every candidate is affordable.
+    """
+    sizes = {
+        model: [n for n in task.available[model] if n > 0 and budget.allows(n)]
+        for model in task.names
+    }
+    if not any(sizes.values()):
+        raise BudgetTooSmallError(
+            f"Expected trials with 0 < n_samples <= {budget.max_n_samples} for {task.dataset!r}, "
+            "got none: raise the largest size or give smaller `sizes`"
+        )
+    pairs: list[tuple[str, int]] = []
+    for n in range(1, n_points + 1):
+        more = [(model, size) for model in task.names for size in sizes[model][:n]]
+        cost = sum(task.costs[pair] for pair in more)
+        if n == 1 and cost > budget.flops:
+            raise BudgetTooSmallError(
+                f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
+                "fine-tuning every candidate in full), which pays for the smallest trial of every "
+                f"candidate; got {budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise "
+                "budget.fraction or drop candidates"
+            )
+        if n == 1 or cost <= share * budget.flops:
+            pairs = more
+    return sorted(pairs, key=lambda pair: pair[1])
+
+
+def next_of_silent(
+    task: Task,
+    budget: Budget,
+    seen: Mapping[str, Mapping[int, float]],
+    silent: list[str],
+) -> list[tuple[str, int]]:
+    """The next larger size of candidates of which the predictor cannot speak yet.
+
+    Args:
+        task: The question.
+        budget: What may be spent.
+        seen: Losses so far, by candidate and size.
+        silent: These candidates.
+
+    Returns:
+        (candidate, D) pairs; none where all of them together are not affordable.
+    """
+    pairs = []
+    for model in silent:
+        largest = max(seen.get(model, {}), default=0)
+        larger = [n for n in task.available[model] if n > largest and budget.allows(n)]
+        pairs += [(model, n) for n in larger[:1]]
+    cost = sum(task.costs[pair] for pair in pairs)
+    return pairs if cost <= budget.remaining else []
