@@ -16,6 +16,7 @@ class RecordConfig:
     """Keys of `conf/record.yaml`."""
 
     path: str = ""
+    extend: bool = False
     paths: Any = MISSING
 
 
@@ -31,7 +32,8 @@ def main(cfg: DictConfig) -> None:
     path = Path(cfg.path) if cfg.path else default
     zoo = set(zoo_models())
     results = [r for r in TrialStore(cfg.paths.store_dir).results() if r.trial.model in zoo]
-    print(f"{write_recorded_curves(results, path)} trials in {path}")
+    n_rows = write_recorded_curves(results, path, extend=cfg.extend)
+    print(f"{n_rows} trials in {path}")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from lensllm.trials import TrialResult, canonical_json, results_table
 
@@ -29,8 +31,13 @@ COLUMNS = [
 ]
 
 
-def provenance(results: Iterable[TrialResult]) -> list[str]:
-    """What the trials share, one line each: settings, data fingerprints, weights, versions, dates.
+_HEADER = "Learning curves of the zoo, measured by `python train.py -m experiment=zoo_grid`."
+_OWN = ("data", "weights", "config")
+_POINT = ["dataset", "model", "seed", "n_samples"]
+
+
+def provenance(results: Iterable[TrialResult]) -> dict[str, Any]:
+    """What the trials share: settings, data fingerprints, weights, versions, and their dates.
 
     Raises:
         ValueError: There are no trials, or they were made with different training settings.
@@ -47,36 +54,71 @@ def provenance(results: Iterable[TrialResult]) -> list[str]:
         raise ValueError(
             f"Expected trials of one training recipe, got {len(training)}: {sorted(training)[:2]}"
         )
-    data = {result.trial.dataset: result.trial.settings["data"] for result in given}
-    weights = {result.trial.model: result.trial.settings["weights"] for result in given}
     dates = sorted(result.finished_at for result in given)
-    lines: dict[str, Any] = {
+    return {
         "training": json.loads(training.pop()) if training else {},
-        "data fingerprints": data,
-        "weights": weights,
+        "data fingerprints": {r.trial.dataset: r.trial.settings["data"] for r in given},
+        "weights": {r.trial.model: r.trial.settings["weights"] for r in given},
         "versions": dict(given[0].versions),
+        "finished": [dates[0], dates[-1]],
     }
-    texts = [f"{name}: {json.dumps(value)}" for name, value in lines.items()]
-    return [*texts, f"finished: {dates[0]} to {dates[-1]}"]
 
 
-_OWN = ("data", "weights", "config")
+def read_recorded_curves(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Provenance and rows of a file that `write_recorded_curves` wrote.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    notes = [line[2:].partition(": ") for line in lines if line.startswith("# ")][1:]
+    return {name: json.loads(value) for name, _, value in notes}, pd.read_csv(path, comment="#")
 
 
-def write_recorded_curves(results: Iterable[TrialResult], path: Path) -> int:
+def write_recorded_curves(
+    results: Iterable[TrialResult], path: Path, *, extend: bool = False
+) -> int:
     """Write a tidy CSV with the provenance as comment lines.
 
     Args:
         results: The trials.
         path: Where to write.
+        extend: Whether to keep the rows that the file has already; a trial measured again takes
+            the place of its row.
 
     Returns:
         The number of rows.
+
+    Raises:
+        ValueError: The trials were not made as the rows of the file were: other training, text,
+            weights or versions.
     """
     given = list(results)
-    header = ["Learning curves of the zoo, measured by `python train.py -m experiment=zoo_grid`."]
-    comments = "".join(f"# {line}\n" for line in [*header, *provenance(given)])
-    table = results_table(given)[COLUMNS]
+    notes, table = provenance(given), results_table(given)[COLUMNS]
+    if extend:
+        old_notes, old = read_recorded_curves(path)
+        notes = _join(old_notes, notes)
+        table = pd.concat([old, table]).drop_duplicates(_POINT, keep="last").sort_values(_POINT)
+    comments = [_HEADER, *(f"{name}: {json.dumps(value)}" for name, value in notes.items())]
     text = table.to_csv(index=False, float_format="%.7g", lineterminator="\n")
-    path.write_text(comments + text, encoding="utf-8")
+    path.write_text("".join(f"# {line}\n" for line in comments) + text, encoding="utf-8")
     return len(table)
+
+
+def _join(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """One provenance for rows that were recorded at two times."""
+    for name in ("training", "versions"):
+        if old[name] != new[name]:
+            raise ValueError(
+                f"Expected trials with the recorded {name}, {old[name]}, got {new[name]}"
+            )
+    joined = {name: {**old[name], **new[name]} for name in ("data fingerprints", "weights")}
+    for name, values in joined.items():
+        for key in old[name]:
+            if values[key] != old[name][key]:
+                raise ValueError(
+                    f"Expected {key!r} with the recorded {name}, {old[name][key]}, "
+                    f"got {values[key]}"
+                )
+    dates = sorted([*old["finished"], *new["finished"]])
+    return {**old, **joined, "finished": [dates[0], dates[-1]]}
