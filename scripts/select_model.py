@@ -42,6 +42,7 @@ class SelectConfig:
     optimizer: Any = None
     scheduler: Any = None
     training: Any = None
+    finetune: Any = None
     trainer: Any = None
     logger: Any = None
     selector: Any = MISSING

@@ -26,6 +26,7 @@ class TrainConfig:
     optimizer: Any = MISSING
     scheduler: Any = MISSING
     training: Any = MISSING
+    finetune: Any = MISSING
     trainer: Any = MISSING
     logger: Any = None
     runner: Any = MISSING

@@ -246,10 +246,9 @@ def cached_json(
 
 
 def _by_name(sources: Sequence[Any]) -> dict[str, Any]:
-    from lensllm.finetune.models import ModelSource
+    from lensllm.finetune.models import as_sources
 
-    given = [ModelSource(item) if isinstance(item, str) else item for item in sources]
-    return {source.name: source for source in given}
+    return {source.name: source for source in as_sources(sources)}
 
 
 def _find(sources: Mapping[str, Any], model: str) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lensllm.finetune.adapters import FULL, FineTuning, split_method
 from lensllm.zoo import ZOO_DIR, zoo_models
 
 _TEXT_FILES = ("config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model")
@@ -36,6 +38,9 @@ class ModelSource:
         name: Name in trials and curves; by default the source itself (for a folder, its name).
         revision: Branch, tag or commit on the Hub.
         dtype: Data type to train in, as torch names it (`float32`, `bfloat16`).
+        gated: Whether its licence has to be accepted on the Hub first.
+        notes: Class, size, licence and what else one should know; shown, never used.
+        finetune: Which parameters are trained; `None` leaves it to the runner.
 
     Raises:
         ValueError: The dtype is unknown.
@@ -45,6 +50,9 @@ class ModelSource:
     name: str = ""
     revision: str | None = None
     dtype: str = "float32"
+    gated: bool = False
+    notes: str = ""
+    finetune: FineTuning | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
@@ -52,6 +60,7 @@ class ModelSource:
         if not self.name:
             is_path = Path(self.source).is_dir() and self.source not in zoo_models()
             name = Path(self.source).resolve().name if is_path else self.source
+            name += (self.finetune or FULL).suffix
             object.__setattr__(self, "name", name)
 
     @cached_property
@@ -66,7 +75,7 @@ class ModelSource:
         if folder.is_dir():
             check_model_folder(folder)
             return str(folder)
-        _check_hub_id(self.source, self.revision)
+        _check_hub_id(self.source, self.revision, self.gated)
         return self.source
 
     @cached_property
@@ -88,12 +97,24 @@ class ModelSource:
         """Architecture of the model, as `transformers` names it."""
         return str(self.config.model_type)
 
+    def meta_model(self) -> Any:
+        """The model without any weights, adapters included: shapes alone."""
+        with torch.device("meta"):
+            model = self._auto_class.from_config(self.config)
+            method = self.finetune or FULL
+            return replace(method, method="lora").prepare(model) if not method.is_full else model
+
     @cached_property
     def n_params(self) -> int:
         """Number of parameters, shared ones counted once; computed without any weights."""
-        with torch.device("meta"):
-            model = self._auto_class.from_config(self.config)
-        return sum(parameter.numel() for parameter in model.parameters())
+        return sum(parameter.numel() for parameter in self.meta_model().parameters())
+
+    @cached_property
+    def n_trainable(self) -> int:
+        """Number of parameters that are trained; computed without any weights."""
+        if (self.finetune or FULL).is_full:
+            return self.n_params
+        return sum(p.numel() for p in self.meta_model().parameters() if p.requires_grad)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -131,6 +152,7 @@ class ModelSource:
             dtype=getattr(torch, self.dtype),
             use_safetensors=True,
             trust_remote_code=False,
+            **(self.finetune or FULL).loading_options(),
         )
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -141,6 +163,37 @@ class ModelSource:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
+
+
+def as_sources(
+    given: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
+    finetune: FineTuning = FULL,
+) -> list[ModelSource]:
+    """Candidates as a user gives them: sources, or texts that name one.
+
+    Args:
+        given: A sequence or a mapping (whose keys are ignored) of sources or texts. `gpt2+lora` is
+            `gpt2` with adapters.
+        finetune: How candidates are fine-tuned that do not say it themselves; also the rank and so
+            on of texts that name the same method.
+
+    Returns:
+        Sources; a name says how its candidate is fine-tuned, unless in full.
+    """
+    items = given.values() if isinstance(given, Mapping) else given
+    return [_as_source(item, finetune) for item in items]
+
+
+def _as_source(item: ModelSource | str, default: FineTuning) -> ModelSource:
+    if isinstance(item, str):
+        text, method = split_method(item)
+        if method is None:
+            return _as_source(ModelSource(item), default)
+        named = default if method == default.method else FineTuning(method)  # type: ignore[arg-type]
+        return ModelSource(text, finetune=named)
+    if item.finetune is not None or default == FULL:
+        return item
+    return replace(item, name=item.name + default.suffix, finetune=default)
 
 
 def check_model_folder(folder: Path) -> None:
@@ -176,7 +229,7 @@ def _refuse_remote_code(config: dict[str, Any], source: str) -> None:
         )
 
 
-def _check_hub_id(source: str, revision: str | None) -> None:
+def _check_hub_id(source: str, revision: str | None, gated: bool) -> None:
     """Raise a ValueError unless the Hub or the local cache has the model."""
     try:
         AutoConfig.from_pretrained(
@@ -187,6 +240,11 @@ def _check_hub_id(source: str, revision: str | None) -> None:
         pass
     zoo = ", ".join(zoo_models())
     advice = f"name a local model folder, a Hub id in reach, or a zoo model ({zoo})"
+    if gated:
+        advice = (
+            f"accept its licence on https://huggingface.co/{source}, then `hf auth login`; or "
+            f"{advice}"
+        )
     try:
         HfApi().model_info(source, revision=revision, timeout=10)
     except HfHubHTTPError as error:

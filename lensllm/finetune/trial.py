@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch.utils.data import DataLoader
 
 from lensllm.data.pairs import TextData
+from lensllm.finetune.adapters import FULL
 from lensllm.finetune.encoding import (
     PROMPT,
     Collator,
@@ -185,8 +186,10 @@ def run_trial(
     pad = tokenizer.pad_token_id or 0
     collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)
     loaders = encoded.loaders(collator, settings, trial.seed)
-    module = FineTuner(source.load_model(), make_optimizer, make_scheduler)
-    n_params = sum(parameter.numel() for parameter in module.model.parameters())
+    model = (source.finetune or FULL).prepare(source.load_model())
+    module = FineTuner(model, make_optimizer, make_scheduler)
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     best = BestWeights()
     n_steps = settings.n_steps(trial.n_samples)
     trainer = make_trainer(
@@ -216,7 +219,7 @@ def run_trial(
         except DivergedError:
             pass
     finite = math.isfinite(metrics["test_loss"])
-    train_flops = 6.0 * n_params * module.n_train_tokens
+    train_flops = (4.0 * n_params + 2.0 * n_trainable) * module.n_train_tokens
     return TrialResult(
         trial,
         "completed" if finite else "diverged",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
 from lensllm.data.pairs import TextData
-from lensllm.finetune.models import ModelSource
+from lensllm.finetune.adapters import FULL, FineTuning
+from lensllm.finetune.models import ModelSource, as_sources
 from lensllm.finetune.trial import TrainingSettings, describe, make_encoder, run_trial
 from lensllm.selection.base import Candidate, Task
 from lensllm.trials import Trial, TrialResult, TrialStore
@@ -46,7 +47,7 @@ class FineTuneRunner:
     """Fine-tunes candidates, and answers finished trials from a store.
 
     Args:
-        sources: The candidates; a text stands for `ModelSource(text)`.
+        sources: The candidates, see `as_sources`.
         data: The data set.
         make_optimizer: From parameter groups to an optimizer (a `functools.partial`, whose
             keywords become part of the trial).
@@ -60,6 +61,7 @@ class FineTuneRunner:
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
         loss_unit: `token` or `byte`: which loss a campaign compares candidates by.
+        finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
 
     Raises:
         ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
@@ -68,7 +70,7 @@ class FineTuneRunner:
 
     def __init__(
         self,
-        sources: Sequence[ModelSource | str],
+        sources: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
         data: TextData,
         make_optimizer: Callable[..., torch.optim.Optimizer],
         make_scheduler: Callable[..., Any],
@@ -80,6 +82,7 @@ class FineTuneRunner:
         sizes: Sequence[int] | None = None,
         seed: int = 0,
         loss_unit: str = "token",
+        finetune: FineTuning | None = None,
     ) -> None:
         if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
             raise ValueError(
@@ -91,7 +94,7 @@ class FineTuneRunner:
         _check_optimizer(make_optimizer)
         if not sources:
             raise ValueError("Expected at least one candidate in `candidates.models`, got none")
-        given = [ModelSource(item) if isinstance(item, str) else item for item in sources]
+        given = as_sources(sources, finetune or FULL)
         self.sources = {source.name: source for source in given}
         if len(self.sources) != len(given):
             names = [source.name for source in given]
@@ -113,6 +116,11 @@ class FineTuneRunner:
     @cached_property
     def _precision(self) -> str:
         return str(getattr(self.make_trainer, "keywords", {}).get("precision", "32-true"))
+
+    def _optimizer(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
+        """The optimizer's factory, with the candidate's own learning rate where it has one."""
+        rate = (source.finetune or FULL).learning_rate
+        return self.make_optimizer if rate is None else partial(self.make_optimizer, lr=rate)
 
     def complete(self, trial: Trial) -> Trial:
         """Fill in the settings that decide the outcome; the result's key is the stored one.
@@ -144,9 +152,10 @@ class FineTuneRunner:
         }
         if trial.n_samples > 0:
             decisive |= {
-                "optimizer": describe(self.make_optimizer),
+                "optimizer": describe(self._optimizer(source)),
                 "scheduler": describe(self.make_scheduler),
                 "training": training,
+                **(source.finetune or FULL).settings(),
             }
         else:
             decisive |= {"training": {"prompt": self.settings.prompt}}
@@ -173,7 +182,7 @@ class FineTuneRunner:
                 source,
                 self.data,
                 self.settings,
-                self.make_optimizer,
+                self._optimizer(source),
                 self.make_scheduler,
                 self.make_trainer,
                 loggers=[] if logger is None else [logger],
@@ -222,7 +231,9 @@ class FineTuneRunner:
         per_sample, validation, test = tokens
         n_evaluations = self.settings.n_evaluations if n_samples > 0 else 0
         trained = per_sample * n_samples * self.settings.max_epochs
-        return source.n_params * (6.0 * trained + 2.0 * (n_evaluations * validation + test))
+        per_token = 4.0 * source.n_params + 2.0 * source.n_trainable
+        evaluated = n_evaluations * validation + test
+        return per_token * trained + 2.0 * source.n_params * evaluated
 
 
 def _check_sizes(sizes: tuple[int, ...], n_samples_full: int) -> None:

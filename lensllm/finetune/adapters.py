@@ -1,0 +1,144 @@
+"""Which parameters of a candidate are trained: all of them, or low-rank adapters."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+Method = Literal["full", "lora", "qlora"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a candidate is fine-tuned; a setting of the candidate, so that ways can compete.
+
+    LoRA (Hu et al. 2022, arXiv:2106.09685) leaves a weight W as it is and trains B and A in
+    W + (alpha / rank) B A. QLoRA (Dettmers et al. 2023, arXiv:2305.14314) does so over weights
+    that are kept in four bits.
+
+    Attributes:
+        method: `full`, `lora` or `qlora`.
+        rank: Rank of the adapters.
+        alpha: Scale of the adapters is alpha / rank.
+        dropout: Dropout before the adapters.
+        target_modules: Names of the layers that get adapters, as peft has them; `all-linear` for
+            every linear layer but the output head.
+        learning_rate: Learning rate of this candidate; `None` for the optimizer's own. Adapters
+            often want a larger one than full fine-tuning.
+
+    Raises:
+        ValueError: The method is unknown, or a number is out of its range.
+    """
+
+    method: Method = "full"
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: str | Sequence[str] = "all-linear"
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"Expected finetune among {', '.join(METHODS)}, got {self.method!r}")
+        for name in ("rank", "alpha", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"Expected finetune.{name} > 0, got {value}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"Expected finetune.dropout in [0, 1), got {self.dropout}")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all parameters are trained."""
+        return self.method == "full"
+
+    @property
+    def suffix(self) -> str:
+        """What the candidate's name ends with: nothing for full fine-tuning."""
+        return "" if self.is_full else f"+{self.method}"
+
+    def settings(self) -> dict[str, Any]:
+        """What decides a trial's outcome, for its key; nothing for full fine-tuning.
+
+        The learning rate is not in it: it is among the optimizer's settings.
+        """
+        if self.is_full:
+            return {}
+        values = asdict(self)
+        del values["learning_rate"]
+        if not isinstance(self.target_modules, str):
+            values["target_modules"] = sorted(self.target_modules)
+        return {"finetune": values}
+
+    def prepare(self, model: Any) -> Any:
+        """Put adapters into the model, in place, and freeze everything else.
+
+        Args:
+            model: A model of `transformers`; it keeps its class and its `forward`.
+
+        Returns:
+            The same model; untouched for full fine-tuning.
+
+        Raises:
+            ValueError: No layer has one of the names in `target_modules`.
+        """
+        if self.is_full:
+            return model
+        from peft import LoraConfig, inject_adapter_in_model
+
+        if self.method == "qlora":
+            from peft import prepare_model_for_kbit_training
+
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+        modules = self.target_modules
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=modules if isinstance(modules, str) else list(modules),
+        )
+        return inject_adapter_in_model(config, model)
+
+    def loading_options(self) -> dict[str, Any]:
+        """Keywords for `from_pretrained`: the four-bit weights of QLoRA.
+
+        Raises:
+            ValueError: QLoRA is asked for where it cannot run.
+        """
+        if self.method != "qlora":
+            return {}
+        if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
+            found = "no CUDA device" if not torch.cuda.is_available() else "no bitsandbytes"
+            raise ValueError(
+                f"Expected a CUDA device and the package bitsandbytes for finetune=qlora, got "
+                f"{found}: take finetune=lora here, or `pip install bitsandbytes` on a machine "
+                "with a GPU"
+            )
+        from transformers import BitsAndBytesConfig
+
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+        return {"quantization_config": quantization}
+
+
+FULL = FineTuning()
+
+
+def split_method(text: str) -> tuple[str, str | None]:
+    """Source and method of a candidate given as a text.
+
+    Example:
+        >>> split_method("gpt2+lora"), split_method("gpt2")
+        (('gpt2', 'lora'), ('gpt2', None))
+    """
+    source, plus, method = text.rpartition("+")
+    return (source, method) if plus and method in METHODS else (text, None)
