@@ -19,7 +19,7 @@ class CurvatureConfig:
     n_samples: Any = field(default_factory=lambda: [200, 800, 3200])
     n_hessian: int = 16
     n_training: int = 256
-    n_lanczos: int = 20
+    n_lanczos: int = 30
     epsilon: float = 0.1
     curves: str | None = None
     seed: int = 0

@@ -155,7 +155,7 @@ def analyze_size(
     *,
     n_hessian: int = 16,
     n_training: int = 256,
-    n_steps: int = 20,
+    n_steps: int = 30,
     epsilon: float = 0.1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SizeAnalysis:
@@ -219,7 +219,7 @@ def analyze(
     *,
     n_hessian: int = 16,
     n_training: int = 256,
-    n_steps: int = 20,
+    n_steps: int = 30,
     epsilon: float = 0.1,
     progress: Callable[[str], None] | None = None,
 ) -> CurvatureAnalysis:

@@ -184,7 +184,7 @@ def hessian_terms(
     batch: Batch,
     *,
     groups: Mapping[str, tuple[str, ...]] | None = None,
-    n_steps: int = 20,
+    n_steps: int = 30,
     tolerance: float = 1e-3,
     progress: Callable[[int, int], None] | None = None,
 ) -> HessianTerms:

@@ -17,7 +17,7 @@ class QuadraticForm:
     Attributes:
         positive: vᵀ A⁺ v, where A⁺ is A without its negative eigenvalues.
         total: vᵀ A v, exact.
-        change: How much the last step changed `positive`, relative to it; small when converged.
+        change: How much the last step changed the quadrature, relative to it; small when converged.
         n_products: Products with A.
     """
 
@@ -28,13 +28,15 @@ class QuadraticForm:
 
 
 def positive_quadratic_form(
-    product: Callable[[Tensor], Tensor], vector: Tensor, n_steps: int = 20, tolerance: float = 1e-3
+    product: Callable[[Tensor], Tensor], vector: Tensor, n_steps: int = 30, tolerance: float = 1e-3
 ) -> QuadraticForm:
     r"""vᵀ A⁺ v for a symmetric A, by Lanczos quadrature (Golub and Meurant, 1994).
 
     k steps of Lanczos started at v give a k × k tridiagonal T with eigenpairs (θ_j, s_j), and
     vᵀ A⁺ v ≈ ‖v‖² Σ_j s_j1² max(θ_j, 0). It is exact once k reaches the number of distinct
-    eigenvalues that v meets. The basis is orthogonalised twice in every step.
+    eigenvalues that v meets. Before, the kink of max(θ, 0) at 0, where the eigenvalues of a
+    Hessian crowd, lets the sum go up and down about its limit from step to step: a run that is cut
+    off gives the mean of its last two sums. The basis is orthogonalised twice in every step.
 
     Args:
         product: v ↦ A v.
@@ -56,7 +58,8 @@ def positive_quadratic_form(
     basis = [vector / norm]
     diagonal: list[float] = []
     off_diagonal: list[float] = []
-    value, change, calm = 0.0, float("inf"), 0
+    value, previous, change, calm = 0.0, 0.0, float("inf"), 0
+    exact = False
     for _ in range(min(n_steps, vector.numel())):
         image = product(basis[-1])
         if not bool(torch.isfinite(image).all()):
@@ -70,10 +73,13 @@ def positive_quadratic_form(
         change = abs(value - previous) / max(abs(value), 1e-12 * norm**2)
         calm = calm + 1 if value > 0 and change < tolerance else 0
         scale = max(map(abs, diagonal + off_diagonal))
-        if calm >= 3 or rest <= 100 * torch.finfo(vector.dtype).eps * scale:
+        exact = rest <= 100 * torch.finfo(vector.dtype).eps * scale
+        if calm >= 3 or exact:
             break
         off_diagonal.append(rest)
         basis.append(image / rest)
+    if not exact and 1 < len(diagonal) < vector.numel():
+        value = 0.5 * (value + previous)
     return QuadraticForm(value, norm**2 * diagonal[0], change, len(diagonal))
 
 

@@ -1,4 +1,4 @@
-"""Does the NTK term help? Forward validation of the LensLLM law against the rectified one."""
+"""Does the NTK term help? F beside the fitted D_l, and forward validation of the laws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lensllm.curvature.ntk_loss import NTKLoss
-from lensllm.laws import LensLLMLaw, RectifiedLaw, ScalingLaw, fit_laws
+from lensllm.laws import LensLLMLaw, RectifiedLaw, ScalingLaw, fit_law, fit_laws
 
 
 def law_variants(curve: NTKLoss, best_step: float) -> dict[str, ScalingLaw]:
@@ -25,6 +25,59 @@ def law_variants(curve: NTKLoss, best_step: float) -> dict[str, ScalingLaw]:
         # The same number of parameters as `lensllm_phase`, with F at its largest.
         "lensllm_start": LensLLMLaw(curve, n_steps=0.0),
     }
+
+
+def fitted_terms(
+    curves: pd.DataFrame, ntk: Mapping[str, NTKLoss], *, n_starts: int = 16
+) -> pd.DataFrame:
+    """F(Θ, t) beside what takes its place in the rectified law, for every curve as a whole.
+
+    Args:
+        curves: Tidy table with `best_step`; D = 0 is a point of every fit.
+        ntk: F of each candidate; others are left out.
+        n_starts: See `lensllm.laws.fit_law`.
+
+    Returns:
+        One row a curve: `dataset, model, seed`; of the NTK `ntk_zero` F(0), `ntk_observed` F at
+        the early-stopping step of the largest size, `best_step` that step, `effective_rank`,
+        `top_eigenvalue`, `alignment`; of the rectified law `pre_learned_size` D_l and
+        `transition_size`, each with the ends of its 80 % interval (`_lower80`, `_upper80`), and
+        `rmse_log`; of the LensLLM law with κ = 1 `lensllm_term` F as fitted, `capped` whether that
+        is F(0), `lensllm_transition_size` and `lensllm_rmse_log`.
+    """
+    rows = []
+    for (dataset, model, seed), points in curves.groupby(["dataset", "model", "seed"], sort=False):
+        if model not in ntk:
+            continue
+        points = points[np.isfinite(points["test_loss"])].sort_values("n_samples")
+        sizes, losses = points["n_samples"].to_numpy(float), points["test_loss"].to_numpy(float)
+        curve, step = ntk[model], float(points["best_step"].iloc[-1])
+        rectified = fit_law(RectifiedLaw(), sizes, losses, use_zero=True, n_starts=n_starts)
+        lens = fit_law(LensLLMLaw(curve), sizes, losses, use_zero=True, n_starts=n_starts)
+        term = float(curve(lens.named_params["n_steps"]))
+        row = {
+            "dataset": dataset,
+            "model": model,
+            "seed": seed,
+            "ntk_zero": float(curve(0.0)),
+            "ntk_observed": float(curve(step)),
+            "best_step": step,
+            "effective_rank": curve.effective_rank,
+            "top_eigenvalue": float(curve.eigenvalues[0]),
+            "alignment": curve.alignment,
+            "pre_learned_size": rectified.named_params["pre_learned_size"],
+            "transition_size": rectified.transition_size,
+            "rmse_log": rectified.rmse_log,
+            "lensllm_term": term,
+            "capped": term > 0.999 * float(curve(0.0)),
+            "lensllm_transition_size": lens.transition_size,
+            "lensllm_rmse_log": lens.rmse_log,
+        }
+        for name in ("pre_learned_size", "transition_size"):
+            ends = rectified.posterior.param_interval(name)
+            row |= {f"{name}_lower80": ends[0], f"{name}_upper80": ends[1]}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def validate_forward(

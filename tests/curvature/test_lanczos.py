@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lensllm.curvature import lanczos
 from lensllm.curvature.lanczos import positive_quadratic_form
 
 
@@ -27,6 +28,27 @@ def test_equals_the_dense_positive_part_with_negative_curvature():
     short = positive_quadratic_form(lambda x: matrix @ x, torch.tensor(v), 12, tolerance=0)
     assert short.positive == pytest.approx(exact, rel=0.05)
     assert short.n_products == 12
+
+
+def test_a_run_cut_off_is_nearer_than_its_last_sum(monkeypatch):
+    """Eigenvalues of both signs that crowd at 0, as a Hessian has them."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=400) ** 3
+    matrix = torch.diag(torch.tensor(values))
+    first_moment, sums = lanczos._first_moment, []
+    monkeypatch.setattr(
+        lanczos, "_first_moment", lambda *t: sums.append(first_moment(*t)) or sums[-1]
+    )
+    errors = []
+    for k in range(12, 30):
+        v = torch.tensor(rng.normal(size=400))
+        exact = float((v.numpy() ** 2 * np.maximum(values, 0)).sum())
+        found = positive_quadratic_form(lambda x: matrix @ x, v, k, tolerance=0)
+        last = float(v @ v) * sums[-1]
+        errors.append([found.positive / exact - 1, last / exact - 1])
+        assert found.change * last == pytest.approx(2 * abs(last - found.positive))
+    mean, last = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert mean < 0.7 * last
 
 
 def test_stops_when_it_has_converged():
