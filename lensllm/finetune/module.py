@@ -99,6 +99,26 @@ class FineTuner(pl.LightningModule):
         for name in ("loss", "tokens", "bytes"):
             self.sums[f"{stage}_{name}"].reset()
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm, fused optimizers in bf16 included.
+
+        Lightning refuses those because in fp16 they unscale gradients by themselves; in bf16 there
+        is no scale.
+        """
+        fused = getattr(optimizer, "_step_supports_amp_scaling", False)
+        plain_norm = gradient_clip_algorithm in (None, "norm")
+        if fused and plain_norm and self.trainer.precision == "bf16-mixed" and gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+
     def configure_optimizers(self) -> dict[str, Any]:
         """Weight decay on matrices alone (not on biases and norms); schedule by step."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]

@@ -120,7 +120,11 @@ class FineTuneRunner:
     def _optimizer(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
         """The optimizer's factory, with the candidate's own learning rate where it has one."""
         rate = (source.finetune or FULL).learning_rate
-        return self.make_optimizer if rate is None else partial(self.make_optimizer, lr=rate)
+        if rate is None:
+            return self.make_optimizer
+        # A partial of Hydra's own partial would hide its keywords from the trial's key.
+        make = getattr(self.make_optimizer, "func", self.make_optimizer)
+        return partial(make, **{**getattr(self.make_optimizer, "keywords", {}), "lr": rate})
 
     def complete(self, trial: Trial) -> Trial:
         """Fill in the settings that decide the outcome; the result's key is the stored one.
