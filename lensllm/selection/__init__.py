@@ -18,6 +18,7 @@ from lensllm.selection.lensllm import LensLLM
 from lensllm.selection.model_size import ModelSize
 from lensllm.selection.nlp_metrics import NLPMetrics
 from lensllm.selection.other_winner import OtherWinner
+from lensllm.selection.pooled_fit import PooledFit
 from lensllm.selection.random_choice import RandomChoice
 from lensllm.selection.sub_tuning import SubTuning
 from lensllm.selection.successive_halving import SuccessiveHalving
@@ -35,6 +36,7 @@ __all__ = [
     "ModelSize",
     "NLPMetrics",
     "OtherWinner",
+    "PooledFit",
     "RandomChoice",
     "RankedModel",
     "Runner",

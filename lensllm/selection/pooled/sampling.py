@@ -1,0 +1,67 @@
+"""Joint draws of the candidates' curves from a fitted predictor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lensllm.selection.pooled.model import PooledModel
+from lensllm.selection.pooled.settings import PooledSettings
+
+# An error's rate stays what it was (correlation 1/e) while the distance grows e²-fold.
+_MEMORY = 2.0
+
+
+def draw_log_loss(
+    model: PooledModel,
+    sizes: np.ndarray,
+    settings: PooledSettings,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draws of the candidates' log losses without the noise of a measurement.
+
+    Exponent and floor are drawn once for all candidates, and so is an error that all share; every
+    candidate has an error of its own besides. Errors are rates times the doublings beyond a
+    candidate's last size.
+
+    Args:
+        model: The fitted predictor.
+        sizes: Sizes D > 0, ascending, shape (n_sizes,).
+        settings: The settings.
+        n_draws: Draws.
+        rng: Source of randomness.
+
+    Returns:
+        Shape (n_draws, n_models, n_sizes).
+    """
+    values = model.law_log_loss(sizes)
+    values = values.reshape(-1, *values.shape[2:])
+    shape = rng.choice(len(values), size=n_draws, p=model.weights.ravel())
+    draws = values[shape] - model.correction(sizes)
+    distance = model.doublings(sizes)
+    own = settings.own_inflation * np.hypot(model.effect_spread, model.rate_spread)
+    shared = settings.shared_inflation * model.bias_spread
+    draws += own[:, None] * distance * _drifting(distance, n_draws, rng)
+    common = distance.max(axis=0, keepdims=True)
+    draws += shared * distance * _drifting(common, n_draws, rng)
+    return draws
+
+
+def _drifting(distance: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Standard normal rates that drift with the logarithm of the distance.
+
+    Args:
+        distance: Doublings, ascending along the last axis, shape (n_rows, n_sizes).
+        n_draws: Draws.
+        rng: Source of randomness.
+
+    Returns:
+        Shape (n_draws, n_rows, n_sizes).
+    """
+    rates = rng.standard_normal((n_draws, *distance.shape))
+    for k in range(1, distance.shape[1]):
+        before, here = distance[:, k - 1], distance[:, k]
+        gap = np.log(np.maximum(here, 1e-9) / np.maximum(before, 1e-9))
+        kept = np.where(before > 0, np.exp(-gap / _MEMORY), 0.0)
+        rates[..., k] = kept * rates[..., k - 1] + np.sqrt(1.0 - kept**2) * rates[..., k]
+    return rates

@@ -1,0 +1,72 @@
+"""Settings of the pooled predictor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+# Exponents β of D that are considered.
+_BETAS = np.exp(np.linspace(math.log(0.07), math.log(1.15), 14))
+
+
+@dataclass(frozen=True)
+class PooledSettings:
+    """Settings of the pooled predictor; the defaults are chosen by `scripts/tune_selector.py`.
+
+    Attributes:
+        exponent: Prior median of the exponent β that all candidates of a task share.
+        exponent_spread: Prior standard deviation of log β.
+        floor_shares: Floors E that are considered, as shares of the smallest loss measured.
+        decay: Weight of a point relative to one twice as large, in (0, 1].
+        validation_strength: Number of errors as which the forward validation counts for β and E.
+        reversion: Prior of κ, the share of a level above the mean that is lost a doubling.
+        reversion_strength: Number of slopes as which that prior counts.
+        family_variance: Variance of rates between families over that of their noise.
+        model_variance: Variance of rates between candidates of a family, the same.
+        prior_weight: Correlation of effects here with those on earlier data sets, in [0, 1].
+        rate_spread: Prior of the error a doubling, in log loss.
+        spread_strength: Number of later sizes as which that prior counts.
+        own_inflation: Factor on the validated spread of single candidates' errors.
+        shared_inflation: Factor on the validated spread of the error that all share.
+        tolerance: Error a doubling that cannot be told from none.
+        min_points: Points that a candidate needs to take part in the forward validation.
+    """
+
+    exponent: float = 0.4
+    exponent_spread: float = 0.5
+    floor_shares: tuple[float, ...] = (0.2, 0.4)
+    decay: float = 0.3
+    validation_strength: float = 4.0
+    reversion: float = 0.03
+    reversion_strength: float = 5.0
+    family_variance: float = 0.25
+    model_variance: float = 0.1
+    prior_weight: float = 0.3
+    rate_spread: float = 0.01
+    spread_strength: float = 2.0
+    own_inflation: float = 1.5
+    shared_inflation: float = 1.0
+    tolerance: float = 0.01
+    min_points: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.floor_shares or not all(0 <= share < 1 for share in self.floor_shares):
+            raise ValueError(f"Expected `floor_shares` in [0, 1), got {list(self.floor_shares)}")
+        for name in ("decay", "prior_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"Expected `{name}` in [0, 1], got {getattr(self, name):g}")
+        if self.min_points < 2:
+            raise ValueError(f"Expected `min_points` >= 2, got {self.min_points}")
+        free = {"floor_shares", "decay", "prior_weight", "min_points"}
+        signed = {"reversion", "family_variance", "model_variance"}
+        for name in sorted({item.name for item in fields(self)} - free):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and (value > 0 or (name in signed and value == 0))):
+                raise ValueError(f"Expected `{name}` > 0, got {value:g}")
+
+    @property
+    def betas(self) -> np.ndarray:
+        """Exponents β that are considered, ascending."""
+        return _BETAS

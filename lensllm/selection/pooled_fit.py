@@ -1,0 +1,94 @@
+"""Rank by the pooled predictor, given every affordable size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from lensllm.selection.base import Budget, Selection, Selector, Task, affordable_size
+from lensllm.selection.forecast import Forecast, rank_forecasts, with_decisions
+from lensllm.selection.points import losses_by_size, require_sizes
+from lensllm.selection.pooled import PooledModel, PooledPredictor, PooledSettings
+from lensllm.selection.pooled.sampling import draw_log_loss
+
+# Points of a candidate below which nothing but its own slope is known of it.
+_MIN_SIZES = 3
+_MAX_DRAWN = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class PooledFit(Selector):
+    """All sizes D ≤ D_max of all candidates, predicted together (see docs/pooled.md).
+
+    Attributes:
+        settings: Settings of the predictor.
+        prior_curves: Curves of earlier tasks, or where to read them; an evaluation gives each data
+            set the others.
+        n_draws: Joint draws for intervals and the probability of being best; fewer where there are
+            more than a thousand candidates.
+        seed: Seed of the draws.
+    """
+
+    settings: PooledSettings = field(default_factory=PooledSettings)
+    prior_curves: pd.DataFrame | str | None = None
+    n_draws: int = 4000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_draws < 100:
+            raise ValueError(f"Expected `n_draws` >= 100, got {self.n_draws}")
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """All sizes up to the largest one that can be paid for together with all below it.
+
+        Raises:
+            BudgetTooSmallError: They are fewer than three.
+        """
+        largest = affordable_size(task, budget, cumulative=True, include_zero=False)
+        require_sizes(task, budget, largest, _MIN_SIZES, "the pooled predictor", include_zero=False)
+        return [
+            (model, n) for model in task.names for n in task.available[model] if 0 < n <= largest
+        ]
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By predicted loss, smallest first."""
+        losses = losses_by_size(curves)
+        usable = {m: [n for n, x in seen.items() if n > 0 and x > 0] for m, seen in losses.items()}
+        forecasts: dict[str, Forecast | str] = {
+            model: "no usable trial at D > 0" for model in task.names if not usable.get(model)
+        }
+        if len(forecasts) == len(task.names):
+            return rank_forecasts(self.name, task, forecasts, "the pooled predictor")
+        model = PooledPredictor(self.settings, self.prior_curves).fit(task, curves)
+        forecasts |= self._forecasts(model, task.n_samples_full)
+        basis = f"{len(model.table.models)} candidates' curves predicted together"
+        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), _notes(model))
+
+    def _forecasts(self, model: PooledModel, n_samples: int) -> dict[str, Forecast]:
+        """Forecasts of a measured loss at D_full."""
+        sizes = np.array([float(n_samples)])
+        n_models = len(model.table.models)
+        n_draws = max(200, min(self.n_draws, _MAX_DRAWN // n_models))
+        rng = np.random.default_rng(self.seed)
+        draws = draw_log_loss(model, sizes, self.settings, n_draws, rng)[:, :, 0]
+        measured = draws + model.noise * rng.standard_normal(draws.shape)
+        low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
+        centre = np.exp(model.centre(sizes)[:, 0])
+        return {
+            name: Forecast(float(centre[i]), float(low[i]), float(high[i]), draws[:, i])
+            for i, name in enumerate(model.table.models)
+        }
+
+
+def _notes(model: PooledModel) -> list[str]:
+    """In words, what was learned of the task."""
+    betas = model.laws[0].betas
+    beta = math.exp(float(model.weights.sum(axis=0) @ np.log(betas)))
+    return [
+        f"shared exponent {beta:.2f}; levels revert by {model.reversion:.1%} a doubling; "
+        f"errors a doubling {model.rate_spread:.1%} for one candidate, "
+        f"{model.bias_spread:.1%} for all together"
+    ]
