@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
 from lensllm.laws import RectifiedLaw, fit_law
+from lensllm.reporting.campaign_figure import campaign_figure
 from lensllm.reporting.curves_figure import CurvePlot, draw_curves
 from lensllm.selection.base import RankedModel, Selection
 
@@ -142,6 +143,8 @@ def write_selection(
 ) -> dict[str, Path]:
     """Write `selection.json`, `curves.csv` and, where there is a curve to draw, `curves.png`.
 
+    Where the selector stopped candidates on the way, `campaign.png` shows whom and when.
+
     Args:
         selection: The answer.
         curves: Tidy table of the campaign's trials.
@@ -162,6 +165,11 @@ def write_selection(
     if figure is not None:
         paths["figure"] = folder / "curves.png"
         figure.savefig(paths["figure"], dpi=150)
+    ranked = [entry.model for entry in selection.ranking]
+    campaign = campaign_figure(selection.decisions, ranked)
+    if campaign is not None:
+        paths["campaign"] = folder / "campaign.png"
+        campaign.savefig(paths["campaign"], dpi=150)
     return paths
 
 

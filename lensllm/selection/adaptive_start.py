@@ -17,7 +17,8 @@ def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> lis
         share: Share of the budget that they may take; fewer sizes where they would take more.
 
     Returns:
-        (candidate, D) pairs by ascending size; at least one size of every candidate that has one.
+        (candidate, D) pairs by ascending size: at least one size of every candidate that has one,
+        or D = 0 of every candidate where the budget pays for no more than that.
 
     Raises:
         BudgetTooSmallError: Not even one trial of every candidate is affordable.
@@ -31,20 +32,25 @@ def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> lis
             f"Expected trials with 0 < n_samples <= {budget.max_n_samples} for {task.dataset!r}, "
             "got none: raise the largest size or give smaller `sizes`"
         )
-    pairs: list[tuple[str, int]] = []
-    for n in range(1, n_points + 1):
-        more = [(model, size) for model in task.names for size in sizes[model][:n]]
-        cost = sum(task.costs[pair] for pair in more)
-        if n == 1 and cost > budget.flops:
-            raise BudgetTooSmallError(
-                f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
-                "fine-tuning every candidate in full), which pays for the smallest trial of every "
-                f"candidate; got {budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise "
-                "budget.fraction or drop candidates"
-            )
-        if n == 1 or cost <= share * budget.flops:
-            pairs = more
-    return sorted(pairs, key=lambda pair: pair[1])
+
+    def smallest(n: int) -> list[tuple[str, int]]:
+        return [(model, size) for model in task.names for size in sizes[model][:n]]
+
+    def cost(pairs: list[tuple[str, int]]) -> float:
+        return sum(task.costs[pair] for pair in pairs)
+
+    zero = [(model, 0) for model in task.names if 0 in task.available[model]]
+    if cost(smallest(1)) > budget.flops:
+        if len(zero) == len(task.names) and cost(zero) <= budget.flops:
+            return zero
+        raise BudgetTooSmallError(
+            f"Expected a budget of at least {cost(smallest(1)):.3g} FLOPs "
+            f"({cost(smallest(1)) / task.full_cost:.2%} of fine-tuning every candidate in full), "
+            f"which pays for the smallest trial of every candidate; got {budget.flops:.3g} "
+            f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"
+        )
+    fit = [n for n in range(2, n_points + 1) if cost(smallest(n)) <= share * budget.flops]
+    return sorted(smallest(max(fit, default=1)), key=lambda pair: pair[1])
 
 
 def next_of_silent(
