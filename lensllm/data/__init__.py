@@ -3,6 +3,7 @@
 from lensllm.data.docstrings import load_docstrings
 from lensllm.data.fetched import load_fetched
 from lensllm.data.files import load_csv, load_jsonl
+from lensllm.data.generated import load_formatting, load_noise
 from lensllm.data.pairs import TextData, make_text_data
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "load_csv",
     "load_docstrings",
     "load_fetched",
+    "load_formatting",
     "load_jsonl",
+    "load_noise",
     "make_text_data",
 ]

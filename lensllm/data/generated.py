@@ -1,0 +1,106 @@
+"""Two tasks made of nothing but templates: one that every model learns, one that none can.
+
+Both have the same inputs, short sentences with four words from closed lists. `formatting` asks for
+these words in fixed fields: a rule that the same few words fill again and again. `noise` asks for
+one label word that was drawn without looking at the input: what can be learned is the list of
+labels, and the loss cannot fall below the logarithm of its length (nats a label).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from lensllm.data.pairs import Pair, TextData, make_text_data
+
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
+COLOURS = ("red", "blue", "green", "black", "white", "brown", "yellow", "grey")
+THINGS = ("boxes", "books", "tables", "birds", "horses", "trees", "stones", "cups")
+PLACES = ("house", "garden", "field", "river", "market", "school", "office", "station")
+LABELS = (
+    "apple", "bread", "cloud", "drum", "engine", "flower", "glass", "hammer",
+    "island", "jacket", "kettle", "ladder", "mirror", "needle", "orange", "pencil",
+)  # fmt: skip
+N_INPUTS = math.prod(map(len, (NUMBERS, COLOURS, THINGS, PLACES)))
+
+
+def load_formatting(
+    n_validation: int = 100, n_test: int = 300, seed: int = 0, **limits: int
+) -> TextData:
+    """Sentences to fixed fields: a deterministic rule over closed lists of words.
+
+    Args:
+        n_validation: Validation pairs.
+        n_test: Test pairs.
+        seed: Seed of the split.
+        **limits: `max_input_tokens`, `max_target_tokens` (see `TextData`).
+
+    Returns:
+        The data; no input is in two splits.
+
+    Raises:
+        ValueError: The evaluation splits leave nothing to train on.
+
+    Example:
+        >>> load_formatting(n_validation=1, n_test=1).train[0]
+        ('six grey cups at the office', 'Number: six. Colour: grey. Thing: cups. Place: office.')
+    """
+    pairs = [
+        (_sentence(words), "Number: {}. Colour: {}. Thing: {}. Place: {}.".format(*words))
+        for words in _shuffled_words(seed)
+    ]
+    return _split("formatting", pairs, n_validation, n_test, **limits)
+
+
+def load_noise(
+    n_validation: int = 100,
+    n_test: int = 300,
+    n_labels: int = len(LABELS),
+    seed: int = 0,
+    **limits: int,
+) -> TextData:
+    """Sentences to one label word, drawn uniformly and independently of the sentence.
+
+    Args:
+        n_validation: Validation pairs.
+        n_test: Test pairs.
+        n_labels: Number of label words, at most 16.
+        seed: Seed of the split and of the labels.
+        **limits: `max_input_tokens`, `max_target_tokens` (see `TextData`).
+
+    Returns:
+        The data; no input is in two splits.
+
+    Raises:
+        ValueError: `n_labels` is out of range, or nothing is left to train on.
+    """
+    if not 2 <= n_labels <= len(LABELS):
+        raise ValueError(f"Expected `n_labels` between 2 and {len(LABELS)}, got {n_labels}")
+    words = _shuffled_words(seed)
+    labels = np.random.default_rng([seed, 1]).integers(n_labels, size=len(words))
+    pairs = [(_sentence(four), LABELS[i]) for four, i in zip(words, labels, strict=True)]
+    return _split("noise", pairs, n_validation, n_test, **limits)
+
+
+def _shuffled_words(seed: int) -> list[tuple[str, ...]]:
+    """All combinations of the four lists in seeded order."""
+    combinations = list(itertools.product(NUMBERS, COLOURS, THINGS, PLACES))
+    return [combinations[i] for i in np.random.default_rng(seed).permutation(N_INPUTS)]
+
+
+def _sentence(words: tuple[str, ...]) -> str:
+    number, colour, thing, place = words
+    return f"{number} {colour} {thing} at the {place}"
+
+
+def _split(name: str, pairs: list[Pair], n_validation: int, n_test: int, **limits: int) -> TextData:
+    n_held = n_validation + n_test
+    if min(n_validation, n_test) < 1 or n_held >= len(pairs):
+        raise ValueError(
+            f"Expected `n_validation` and `n_test` > 0 that sum to less than the {len(pairs)} "
+            f"pairs of {name!r}, got {n_validation} and {n_test}"
+        )
+    test, validation = pairs[:n_test], pairs[n_test:n_held]
+    return make_text_data(name, pairs[n_held:], validation, test, **limits)

@@ -1,0 +1,1 @@
+"""Pre-hoc prediction: what can be known before training, and how deep to probe."""

@@ -1,0 +1,87 @@
+"""The phase diagram: from what a task's outcome can be predicted, if at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lensllm.prehoc.risk import Decomposition
+
+Regime = Literal["static-sufficient", "dynamic-critical", "noise-dominant", "mixed"]
+REGIMES: tuple[Regime, ...] = ("static-sufficient", "dynamic-critical", "noise-dominant")
+MAJORITY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """Where a task lies in the phase diagram.
+
+    Var(Y) has three parts, and the task is named by the one that is most of it: what static
+    features explain, 1 − R(0)/Var(Y) (Static-Sufficient: R(0) is low, hence near σ²_int); what
+    probes can still show, (R(0) − σ²_int)/Var(Y) (Dynamic-Critical: R(0) is high and V falls); what
+    nothing shows, σ²_int/Var(Y) (Noise-Dominant). The boundaries are where a part is one half;
+    where none is, the task is `mixed`.
+
+    Attributes:
+        task: Name of the task.
+        regime: The part that is most of Var(Y), by the point estimate.
+        shares: (static, dynamic, intrinsic), sum 1.
+        intervals: Percentile interval of each share, shape (3, 2).
+        support: Share of bootstrap draws in each of `REGIMES`, and in none (`mixed`), length 4.
+        level: Of the intervals, and of `near_boundary`.
+        draws: Bootstrap draws of the shares, shape (n_draws, 3).
+    """
+
+    task: str
+    regime: Regime
+    shares: np.ndarray
+    intervals: np.ndarray
+    support: np.ndarray
+    level: float
+    draws: np.ndarray
+
+    @property
+    def near_boundary(self) -> bool:
+        """Whether fewer than `level` of the draws lie in one regime."""
+        return bool(self.support[:3].max() < self.level) or self.regime == "mixed"
+
+    @property
+    def verdict(self) -> str:
+        """The regime, or between which ones the task lies."""
+        if not self.near_boundary:
+            return self.regime
+        likely = [
+            f"{name} {share:.0%}"
+            for name, share in zip((*REGIMES, "mixed"), self.support, strict=True)
+            if share >= 1 - self.level
+        ]
+        return f"near a boundary ({', '.join(likely)})"
+
+
+def classify(shares: np.ndarray) -> np.ndarray:
+    """Position in (*REGIMES, mixed) of rows of shares, shape (n_rows,)."""
+    found = np.argmax(shares, axis=-1)
+    return np.where(shares.max(axis=-1) > MAJORITY, found, len(REGIMES))
+
+
+def locate(decomposition: Decomposition, level: float = 0.9) -> Phase:
+    """The phase of a task from its decomposition.
+
+    Args:
+        decomposition: What `decompose` found.
+        level: Level of intervals and of a clear regime.
+    """
+    point, draws = decomposition.shares[0], decomposition.shares[1:]
+    support = np.bincount(classify(draws), minlength=4) / len(draws)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    return Phase(
+        task=decomposition.task,
+        regime=(*REGIMES, "mixed")[int(classify(point))],
+        shares=point,
+        intervals=np.quantile(draws, tails, axis=0).T,
+        support=support,
+        level=level,
+        draws=draws,
+    )

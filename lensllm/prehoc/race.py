@@ -1,0 +1,235 @@
+"""Replay of recorded probes: the stopping rule against fixed depths, at equal total cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from lensllm.prehoc.law import RiskLaw, fit_risk_law
+from lensllm.prehoc.runs import ProbedRuns
+from lensllm.prehoc.stopping import Decision, StoppingRule
+
+FIXED_DEPTHS = (0.01, 0.05, 0.10, 0.25)
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What a way of probing chose, and what it spent.
+
+    Attributes:
+        chosen: Position of the chosen candidate.
+        spent: FLOPs.
+        depths: Cost at which each candidate stopped, shares of its full run, shape (n_candidates,).
+        decisions: Why each candidate stopped.
+    """
+
+    chosen: int
+    spent: float
+    depths: np.ndarray
+    decisions: tuple[Decision, ...]
+
+
+def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResult:
+    """Probe all candidates level by level, dropping those that the rule stops.
+
+    At each level the candidates that are still in go on, the best one first, as long as the budget
+    pays. The one with the smallest loss at the deepest level is chosen.
+
+    Args:
+        rule: The rule.
+        runs: One run a candidate, of one task and seed.
+        budget_flops: What all probes together may cost.
+
+    Returns:
+        The result; with a budget below one level of all candidates, as many as it pays for.
+    """
+    n = len(runs)
+    level = np.full(n, -1)  # deepest level of each candidate
+    decisions = [Decision(True, "budget", "the budget was spent")] * n
+    active, spent = list(range(n)), 0.0
+    standing = np.zeros(n)  # latest losses; those of the stopped fall as the others do
+    for k, cost in enumerate(runs.costs):
+        steps = runs.flops * (cost - (runs.costs[k - 1] if k else 0.0))
+        for i in sorted(active, key=lambda i: standing[i]):
+            if spent + steps[i] > budget_flops * (1 + 1e-9):
+                break
+            spent += steps[i]
+            level[i] = k
+        if any(level[i] < k for i in active):
+            break
+        standing += (runs.probes[active, k] - standing[active]).mean()
+        standing[active] = runs.probes[active, k]
+        for i in list(active):
+            rivals = [standing[j] for j in range(n) if level[j] == k and j != i]
+            decision = rule.decide(float(cost), standing[i], rivals, float(standing.var()))
+            if decision.stop:
+                decisions[i] = decision
+                active.remove(i)
+        if len(active) < 2:
+            break
+    deepest = np.flatnonzero(level == level.max())
+    chosen = int(deepest[np.argmin(runs.probes[deepest, max(level.max(), 0)])])
+    depths = np.where(level >= 0, runs.costs[np.maximum(level, 0)], 0.0)
+    return RaceResult(chosen, spent, depths, tuple(decisions))
+
+
+def fixed_depth(runs: ProbedRuns, depth: float) -> RaceResult:
+    """Probe every candidate to the nearest recorded cost to `depth` (in log), and take the best."""
+    k = int(np.argmin(np.abs(np.log(runs.costs / depth))))
+    cost = float(runs.costs[k])
+    stop = Decision(True, "fixed", f"fixed depth {cost:.3g}")
+    chosen = int(np.argmin(runs.probes[:, k]))
+    n = len(runs)
+    return RaceResult(chosen, cost * float(runs.flops.sum()), np.full(n, cost), (stop,) * n)
+
+
+def relative_law(runs: ProbedRuns, seed: int = 0) -> RiskLaw:
+    """R(c) in units of the spread of the candidates' losses at c, over tasks and seeds.
+
+    The error is that of taking the latest loss for the final one, the mean fall of all candidates
+    of a task and seed apart: a stopping rule needs no more, and it asks nothing of a new task.
+
+    Args:
+        runs: Runs of past tasks, at least three models of each task and seed.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: No task has three models with one seed.
+    """
+    blocks, clusters = [], []
+    for cell in cells(runs):
+        if len(cell) < 3:
+            continue
+        left = cell.outcomes[:, None] - cell.probes
+        errors = left - left.mean(0)
+        n = len(cell)
+        blocks.append(errors**2 * n / (n - 1) / cell.probes.var(0))
+        clusters.append(cell.models)
+    if not blocks:
+        raise ValueError("Expected three models of one task and seed to learn the rule from")
+    return fit_risk_law(runs.costs, np.vstack(blocks), np.concatenate(clusters), seed=seed)
+
+
+def cells(runs: ProbedRuns) -> list[ProbedRuns]:
+    """The runs of each task and seed, in order."""
+    return [
+        runs.select((runs.tasks == task) & (runs.seeds == seed))
+        for task in runs.task_names
+        for seed in sorted(set(runs.seeds[runs.tasks == task]))
+    ]
+
+
+def regret(runs: ProbedRuns, chosen: int) -> tuple[float, float]:
+    """How much higher the chosen one's final loss is than the best's: nats, and of the range."""
+    best, worst = runs.outcomes.min(), runs.outcomes.max()
+    lost = float(runs.outcomes[chosen] - best)
+    return lost, lost / float(worst - best) if worst > best else 0.0
+
+
+def compare_depths(
+    runs: ProbedRuns,
+    depths: Sequence[float] = FIXED_DEPTHS,
+    hopeless: float = 0.1,
+    n_candidates: int | None = None,
+) -> pd.DataFrame:
+    """Regret of the rule and of every fixed depth, at the fixed depth's total cost.
+
+    The rule's law comes from the other tasks (with one task: from its other seeds).
+
+    Args:
+        runs: Runs of one or more tasks.
+        depths: Fixed depths, shares of a full run.
+        hopeless: Of the rule.
+        n_candidates: Size of the subsets of candidates that are all played; all by default.
+
+    Returns:
+        One row a task, seed, depth and way (`rule` or `fixed`): regret in nats, regret as a share
+        of the range of final losses, share of full fine-tuning that was spent; means over subsets.
+
+    Raises:
+        ValueError: There is neither a second task nor a second seed.
+    """
+    if len(runs.task_names) < 2 and len(set(runs.seeds)) < 2:
+        raise ValueError("Expected a second task or seed to learn the rule from, got one of each")
+    rows = []
+    for cell in cells(runs):
+        task, seed = cell.tasks[0], cell.seeds[0]
+        other = runs.tasks != task if len(runs.task_names) > 1 else runs.seeds != seed
+        rule = StoppingRule(relative_law(runs.select(other)), hopeless=hopeless)
+        size = n_candidates or len(cell)
+        for depth in depths:
+            played = [
+                _play(rule, cell.select(np.array(subset)), depth)
+                for subset in combinations(range(len(cell)), size)
+            ]
+            for way, values in zip(("fixed", "rule"), np.mean(played, axis=0), strict=True):
+                names = ("regret", "regret_share", "spent")
+                rows.append(
+                    {"task": task, "seed": seed, "depth": depth, "way": way}
+                    | dict(zip(names, map(float, values), strict=True))
+                )
+    return pd.DataFrame(rows)
+
+
+def _play(rule: StoppingRule, runs: ProbedRuns, depth: float) -> list[tuple[float, ...]]:
+    """(regret, its share, spent share) of the fixed depth and of the rule on the same budget."""
+    fixed = fixed_depth(runs, depth)
+    found = race(rule, runs, fixed.spent)
+    total = float(runs.flops.sum())
+    return [(*regret(runs, r.chosen), r.spent / total) for r in (fixed, found)]
+
+
+def compare_with_hindsight(
+    table: pd.DataFrame, column: str = "regret_share", n_draws: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Rule minus fixed depth by depth, and at the depth that was best on the other tasks.
+
+    Args:
+        table: What `compare_depths` returns.
+        column: Which regret.
+        n_draws: Bootstrap draws, over tasks and over seeds inside them.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        One row a depth and one for `hindsight`: mean of both, mean difference, 90 % interval.
+    """
+    wide = table.pivot_table(index=["task", "seed", "depth"], columns="way", values=column)
+    rng = np.random.default_rng(seed)
+    frames = {f"{depth:.0%}": wide.xs(depth, level="depth") for depth in table["depth"].unique()}
+    if table["task"].nunique() > 1:
+        chosen = []
+        for task in table["task"].unique():
+            fixed = wide["fixed"].drop(index=task, level="task").groupby("depth").mean()
+            chosen.append(
+                wide.xs((task, fixed.idxmin()), level=("task", "depth"), drop_level=False)
+            )
+        frames["hindsight"] = pd.concat(chosen).droplevel("depth")
+    rows = []
+    for name, frame in frames.items():
+        gain = frame["rule"] - frame["fixed"]
+        low, high = np.quantile(_nested_bootstrap(gain, n_draws, rng), [0.05, 0.95])
+        rows.append(
+            {
+                "depth": name,
+                "fixed": frame["fixed"].mean(),
+                "rule": frame["rule"].mean(),
+                "difference": gain.mean(),
+                "lower90": low,
+                "upper90": high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _nested_bootstrap(values: pd.Series, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Means under resampling of tasks, then of seeds inside each; shape (n_draws,)."""
+    groups = [group.to_numpy() for _, group in values.groupby("task")]
+    drawn = []
+    for _ in range(n_draws):
+        picked = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
+        drawn.append(np.mean([rng.choice(g, size=len(g)).mean() for g in picked]))
+    return np.array(drawn)
