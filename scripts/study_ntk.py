@@ -1,0 +1,64 @@
+"""What the NTK term of LensLLM is worth on recorded curves: python scripts/study_ntk.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig
+
+from lensllm.entry import entry_point, output_dir, quiet_libraries
+
+
+@dataclass
+class StudyConfig:
+    """Keys of `conf/study_ntk.yaml`."""
+
+    gammas: list[int] = field(default_factory=list)
+    taus: list[float] = field(default_factory=list)
+    budget_ratio: int = 4
+    analyses: str | None = None
+    seed: int = 0
+    candidates: Any = MISSING
+    dataset: Any = MISSING
+    optimizer: Any = MISSING
+    training: Any = MISSING
+    benchmark: Any = MISSING
+    selector: Any = MISSING
+    paths: Any = MISSING
+
+
+@entry_point("study_ntk", StudyConfig)
+def main(cfg: DictConfig) -> None:
+    """Write F beside D_l, forward validation and the sweep over gamma and tau, and a figure."""
+    from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.ntk_figure import save_ntk_figure
+    from lensllm.reporting.ntk_study import NTKStudy, read_analyses
+
+    quiet_libraries()
+    provider = instantiate(cfg.selector, _convert_="all").ntk
+    console, dataset = wide_console(), provider.data.name
+    with console.status("") as status:
+        study = NTKStudy(
+            instantiate(cfg.benchmark),
+            dataset,
+            {name: provider(name).curve for name in provider.sources},
+            tuple(cfg.gammas),
+            tuple(cfg.taus),
+            cfg.budget_ratio,
+            read_analyses(cfg.analyses, dataset),
+            f"python -m scripts.study_ntk dataset={dataset}",
+            status.update,
+        )
+        tables = study.tables()
+    for table in tables:
+        table.write(output_dir())
+        print_table(table, console)
+    study.terms.to_csv(output_dir() / "terms.csv", index=False)
+    study.forward.to_csv(output_dir() / "forward.csv", index=False)
+    console.print(f"tables and {save_ntk_figure(study, output_dir()).name} are in {output_dir()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The NTK study on curves whose law and NTK are known."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lensllm.benchmarks import Benchmark
+from lensllm.curvature import NTKLoss
+from lensllm.laws import LensLLMLaw
+from lensllm.reporting.ntk_figure import save_ntk_figure
+from lensllm.reporting.ntk_study import (
+    NTKStudy,
+    bootstrap_spearman,
+    line_forward,
+    read_analyses,
+)
+
+SIZES = np.array([0, 200, 400, 800, 1600, 3200, 6400])
+RNG = np.random.default_rng(0)
+NTK = {
+    name: NTKLoss(np.sort(RNG.exponential(1.0, 8))[::-1], 4 * RNG.normal(size=8), 1e-3)
+    for name in "abcd"
+}
+
+
+@pytest.fixture
+def study():
+    """Curves of LensLLM's law at t = 25, with a little noise."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {
+            "model": name,
+            "dataset": "demo",
+            "seed": seed,
+            "n_samples": n,
+            "test_loss": loss * math.exp(1e-4 * rng.normal()),
+            "best_step": 25 if n else 0,
+            "n_params": 1e6,
+        }
+        for i, name in enumerate(NTK)
+        for seed in (0, 1)
+        for n, loss in zip(
+            SIZES, LensLLMLaw(NTK[name])(SIZES, [6.0 + i, 0.4, 25.0, 2.0 - 0.1 * i]), strict=True
+        )
+    ]
+    return NTKStudy(Benchmark("demo", pd.DataFrame(rows)), "demo", NTK, (3, 4), (2.0,))
+
+
+def test_terms_of_a_law_that_holds(study):
+    terms = study.terms.set_index(["model", "seed"])
+    for name in "abcd":
+        row, true = terms.loc[(name, 0)], float(NTK[name](25.0))
+        assert row["ntk_observed"] == pytest.approx(true)
+        assert row["lensllm_term"] == pytest.approx(true, rel=0.05)
+        assert row["pre_learned_size"] == pytest.approx(true, rel=0.05)
+        assert row["transition_size"] == pytest.approx(true**2.5, rel=0.2)
+        assert row["pre_learned_size_lower80"] < true < row["pre_learned_size_upper80"]
+        assert not row["capped"]
+
+
+def test_tables_say_what_was_found(study, tmp_path):
+    record = {"model": "a", "dataset": "demo", "decay": {"c2": 2.0, "beta2": 0.25, "beta3": 0.625}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "curvature.json").write_text(json.dumps(record))
+    whole = NTKStudy(
+        study.benchmark, "demo", NTK, (3, 4), (2.0,), analyses=read_analyses(tmp_path, "demo")
+    )
+    terms, transitions, forward, sweep = whole.tables()
+    assert list(terms.frame["model"]) == list("abcd")
+    assert set(terms.frame["at its cap"]) == {"0 of 2"}
+    assert transitions.frame.set_index("model").loc["a", "beta_2"] == "0.25 ± –"
+    assert transitions.frame.set_index("model").loc["b", "Hessian"] == "–"
+    errors = forward.frame.set_index("law")["rmse_log"]
+    assert errors["LensLLM, t observed"] < 0.002
+    assert errors["line of Accept then Stop"] > 5 * errors["LensLLM, t observed"]
+    assert list(zip(sweep.frame["gamma"], sweep.frame["tau"], strict=True)) == [
+        ("3", "2"),
+        ("4", "2"),
+        ("rectified_fit", ""),
+        ("ats", ""),
+    ]
+    assert save_ntk_figure(whole, tmp_path).stat().st_size > 10_000
+
+
+def test_the_line_is_that_of_the_largest_sizes_alone():
+    """On a power law the line is right at every size beyond, and has the columns of a law."""
+    sizes = SIZES[1:]
+    rows = {"model": "a", "dataset": "x", "seed": 0, "n_samples": sizes}
+    table = pd.DataFrame({**rows, "test_loss": 5.0 * sizes**-0.1})
+    found = line_forward(table)
+    assert list(zip(found["max_n_samples"], found["n_samples"], strict=True)) == [
+        (1600, 3200),
+        (1600, 6400),
+        (3200, 6400),
+    ]
+    assert np.abs(found["log_error"]).max() < 1e-12
+
+
+def test_bootstrap_of_a_rank_correlation():
+    x = pd.Series(np.arange(12.0))
+    assert bootstrap_spearman(x, -(x**3)) == pytest.approx((-1.0, -1.0))
+    y = pd.Series(RNG.permutation(12).astype(float))
+    low, high = bootstrap_spearman(x, y)
+    assert low < stats.spearmanr(x, y).statistic < high
+
+
+def test_analyses_of_another_data_set_are_left_out(tmp_path):
+    assert read_analyses(None, "demo") == {}
+    with pytest.raises(FileNotFoundError, match=r"found none: run scripts/analyze_curvature.py"):
+        read_analyses(tmp_path, "demo")
+    (tmp_path / "curvature.json").write_text('{"model": "a", "dataset": "other"}')
+    assert read_analyses(tmp_path, "demo") == {}
