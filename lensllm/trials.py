@@ -211,7 +211,11 @@ class TrialStore:
 
 
 def results_table(results: Iterator[TrialResult] | list[TrialResult]) -> pd.DataFrame:
-    """One row a result: the trial's fields, then the result's scalar fields."""
+    """One row a result: the trial's fields, then the result's scalar fields.
+
+    The columns have their types also where there are no results, as after a campaign of a selector
+    that asks for no trials.
+    """
     scalars = [
         item.name for item in fields(TrialResult) if item.name not in ("trial", "trace", "versions")
     ]
@@ -224,7 +228,9 @@ def results_table(results: Iterator[TrialResult] | list[TrialResult]) -> pd.Data
         }
         for result in results
     ]
-    table = pd.DataFrame.from_records(rows, columns=columns)
+    kinds = {item.name: item.type for item in (*fields(Trial), *fields(TrialResult))}
+    numbers = {name: kinds[name] for name in columns[:-1] if kinds[name] in ("int", "float")}
+    table = pd.DataFrame.from_records(rows, columns=columns).astype(numbers)
     order = ["dataset", "model", "seed", "n_samples", "key"]
     return table.sort_values(order, kind="stable").reset_index(drop=True)
 

@@ -7,6 +7,7 @@ import stat
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lensllm.curves import REQUIRED_COLUMNS, check_curves, read_curves
@@ -265,6 +266,9 @@ def test_an_empty_store_gives_an_empty_table_with_all_columns(tmp_path):
     table = TrialStore(tmp_path / "none").curves()
     assert len(table) == 0
     assert {*REQUIRED_COLUMNS, "flops", "status", "key"} <= set(table.columns)
+    numbers = results_table([RESULT]).select_dtypes("number")
+    assert table[numbers.columns].dtypes.equals(numbers.dtypes)
+    assert not np.isfinite(table["test_loss"]).any()
 
 
 def test_curves_of_a_store_read_without_its_diverged_trials(tmp_path):
