@@ -1,4 +1,4 @@
-"""Download and verify the recorded benchmark: python -m scripts.download_benchmark."""
+"""Download and verify the recorded benchmark: python scripts/download_benchmark.py."""
 
 from __future__ import annotations
 

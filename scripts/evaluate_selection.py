@@ -1,4 +1,4 @@
-"""Judge selectors on recorded curves: python -m scripts.evaluate_selection benchmark=rsl."""
+"""Judge selectors on recorded curves: python scripts/evaluate_selection.py benchmark=rsl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The papers' tables and figures: python -m scripts.make_tables table=all|rsl_table1|..."""
+"""The papers' tables and figures: python scripts/make_tables.py table=all|rsl_table1|..."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lensllm.entry import conf_dir, entry_point
 
+# What a caption says anyway, or what decides where files are and not what is in them.
+_SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hydra.")
+
 
 @dataclass
 class TablesConfig:
@@ -21,7 +24,6 @@ class TablesConfig:
     selectors: list[Any] = field(default_factory=list)
     budget_ratios: list[int] = field(default_factory=list)
     budget_fractions: list[float] = field(default_factory=list)
-    lensllm_ratios: list[int] = field(default_factory=list)
     gamma_tau_ratios: list[int] = field(default_factory=list)
     trials: str | None = None
     n_resamples: int = 1000
@@ -46,9 +48,11 @@ def main(cfg: DictConfig) -> None:
     selectors = named_selectors(values.pop("selectors"), conf_dir() / "selector")
     console = Console()
     benchmark = instantiate(cfg.benchmark)
-    command = f"python -m scripts.make_tables table={table} benchmark={benchmark.name}"
+    overrides = [
+        word for word in HydraConfig.get().overrides.task if not word.startswith(_SAID_ELSEWHERE)
+    ]
     with console.status("making tables") as status:
-        study = Study(benchmark, selectors, **values, command=command, progress=status.update)
+        study = Study(benchmark, selectors, **values, overrides=overrides, progress=status.update)
         written = build(study, table, HydraConfig.get().runtime.output_dir, figures)
     for path in written:
         console.print(str(path), soft_wrap=True)

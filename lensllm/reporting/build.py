@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lensllm.reporting import lensllm_tables, protocol_tables, rsl_tables, study_figures
+from lensllm.reporting import (
+    lensllm_sweep,
+    lensllm_tables,
+    protocol_tables,
+    rsl_tables,
+    study_figures,
+)
 from lensllm.reporting.study import Study
 from lensllm.reporting.tables import Table
 
+GENERAL_TABLES: dict[str, Callable[[Study], Table]] = {
+    "summary": protocol_tables.summary,
+    "differences": protocol_tables.differences,
+}
 # Tables of the papers need their benchmark; the others take any.
-PAPER_TABLES: dict[str, Callable[[Study], list[Table]]] = {
+PAPER_TABLES: dict[str, Callable[[Study], Table]] = {
     "rsl_table1": rsl_tables.rsl_table1,
     "rsl_table2": rsl_tables.rsl_table2,
     "rsl_table3": rsl_tables.rsl_table3,
@@ -22,11 +33,11 @@ PAPER_TABLES: dict[str, Callable[[Study], list[Table]]] = {
     "lensllm_selection": lensllm_tables.lensllm_selection,
     "lensllm_cost": lensllm_tables.lensllm_cost,
     "lensllm_gamma_tau": lensllm_tables.lensllm_gamma_tau,
-    "lensllm_table8": lensllm_tables.lensllm_table8,
+    "lensllm_table8": lensllm_sweep.lensllm_table8,
 }
-GENERAL_TABLES: dict[str, Callable[[Study], list[Table]]] = {
-    "summary": protocol_tables.summary,
-    "differences": protocol_tables.differences,
+# Drawn with their table, where there is something to draw.
+TABLE_FIGURES: dict[str, Callable[[Table], Figure | None]] = {
+    "lensllm_table8": lensllm_sweep.draw_table8,
 }
 FIGURES: dict[str, Callable[[Study], Figure]] = {
     "correlation_by_budget": study_figures.correlation_by_budget,
@@ -44,7 +55,7 @@ def build(study: Study, table: str, folder: str | Path, figures: bool = True) ->
         study: What they are about.
         table: `all`, or the name of one table.
         folder: Where to write.
-        figures: Whether to draw the figures as well, with `all`.
+        figures: Whether to draw figures as well: with one table its own, with `all` all of them.
 
     Returns:
         The files written.
@@ -53,25 +64,32 @@ def build(study: Study, table: str, folder: str | Path, figures: bool = True) ->
         ValueError: There is no such table, or it needs another benchmark.
     """
     folder = Path(folder)
-    functions = PAPER_TABLES | GENERAL_TABLES
-    if table != "all" and table not in functions:
-        raise ValueError(
-            f"Expected `table` to be all or one of {', '.join(functions)}, got {table!r}"
-        )
-    if table != "all":
-        if table in PAPER_TABLES and study.benchmark.name != "rsl":
-            raise ValueError(f"Expected benchmark=rsl for {table}, got {study.benchmark.name!r}")
-        functions = {table: functions[table]}
-    elif study.benchmark.name != "rsl":
-        functions = GENERAL_TABLES
     written: list[Path] = []
-    for name, function in functions.items():
+    for name, function in _chosen(table, study.benchmark.name).items():
         study.say(name)
-        for item in function(study):
-            written += item.write(folder)
+        made = function(study)
+        made = replace(made, caption=f"{made.caption} Command: {study.command(name)}")
+        written += made.write(folder)
+        figure = TABLE_FIGURES[name](made) if figures and name in TABLE_FIGURES else None
+        if figure is not None:
+            written.append(study_figures.save(figure, folder / f"{made.name}.png"))
     if figures and table == "all":
         for name, draw in FIGURES.items():
             study.say(name)
             path = folder / f"{study.benchmark.name}_{name}.png"
             written.append(study_figures.save(draw(study), path))
     return written
+
+
+def _chosen(table: str, benchmark: str) -> dict[str, Callable[[Study], Table]]:
+    """The tables to make; the general ones first, whose evaluation the others share."""
+    functions = GENERAL_TABLES | PAPER_TABLES
+    if table == "all":
+        return functions if benchmark == "rsl" else GENERAL_TABLES
+    if table not in functions:
+        raise ValueError(
+            f"Expected `table` to be all or one of {', '.join(functions)}, got {table!r}"
+        )
+    if table in PAPER_TABLES and benchmark != "rsl":
+        raise ValueError(f"Expected benchmark=rsl for {table}, got {benchmark!r}")
+    return {table: functions[table]}

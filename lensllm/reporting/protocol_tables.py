@@ -11,7 +11,7 @@ from lensllm.reporting.summary import summary_table
 from lensllm.reporting.tables import Table
 
 
-def summary(study: Study) -> list[Table]:
+def summary(study: Study) -> Table:
     """Means of all selectors in both protocols."""
     found = study.evaluation
     table = summary_table(found.scores, found.predictions, study.n_resamples, study.seed)
@@ -20,12 +20,12 @@ def summary(study: Study) -> list[Table]:
     caption = (
         f"{table.caption} Benchmark: {study.benchmark.name}. Expected of a uniformly random choice "
         f"(exact): relative accuracy {chance['relative_accuracy']:.3f}, regret "
-        f"{chance['regret']:.3f}, top-3 {chance['top3_hit']:.3f}. Command: {study.command}"
+        f"{chance['regret']:.3f}, top-3 {chance['top3_hit']:.3f}."
     )
-    return [Table(f"{study.benchmark.name}_summary", caption, table.frame, table.decimals)]
+    return Table(f"{study.benchmark.name}_summary", caption, table.frame, table.decimals)
 
 
-def differences(study: Study) -> list[Table]:
+def differences(study: Study) -> Table:
     """Paired differences of regret and relative accuracy to the best selector."""
     rows = []
     for protocol, lines in study.evaluation.predictions.groupby("protocol", sort=False):
@@ -50,7 +50,7 @@ def differences(study: Study) -> list[Table]:
         "Difference to the selector with the best mean, with the 95 % interval of a paired "
         f"bootstrap over candidates ({study.n_resamples} resamples). `leads: yes` means that the "
         "interval has 0: nothing says that the selector is worse than the best. Only cells that "
-        f"all selectors answered count. Command: {study.command}"
+        "all selectors answered count."
     )
     names = ("mean", "to the best", "lower", "upper")
-    return [Table(f"{study.benchmark.name}_differences", caption, frame, dict.fromkeys(names, 3))]
+    return Table(f"{study.benchmark.name}_differences", caption, frame, dict.fromkeys(names, 3))

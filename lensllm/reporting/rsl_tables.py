@@ -10,9 +10,16 @@ import pandas as pd
 from lensllm.benchmarks import evaluate
 from lensllm.laws import RectifiedLaw, ScalingLaw, VanillaLaw, fit_laws
 from lensllm.reporting.published import RSL, as_published, published, published_by_ratio
-from lensllm.reporting.study import Study, rsl_selectors
+from lensllm.reporting.study import Study
 from lensllm.reporting.tables import Table
-from lensllm.selection import AcceptThenStop
+from lensllm.selection import (
+    AcceptThenStop,
+    LawExtrapolation,
+    ModelSize,
+    Selector,
+    SubTuning,
+    ZeroShot,
+)
 
 _METRICS = ("pearson", "relative_accuracy")
 _CELL = ["metric", "dataset", "budget_ratio"]
@@ -22,29 +29,28 @@ _ROUNDING = (
 )
 
 
-def rsl_table1(study: Study) -> list[Table]:
+def rsl_table1(study: Study) -> Table:
     """Table 1: AtS and the three simple selectors."""
-    names = ("ats", "zero_shot", "sub_tuning", "model_size")
     caption = (
         "Pearson correlation and relative accuracy in percent of AtS (k = 3, delta = 5) and the "
         f"simple selectors, every D <= D_full / ratio given. Published: {RSL}, Table 1. {_ROUNDING}"
     )
-    return [_selection_table(study, "rsl_table1", names, caption)]
+    return _selection_table(study, "rsl_table1", simple_selectors(), caption)
 
 
-def rsl_table2(study: Study) -> list[Table]:
+def rsl_table2(study: Study) -> Table:
     """Table 2: extrapolating laws."""
-    names = ("rectified_fit", "vanilla_fit", "ats")
+    selectors = [LawExtrapolation(RectifiedLaw()), LawExtrapolation(VanillaLaw()), AcceptThenStop()]
     caption = (
         "Pearson correlation and relative accuracy in percent of laws fitted to every D <= D_full "
         "/ ratio (squared log loss, the rectified law with D = 0) and of AtS. Published: "
         f"{RSL}, Tables 1 and 2, relative accuracy of the fits from the public results file; the "
         f"published vanilla fit has random starts and is one draw. {_ROUNDING}"
     )
-    return [_selection_table(study, "rsl_table2", names, caption)]
+    return _selection_table(study, "rsl_table2", selectors, caption)
 
 
-def rsl_table3(study: Study) -> list[Table]:
+def rsl_table3(study: Study) -> Table:
     """Table 3: RMSE on log loss of the laws fitted to all D > 0."""
     laws: dict[str, ScalingLaw] = {"rectified": RectifiedLaw(), "vanilla": VanillaLaw()}
     known = published("rsl_log_rmse").set_index(["law", "model"])
@@ -70,16 +76,15 @@ def rsl_table3(study: Study) -> list[Table]:
     caption = (
         "RMSE of log loss (RSL's RMSD) of the laws fitted to all D > 0, squared log loss, 16 "
         f"starts. Published: {RSL}, Table 3. Negative differences are better fits than published. "
-        f"Command: {study.command}"
     )
     decimals = {c: 5 for c in frame.columns if c not in ("dataset", "model")}
-    return [Table("rsl_table3", caption, frame, decimals)]
+    return Table("rsl_table3", caption, frame, decimals)
 
 
-def rsl_size_ablation(study: Study) -> list[Table]:
+def rsl_size_ablation(study: Study) -> Table:
     """The selectors of Table 1 with the candidates restricted to small models."""
     known = published_by_ratio("rsl_size_ablation")
-    selectors = rsl_selectors()[:4]
+    selectors = simple_selectors()
     parts = []
     for size in sorted(known["size_below"].unique(), reverse=True):
         found = evaluate(
@@ -90,13 +95,13 @@ def rsl_size_ablation(study: Study) -> list[Table]:
     frame = _compare(pd.concat(parts), known, keys, decimals=2)
     caption = (
         "Selectors of Table 1 in percent, candidates with fewer than `size_below` parameters. "
-        f"Published: {RSL}, public results file. {_ROUNDING} Command: {study.command}"
+        f"Published: {RSL}, public results file. {_ROUNDING}"
     )
     wide = _widen(frame, ["size_below", *_CELL], [s.name for s in selectors])
-    return [Table("rsl_size_ablation", caption, wide, _two_decimals(wide))]
+    return Table("rsl_size_ablation", caption, wide, _two_decimals(wide))
 
 
-def rsl_k_delta(study: Study) -> list[Table]:
+def rsl_k_delta(study: Study) -> Table:
     """AtS by k and delta."""
     known = published_by_ratio("rsl_k_delta")
     rows = []
@@ -115,19 +120,23 @@ def rsl_k_delta(study: Study) -> list[Table]:
     )
     caption = (
         "Pearson correlation of AtS in percent by k and delta. Published: "
-        f"{RSL}, public results file of the ablation. {_ROUNDING} Command: {study.command}"
+        f"{RSL}, public results file of the ablation. {_ROUNDING}"
     )
-    return [Table("rsl_k_delta", caption, frame, _two_decimals(frame))]
+    return Table("rsl_k_delta", caption, frame, _two_decimals(frame))
 
 
-def _selection_table(study: Study, name: str, names: Sequence[str], caption: str) -> Table:
+def simple_selectors() -> list[Selector]:
+    """The selectors of RSL's Table 1."""
+    return [AcceptThenStop(), ZeroShot(), SubTuning(), ModelSize()]
+
+
+def _selection_table(study: Study, name: str, selectors: Sequence[Selector], caption: str) -> Table:
     """Measured, published and difference of some selectors, one row a metric, data set, ratio."""
     known = published_by_ratio("rsl_selection")
-    scores = study.papers.scores
-    long = _long(scores[scores["selector"].isin(names)])
+    long = _long(study.papers_scores(selectors))
     frame = _compare(long, known, [*_CELL, "selector"], decimals=1)
-    wide = _widen(frame, _CELL, names)
-    return Table(name, f"{caption} Command: {study.command}", wide)
+    wide = _widen(frame, _CELL, [selector.name for selector in selectors])
+    return Table(name, caption, wide)
 
 
 def _long(scores: pd.DataFrame) -> pd.DataFrame:

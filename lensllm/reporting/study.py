@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pandas as pd
 
 from lensllm.benchmarks import Benchmark, Evaluation, evaluate
 from lensllm.benchmarks.evaluation import selection_metrics
-from lensllm.selection import (
-    AcceptThenStop,
-    LawExtrapolation,
-    ModelSize,
-    Selector,
-    SubTuning,
-    ZeroShot,
-)
+from lensllm.selection import Selector
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +22,10 @@ class Study:
         selectors: Selectors to judge.
         budget_ratios: D_full / D_max of the papers' protocol.
         budget_fractions: Budgets of the FLOPs' protocol.
-        lensllm_ratios: Ratios for the LensLLM selector, whose walks are slow.
-        gamma_tau_ratios: Ratios for its ablation.
+        gamma_tau_ratios: Ratios for the ablation of LensLLM.
         seed: Seed of the bootstrap.
         n_resamples: Resamples of the bootstrap.
-        command: The command that makes the tables, for their captions.
+        overrides: Settings that are not the defaults, for the captions.
         trials: Folder of trials of the learning-rate sweep, where there is one.
         progress: Called with a line for every part.
     """
@@ -42,13 +34,18 @@ class Study:
     selectors: Sequence[Selector]
     budget_ratios: Sequence[int]
     budget_fractions: Sequence[float] = ()
-    lensllm_ratios: Sequence[int] = (32,)
     gamma_tau_ratios: Sequence[int] = (32,)
     seed: int = 0
     n_resamples: int = 1000
-    command: str = "python -m scripts.make_tables"
+    overrides: Sequence[str] = ()
     trials: str | None = None
     progress: Callable[[str], None] | None = None
+    _scores: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
+
+    def command(self, table: str) -> str:
+        """The command that makes one table, for its caption."""
+        words = ["python scripts/make_tables.py", f"table={table}"]
+        return " ".join([*words, f"benchmark={self.benchmark.name}", *self.overrides])
 
     def say(self, line: str) -> None:
         """Report progress."""
@@ -66,16 +63,21 @@ class Study:
             progress=self.progress,
         )
 
-    @cached_property
-    def papers(self) -> Evaluation:
-        """RSL's own selectors in the papers' protocol, whatever `selectors` are."""
-        if all(selector in self.selectors for selector in rsl_selectors()):
-            scores, predictions = self.evaluation.scores, self.evaluation.predictions
-            return Evaluation(
-                scores[scores["protocol"] == "papers"],
-                predictions[predictions["protocol"] == "papers"],
-            )
-        return evaluate(self.benchmark, rsl_selectors(), self.budget_ratios, progress=self.progress)
+    def papers_scores(self, selectors: Sequence[Selector]) -> pd.DataFrame:
+        """Scores of selectors in the papers' protocol, whatever `self.selectors` are."""
+        for selector in selectors:
+            if selector.name in self._scores:
+                continue
+            if "evaluation" in self.__dict__ and selector in self.selectors:
+                scores = self.evaluation.scores
+                scores = scores[scores["protocol"] == "papers"]
+                self._scores[selector.name] = scores[scores["selector"] == selector.name]
+            else:
+                found = evaluate(
+                    self.benchmark, [selector], self.budget_ratios, progress=self.progress
+                )
+                self._scores[selector.name] = found.scores
+        return pd.concat([self._scores[s.name] for s in selectors], ignore_index=True)
 
     def below(self, n_params: float) -> Benchmark:
         """The benchmark with candidates of fewer parameters only."""
@@ -94,17 +96,3 @@ class Study:
         """Losses of one data set, models by sizes."""
         rows = self.benchmark.curves[self.benchmark.curves["dataset"] == dataset]
         return rows.pivot_table(index="model", columns="n_samples", values="test_loss")
-
-
-def rsl_selectors() -> list[Selector]:
-    """The selectors of RSL's Tables 1 and 2."""
-    from lensllm.laws import RectifiedLaw, VanillaLaw
-
-    return [
-        AcceptThenStop(),
-        ZeroShot(),
-        SubTuning(),
-        ModelSize(),
-        LawExtrapolation(RectifiedLaw()),
-        LawExtrapolation(VanillaLaw()),
-    ]

@@ -15,8 +15,8 @@ from lensllm.laws import RectifiedLaw, VanillaLaw, fit_laws
 from lensllm.reporting.study import Study
 
 _COLORS = ("#1f5fa8", "#b5442e", "#3c7d3c", "#7a4fa3", "#c98a1b", "#4d8f9b", "#888888")
-_MARKERS = "os^DvPX<>hp*"
-_FORECASTERS = ("ats", "rectified_fit", "vanilla_fit", "last_3_line")
+_MARKERS = "os^DvPX<>hp*d8"
+_FORECASTERS = ("ats", "rectified_fit", "vanilla_fit", "lensllm_stand_in", "last_3_line")
 
 
 def correlation_by_budget(study: Study) -> Figure:

@@ -1,6 +1,7 @@
 """Tables and figures of small benchmarks, and the papers' tables on the recorded one."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ import pytest
 
 from lensllm.benchmarks import Benchmark, load_rsl
 from lensllm.reporting.build import build
-from lensllm.reporting.lensllm_tables import sweep_correlations
+from lensllm.reporting.lensllm_sweep import judge_cell, lensllm_table8, sweep_curves
+from lensllm.reporting.lensllm_tables import lensllm_cost, lensllm_selection
 from lensllm.reporting.rsl_tables import rsl_k_delta, rsl_table1
 from lensllm.reporting.study import Study
 from lensllm.selection import AcceptThenStop, LastLine, RandomChoice, SubTuning, ZeroShot
@@ -55,7 +57,9 @@ def test_everything_twice_is_the_same_to_the_byte(study, tmp_path):
 def test_papers_tables_need_the_papers_benchmark(study, tmp_path):
     with pytest.raises(ValueError, match="Expected benchmark=rsl for rsl_table1, got 'demo'"):
         build(study, "rsl_table1", tmp_path)
-    with pytest.raises(ValueError, match=r"`table` to be all or one of rsl_table1.* got 'table1'"):
+    with pytest.raises(
+        ValueError, match=r"`table` to be all or one of summary, .*rsl_table1.* got 'table1'"
+    ):
         build(study, "table1", tmp_path)
 
 
@@ -71,25 +75,92 @@ def test_summary_is_the_mean_of_the_scores(study, tmp_path):
 
 def test_table_1_has_no_difference_in_any_cell(benchmark_dir):
     study = Study(load_rsl(benchmark_dir), [], (8, 512))
-    frame = rsl_table1(study)[0].frame
+    frame = rsl_table1(study).frame
     differences = frame[[c for c in frame.columns if c.endswith("difference")]]
     assert len(frame) == 2 * 3 * 2
     assert (differences == 0).all(axis=None)
 
 
 def test_k_delta_has_no_difference(benchmark_dir):
-    frame = rsl_k_delta(Study(load_rsl(benchmark_dir), [], (64,)))[0].frame
+    frame = rsl_k_delta(Study(load_rsl(benchmark_dir), [], (64,))).frame
     assert len(frame) == 15 * 3
     assert (frame["difference"].abs() <= 0.011).all()
 
 
-def test_sweep_correlations_by_hand(tmp_path):
-    store = TrialStore(tmp_path)
-    losses = {"a": (3.0, 2.0), "b": (2.5, 1.9), "c": (2.0, 1.0), "d": (2.2, 1.4)}
-    for model, (small, large) in losses.items():
-        for n, loss in ((200, small), (800, large)):
-            settings = {"optimizer": {"lr": 1e-3}, "training": {"batch_size": 64}}
-            trial = Trial(model, "x", n, settings=settings)
-            store.add(TrialResult(trial, "completed", test_loss=loss))
-    expected = np.corrcoef(*np.array(list(losses.values())).T)[0, 1]
-    assert sweep_correlations(str(tmp_path)) == {(64, 1e-3): pytest.approx(100 * expected)}
+@pytest.fixture
+def sweep(tmp_path):
+    """A store of four models at two settings; D = 0 was run once for both."""
+    rng = np.random.default_rng(0)
+    store = TrialStore(tmp_path / "sweep")
+    for i, model in enumerate("abcd"):
+        zero = Trial(model, "x", 0)
+        store.add(TrialResult(zero, "completed", test_loss=4.0 + 0.1 * i, flops=1.0))
+        for batch, rate in ((64, 1e-4), (128, 1e-3)):
+            for n in (100, 200, 400, 800):
+                settings = {"optimizer": {"lr": rate}, "training": {"batch_size": batch}}
+                trial = Trial(model, "x", n, settings=settings)
+                loss = (3.0 + rng.random()) * (n + 50) ** -0.1
+                store.add(TrialResult(trial, "completed", test_loss=loss, flops=n))
+    settings = {"optimizer": {"lr": 1.0}, "training": {"batch_size": 64}}
+    store.add(TrialResult(Trial("a", "x", 100, settings=settings), "diverged", math.nan))
+    return store
+
+
+def test_table_8_by_hand(sweep, study, tmp_path):
+    cells = sweep_curves(str(sweep.folder))
+    assert list(cells) == [(64, 1e-4), (128, 1e-3)]
+    assert [len(curves) for curves in cells.values()] == [20, 20]
+    wide = cells[64, 1e-4].pivot_table(index="model", columns="n_samples", values="test_loss")
+    found = judge_cell(cells[64, 1e-4])
+    assert found["sub_tuning"] == pytest.approx(100 * np.corrcoef(wide[400], wide[800])[0, 1])
+    assert found["loss"] == pytest.approx(wide[800].mean())
+    line = [
+        np.polyfit(np.log([100, 200, 400]), np.log(row), 1)
+        for row in wide[[100, 200, 400]].to_numpy()
+    ]
+    predicted = [np.exp(np.polyval(coefficients, np.log(800))) for coefficients in line]
+    assert found["ats"] == pytest.approx(100 * np.corrcoef(predicted, wide[800])[0, 1])
+    table = lensllm_table8(replace(study, trials=str(sweep.folder)))
+    row = table.frame.set_index(["batch size", "learning rate"]).loc[(64, "0.0001")]
+    assert row["published"] == 78.41
+    assert row["difference"] == pytest.approx(row["measured"] - 78.41)
+    assert table.frame["measured"].notna().sum() == 2
+    assert "4 models (a, b, c, d), x, D = 0, 100, 200, 400, 800, 1 seed" in table.caption
+
+
+def test_table_8_is_drawn_where_it_was_measured(sweep, benchmark_dir, tmp_path):
+    study = Study(load_rsl(benchmark_dir), [], (8,), trials=str(sweep.folder))
+    for folder in ("a", "b"):
+        names = [p.name for p in build(study, "lensllm_table8", tmp_path / folder)]
+    assert names[-1] == "lensllm_table8.png"
+    left, right = (tmp_path / folder / names[-1] for folder in ("a", "b"))
+    assert left.read_bytes() == right.read_bytes()
+    empty = replace(study, trials=str(tmp_path / "none"))
+    assert len(build(empty, "lensllm_table8", tmp_path / "c")) == 3
+    text = (tmp_path / "c" / "lensllm_table8.md").read_text()
+    assert "nothing yet, run `python train.py -m experiment=lensllm_table8` first" in text
+
+
+def test_lensllm_tables_state_what_was_published(benchmark_dir):
+    benchmark = load_rsl(benchmark_dir)
+    curves = benchmark.curves[benchmark.curves["dataset"] == "flan"]
+    few = curves[curves["model"].isin(sorted(curves["model"].unique())[:6])]
+    study = Study(replace(benchmark, curves=few), [], (16, 512))
+    selection = lensllm_selection(study).frame
+    largest = selection[selection["dataset"] == "largest"].set_index("metric")
+    assert largest["published"].to_dict() == {"pearson": 85.8, "relative_accuracy": 91.1}
+    mine = selection[(selection["metric"] == "pearson") & (selection["dataset"] != "largest")]
+    assert largest.loc["pearson", "lensllm_stand_in"] == mine["lensllm_stand_in"].max()
+    cost = lensllm_cost(study).frame.set_index("selector")
+    assert cost.loc["lensllm_stand_in", "D/16"] >= cost.loc["rectified_fit", "D/16"]
+    assert cost.loc["lensllm_stand_in", "difference"] == pytest.approx(
+        cost.loc["lensllm_stand_in", "D/16"] - 88.5
+    )
+
+
+def test_the_caption_says_how_to_make_the_table(study, tmp_path):
+    build(replace(study, overrides=("n_resamples=50",)), "differences", tmp_path)
+    command = "python scripts/make_tables.py table=differences benchmark=demo n_resamples=50"
+    for ending in ("md", "tex"):
+        text = (tmp_path / f"demo_differences.{ending}").read_text().replace("\\_", "_")
+        assert command in text
