@@ -22,7 +22,7 @@ from lensllm.selection.base import (
 from lensllm.selection.forecast import Forecast, rank_forecasts, with_decisions
 from lensllm.selection.law_extrapolation import law_forecasts
 from lensllm.selection.law_walk import LawWalk, Points, walk_together
-from lensllm.selection.points import losses_by_size, sizes_up_to
+from lensllm.selection.points import losses_by_size, require_sizes, sizes_up_to
 from lensllm.trials import Trial
 
 MODES = ("prediction", "phase")
@@ -113,20 +113,17 @@ class LensLLM(Selector):
 
     def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
         """D = 0 and the first points of every candidate, then the next one of each open walk."""
-        left = budget.flops - self.preparation_flops(task)
-        if not left > 0:
+        ntks = self.preparation_flops(task)
+        if not budget.flops > ntks:
             raise BudgetTooSmallError(
-                f"Expected a budget of more than the {budget.flops - left:.3g} FLOPs that the NTKs "
+                f"Expected a budget of more than the {ntks:.3g} FLOPs that the NTKs "
                 f"of the candidates take, got {budget.flops:.3g}: raise budget.fraction, or lower "
                 "selector.ntk.n_probe"
             )
-        largest = affordable_size(
-            task,
-            Budget(left, budget.max_n_samples),
-            cumulative=True,
-            include_zero=self.use_zero,
-        )
-        self._check_sizes(task, largest)
+        left, zero = Budget(budget.flops - ntks, budget.max_n_samples), self.use_zero
+        largest = affordable_size(task, left, cumulative=True, include_zero=zero)
+        what = f"the LensLLM law (beside {ntks:.3g} FLOPs for the NTKs)"
+        require_sizes(task, left, largest, self.n_needed + zero, what, include_zero=zero)
         losses = losses_by_size(curves)
         pairs: list[tuple[str, int]] = []
         walking: dict[str, tuple[int, ...]] = {}
@@ -142,16 +139,6 @@ class LensLLM(Selector):
             walks = self._walks(walking, losses, curves, self._scale(task, curves))
             pairs += [(model, walk.ask) for model, walk in walks.items() if walk.ask is not None]
         return pairs
-
-    def _check_sizes(self, task: Task, largest: int) -> None:
-        """Refuse a budget that leaves every candidate fewer sizes than the law needs."""
-        sizes = [n for n in task.sizes if 0 < n <= largest]
-        if len(sizes) < self.n_needed:
-            raise BudgetTooSmallError(
-                f"Expected a budget that pays for {self.n_needed} sizes D > 0 of every candidate, "
-                f"which the LensLLM law needs, got one for {len(sizes)} (D <= {largest}): raise "
-                "budget.fraction, use selector.mode=phase, or another selector"
-            )
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the predictions of the laws of the accepted points, smallest first."""
