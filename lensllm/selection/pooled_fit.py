@@ -10,8 +10,8 @@ import pandas as pd
 
 from lensllm.selection.base import Budget, Selection, Selector, Task, affordable_size
 from lensllm.selection.forecast import Forecast, rank_forecasts, with_decisions
-from lensllm.selection.points import losses_by_size, require_sizes
-from lensllm.selection.pooled import PooledModel, PooledPredictor, PooledSettings
+from lensllm.selection.points import require_sizes
+from lensllm.selection.pooled import PooledModel, PooledPredictor
 from lensllm.selection.pooled.sampling import draw_log_loss
 
 # Points of a candidate below which nothing but its own slope is known of it.
@@ -24,16 +24,13 @@ class PooledFit(Selector):
     """All sizes D ≤ D_max of all candidates, predicted together (see docs/pooled.md).
 
     Attributes:
-        settings: Settings of the predictor.
-        prior_curves: Curves of earlier tasks, or where to read them; an evaluation gives each data
-            set the others.
+        predictor: The predictor.
         n_draws: Joint draws for intervals and the probability of being best; fewer where there are
             more than a thousand candidates.
         seed: Seed of the draws.
     """
 
-    settings: PooledSettings = field(default_factory=PooledSettings)
-    prior_curves: pd.DataFrame | str | None = None
+    predictor: PooledPredictor = field(default_factory=PooledPredictor)
     n_draws: int = 4000
     seed: int = 0
 
@@ -55,25 +52,20 @@ class PooledFit(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By predicted loss, smallest first."""
-        losses = losses_by_size(curves)
-        usable = {m: [n for n, x in seen.items() if n > 0 and x > 0] for m, seen in losses.items()}
-        forecasts: dict[str, Forecast | str] = {
-            model: "no usable trial at D > 0" for model in task.names if not usable.get(model)
-        }
-        if len(forecasts) == len(task.names):
-            return rank_forecasts(self.name, task, forecasts, "the pooled predictor")
-        model = PooledPredictor(self.settings, self.prior_curves).fit(task, curves)
-        forecasts |= self._forecasts(model, task.n_samples_full)
+        model = self.predictor.fit(task, curves)
+        if model is None:
+            return rank_forecasts(self.name, task, {}, "the pooled predictor")
+        forecasts = self._forecasts(model, task.n_samples_full)
         basis = f"{len(model.table.models)} candidates' curves predicted together"
         return with_decisions(rank_forecasts(self.name, task, forecasts, basis), _notes(model))
 
-    def _forecasts(self, model: PooledModel, n_samples: int) -> dict[str, Forecast]:
+    def _forecasts(self, model: PooledModel, n_samples: int) -> dict[str, Forecast | str]:
         """Forecasts of a measured loss at D_full."""
         sizes = np.array([float(n_samples)])
         n_models = len(model.table.models)
         n_draws = max(200, min(self.n_draws, _MAX_DRAWN // n_models))
         rng = np.random.default_rng(self.seed)
-        draws = draw_log_loss(model, sizes, self.settings, n_draws, rng)[:, :, 0]
+        draws = draw_log_loss(model, sizes, self.predictor.settings, n_draws, rng)[:, :, 0]
         measured = draws + model.noise * rng.standard_normal(draws.shape)
         low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
         centre = np.exp(model.centre(sizes)[:, 0])

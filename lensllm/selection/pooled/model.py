@@ -16,6 +16,10 @@ from lensllm.selection.pooled.validation import Cutoff, cutoffs, floors_of, shap
 
 # Exponents and floors with less weight than this, relative to the best, are left out.
 _NEGLIGIBLE = 1e-3
+# Standard deviation of a log loss that no measurement is below.
+_SMALLEST_NOISE = 0.004
+# Spread of slopes a doubling where no candidate shows its own.
+_UNKNOWN_SLOPE = 0.03
 # Candidates from whom exponent and floor are learned, when there are more.
 _MAX_VALIDATED = 300
 
@@ -31,7 +35,8 @@ class PooledModel:
         level: How far each candidate lies above the mean of all, in log loss at its last size.
         reversion: κ per doubling.
         effect: Own rate of each candidate, in log loss a doubling, shape (n_models,).
-        effect_spread: Standard deviation of what is not known of it, same shape.
+        effect_spread: Standard deviation of what is not known of it, or of the slope where there
+            is a single point, same shape.
         rate_spread: Standard deviation of errors a doubling in the forward validation.
         bias_spread: Root mean square of the errors a doubling that all candidates share there.
         noise: Standard deviation of a measured log loss, shape (n_models,).
@@ -105,10 +110,12 @@ def fit_pooled(
         level=_levels(laws, weights, table.last),
         reversion=reversion,
         effect=effect,
-        effect_spread=rate_spread * np.sqrt(variance),
+        effect_spread=np.hypot(
+            rate_spread * np.sqrt(variance), _slope_spread(laws, weights, table)
+        ),
         rate_spread=rate_spread,
         bias_spread=bias_spread,
-        noise=_noise(laws, weights, settings),
+        noise=_noise(laws, weights),
     )
 
 
@@ -177,10 +184,20 @@ def _spreads(
     )
 
 
-def _noise(
-    laws: tuple[SharedLaw, ...], weights: np.ndarray, settings: PooledSettings
-) -> np.ndarray:
-    """Standard deviation of a measured log loss: the candidates' residuals, pooled."""
+def _noise(laws: tuple[SharedLaw, ...], weights: np.ndarray) -> np.ndarray:
+    """Standard deviation of a measured log loss: the middle one of the candidates' residuals."""
     squares = np.einsum("fb,fbn->n", weights, np.stack([law.residual for law in laws]) ** 2)
-    pooled = math.sqrt(float(np.median(squares)) + settings.tolerance**2)
-    return np.full(len(squares), pooled)
+    middle = math.sqrt(float(np.median(squares)))
+    return np.full(len(squares), max(middle, _SMALLEST_NOISE))
+
+
+def _slope_spread(laws: tuple[SharedLaw, ...], weights: np.ndarray, table: LossTable) -> np.ndarray:
+    """What is not known of the slope of candidates with a single point, a doubling."""
+    single = table.seen.sum(axis=1) < 2
+    if not single.any():
+        return np.zeros(len(single))
+    last = np.exp(laws[0].origin)
+    steps = np.stack([law.log_loss(np.array([0.5 * last, last])) for law in laws])
+    slopes = np.einsum("fb,fbn->n", weights, steps[..., 1] - steps[..., 0])
+    known = slopes[~single]
+    return np.where(single, known.std() if len(known) > 2 else _UNKNOWN_SLOPE, 0.0)

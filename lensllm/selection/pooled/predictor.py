@@ -37,7 +37,7 @@ class PooledPredictor:
     settings: PooledSettings = field(default_factory=PooledSettings)
     prior_curves: pd.DataFrame | str | None = None
 
-    def fit(self, task: Task, curves: pd.DataFrame) -> PooledModel:
+    def fit(self, task: Task, curves: pd.DataFrame) -> PooledModel | None:
         """Fit to the points seen so far.
 
         Args:
@@ -45,16 +45,12 @@ class PooledPredictor:
             curves: Tidy table of the points seen.
 
         Returns:
-            The fitted predictor, for the candidates with at least one finite loss at D > 0.
-
-        Raises:
-            ValueError: No candidate has one.
+            The fitted predictor, for the candidates with at least one finite loss at D > 0; `None`
+            where no candidate has one.
         """
         table = LossTable.from_curves(task.candidates, curves)
         if not table.models:
-            raise ValueError(
-                f"Expected at least one finite loss at D > 0 on {task.dataset!r}, got none"
-            )
+            return None
         prior = self._earlier(task)
         expected = (
             None
@@ -74,14 +70,12 @@ class PooledPredictor:
     ) -> LossDraws:
         """Joint draws at the given sizes; see `lensllm.selection.draws.Predictor`."""
         model = self.fit(task, curves)
-        grid = np.array(sizes, dtype=float)
+        grid = tuple(int(size) for size in sizes)
+        if model is None:
+            return LossDraws((), grid, np.empty((n_draws, 0, len(grid))), np.empty(0))
         rng = np.random.default_rng(seed)
-        return LossDraws(
-            model.table.models,
-            tuple(int(size) for size in sizes),
-            draw_log_loss(model, grid, self.settings, n_draws, rng),
-            model.noise,
-        )
+        log_loss = draw_log_loss(model, np.array(grid, dtype=float), self.settings, n_draws, rng)
+        return LossDraws(model.table.models, grid, log_loss, model.noise)
 
     def _earlier(self, task: Task) -> pd.DataFrame | None:
         """Curves of other data sets, if there are any."""

@@ -39,8 +39,8 @@ def draw_log_loss(
     shape = rng.choice(len(values), size=n_draws, p=model.weights.ravel())
     draws = values[shape] - model.correction(sizes)
     distance = model.doublings(sizes)
-    own = settings.own_inflation * np.hypot(model.effect_spread, model.rate_spread)
-    shared = settings.shared_inflation * model.bias_spread
+    own = settings.inflation * np.hypot(model.effect_spread, model.rate_spread)
+    shared = settings.inflation * model.bias_spread
     draws += own[:, None] * distance * _drifting(distance, n_draws, rng)
     common = distance.max(axis=0, keepdims=True)
     draws += shared * distance * _drifting(common, n_draws, rng)

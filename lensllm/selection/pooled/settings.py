@@ -28,8 +28,8 @@ class PooledSettings:
         prior_weight: Correlation of effects here with those on earlier data sets, in [0, 1].
         rate_spread: Prior of the error a doubling, in log loss.
         spread_strength: Number of later sizes as which that prior counts.
-        own_inflation: Factor on the validated spread of single candidates' errors.
-        shared_inflation: Factor on the validated spread of the error that all share.
+        inflation: Factor on the validated spread of errors, since what lies beyond the measured
+            sizes is harder than what lies within.
         tolerance: Error a doubling that cannot be told from none.
         min_points: Points that a candidate needs to take part in the forward validation.
     """
@@ -46,8 +46,7 @@ class PooledSettings:
     prior_weight: float = 0.3
     rate_spread: float = 0.01
     spread_strength: float = 2.0
-    own_inflation: float = 1.5
-    shared_inflation: float = 1.0
+    inflation: float = 1.2
     tolerance: float = 0.01
     min_points: int = 3
 

@@ -1,0 +1,136 @@
+"""Whether a predictor's intervals and probabilities are what they say, on recorded curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from lensllm.benchmarks.benchmark import Benchmark
+from lensllm.benchmarks.evaluation import with_prior_curves
+from lensllm.selection import Selector, Task
+from lensllm.selection.draws import LossDraws, Predictor
+
+LEVELS = (0.5, 0.8, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What `calibrate` found.
+
+    Attributes:
+        candidates: One row a cell and candidate: `dataset`, `seed`, `target_n_samples`,
+            `budget_ratio`, `model`, `log_loss` (the truth), `median`, `p_best`, `is_best`, and
+            `lower<level>`, `upper<level>` in percent, all in log loss.
+    """
+
+    candidates: pd.DataFrame
+
+    def coverage(self, level: float) -> pd.Series:
+        """Whether each true loss lies in its interval."""
+        table, name = self.candidates, f"{100 * level:g}"
+        inside = table["log_loss"].between(table[f"lower{name}"], table[f"upper{name}"])
+        return inside.rename(f"coverage{name}")
+
+    def interval_score(self, level: float) -> pd.Series:
+        """Winkler's interval score of log loss (Gneiting and Raftery 2007, eq. 43)."""
+        table, name = self.candidates, f"{100 * level:g}"
+        low, high, truth = table[f"lower{name}"], table[f"upper{name}"], table["log_loss"]
+        missed = (low - truth).clip(lower=0) + (truth - high).clip(lower=0)
+        return (high - low + 2.0 / (1.0 - level) * missed).rename(f"interval_score{name}")
+
+    def reliability(self, edges: Sequence[float]) -> pd.DataFrame:
+        """How often the candidates with a P(best) between two edges were best.
+
+        Returns:
+            One row a bin: `p_best` (mean), `is_best` (share), `n`.
+        """
+        bins = pd.cut(self.candidates["p_best"], list(edges), include_lowest=True)
+        grouped = self.candidates.groupby(bins, observed=True)
+        table = grouped.agg(
+            p_best=("p_best", "mean"), is_best=("is_best", "mean"), n=("is_best", "size")
+        )
+        return table.reset_index(drop=True)
+
+
+def calibrate(
+    benchmark: Benchmark,
+    predictor: Predictor,
+    budget_ratios: Sequence[int],
+    datasets: Sequence[str] | None = None,
+    targets: Sequence[int | None] = (None,),
+    n_draws: int = 2000,
+    min_sizes: int = 3,
+    progress: Callable[[str], None] | None = None,
+) -> Calibration:
+    """Ask a predictor for the losses at D_full, given every D ≤ D_full / ratio.
+
+    Args:
+        benchmark: The recorded curves.
+        predictor: The predictor; where it takes `prior_curves` and has none, it gets the curves of
+            the other data sets.
+        budget_ratios: D_full / D_max.
+        datasets: Which data sets; all by default.
+        targets: Sizes D_full; `None` for the benchmark's own.
+        n_draws: Draws a cell.
+        min_sizes: Cells with fewer sizes are passed over.
+        progress: Called with the name of every data set before it is run.
+
+    Returns:
+        Intervals, probabilities and truths.
+    """
+    rows: list[dict[str, Any]] = []
+    for target in targets:
+        aimed = replace(benchmark, target_n_samples=target) if target else benchmark
+        for dataset in datasets or benchmark.datasets:
+            prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
+            informed = with_prior_curves(cast(Selector, predictor), prior)
+            for seed in benchmark.seeds(dataset):
+                if progress is not None:
+                    progress(f"{dataset} seed {seed}")
+                runner = aimed.runner(dataset, seed)
+                task, truth = runner.task(), runner.truth()
+                for ratio in budget_ratios:
+                    largest = task.n_samples_full // ratio
+                    if sum(0 < n <= largest for n in task.sizes) < min_sizes:
+                        continue
+                    seen = runner.curves[runner.curves["n_samples"] <= largest]
+                    draws = cast(Predictor, informed).draws(
+                        task, seen, [task.n_samples_full], n_draws=n_draws, seed=0
+                    )
+                    keys = _keys(task, ratio)
+                    rows += [{**keys, **row} for row in _candidate_rows(draws, truth)]
+    return Calibration(pd.DataFrame.from_records(rows))
+
+
+def _keys(task: Task, ratio: int) -> dict[str, Any]:
+    """What tells a cell from others."""
+    return {
+        "dataset": task.dataset,
+        "seed": task.seed,
+        "target_n_samples": task.n_samples_full,
+        "budget_ratio": ratio,
+    }
+
+
+def _candidate_rows(draws: LossDraws, truth: dict[str, float]) -> list[dict[str, Any]]:
+    """Intervals of a measured loss, and probabilities, for the candidates of one cell."""
+    log_loss = draws.log_loss[:, :, -1]
+    best = np.bincount(log_loss.argmin(axis=1), minlength=len(draws.models)) / len(log_loss)
+    rng = np.random.default_rng(0)
+    measured = log_loss + draws.noise * rng.standard_normal(log_loss.shape)
+    actual = np.log([truth[model] for model in draws.models])
+    columns = {
+        "model": draws.models,
+        "log_loss": actual,
+        "median": np.median(measured, axis=0),
+        "p_best": best,
+        "is_best": actual == actual.min(),
+    }
+    for level in LEVELS:
+        low, high = np.quantile(measured, (0.5 - level / 2, 0.5 + level / 2), axis=0)
+        columns[f"lower{100 * level:g}"], columns[f"upper{100 * level:g}"] = low, high
+    return pd.DataFrame(columns).to_dict("records")

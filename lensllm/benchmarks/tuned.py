@@ -1,0 +1,162 @@
+"""How settings are scored while they are chosen, and how the chosen ones are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lensllm.benchmarks.benchmark import Benchmark
+from lensllm.benchmarks.calibration import Calibration, calibrate
+from lensllm.benchmarks.evaluation import evaluate
+from lensllm.benchmarks.tuning import NONE_HELD_OUT, Judge
+from lensllm.selection.pooled_fit import PooledFit
+
+Build = Callable[[Mapping[str, Any]], PooledFit]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What `judge_choices` found.
+
+    Attributes:
+        scores: Rows of `lensllm.benchmarks.evaluate` with a column `settings`: `held_out` (chosen
+            without the data set that the row is of) or `in_sample` (chosen on all of them).
+        predictions: Its predictions, with the same column.
+        calibrations: Intervals and probabilities by the same two names.
+    """
+
+    scores: pd.DataFrame
+    predictions: pd.DataFrame
+    calibrations: dict[str, Calibration]
+
+
+def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
+    """Score = Pearson correlation + relative accuracy − RMSE of log loss, as fractions."""
+
+    def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
+        scores = _scores(benchmark, build(values), ratios, targets)[0]
+        total = scores["pearson"] + scores["relative_accuracy"] - scores["log_rmse"]
+        return scores.assign(score=total)[["dataset", "score"]]
+
+    return judge
+
+
+def spread_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
+    """Score = minus the interval score of the 80 % intervals of log loss."""
+
+    def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
+        predictor = build(values).predictor
+        found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=500)
+        return found.candidates[["dataset"]].assign(score=-found.interval_score(0.8))
+
+    return judge
+
+
+def judge_choices(
+    benchmark: Benchmark,
+    choices: Mapping[str, Mapping[str, Any]],
+    build: Build,
+    ratios: Sequence[int],
+    targets: Sequence[int | None],
+) -> Judged:
+    """Judge every data set with the settings chosen without it, and with those chosen on all.
+
+    Args:
+        benchmark: The recorded curves.
+        choices: Settings by held-out data set, and by `none`.
+        build: Makes a selector of settings.
+        ratios: D_full / D_max.
+        targets: Sizes D_full.
+
+    Returns:
+        Scores, predictions and calibrations. With the settings chosen on a data set its scores are
+        in-sample and no estimate of what other data will bring.
+    """
+    scores, predictions, calibrations = [], [], {}
+    for label in ("held_out", "in_sample"):
+        parts = []
+        for dataset in benchmark.datasets:
+            selector = build(choices[dataset if label == "held_out" else NONE_HELD_OUT])
+            found = _scores(benchmark, selector, ratios, targets, [dataset])
+            scores.append(found[0].assign(settings=label))
+            predictions.append(found[1].assign(settings=label))
+            calibration = calibrate(
+                benchmark, selector.predictor, ratios, [dataset], targets=targets
+            )
+            parts.append(calibration.candidates)
+        calibrations[label] = Calibration(pd.concat(parts, ignore_index=True))
+    return Judged(
+        pd.concat(scores, ignore_index=True),
+        pd.concat(predictions, ignore_index=True),
+        calibrations,
+    )
+
+
+def best_in_top(predictions: pd.DataFrame, k: int = 3) -> pd.Series:
+    """Whether the truly best candidate is among the k with the best scores, cell by cell."""
+    keys = ["settings", "dataset", "seed", "target_n_samples", "max_n_samples"]
+    return predictions.groupby(keys).apply(
+        lambda cell: bool((cell["score"].rank() <= k)[cell["true_loss"].idxmin()]),
+        include_groups=False,
+    )
+
+
+def bootstrap_over_models(
+    predictions: pd.DataFrame, n_resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Spread of the mean correlation and relative accuracy over resampled candidates.
+
+    The same candidates are drawn in all cells of a resample. A relative accuracy is that of the
+    best-ranked candidate drawn, against the best and worst drawn.
+
+    Args:
+        predictions: Rows of one kind of settings and one target.
+        n_resamples: Resamples.
+        seed: Seed.
+
+    Returns:
+        One row a resample: `pearson` and `relative_accuracy`, means over the cells.
+    """
+    cells = ["dataset", "seed", "max_n_samples"]
+    score = predictions.pivot_table(index=cells, columns="model", values="score").to_numpy()
+    truth = predictions.pivot_table(index=cells, columns="model", values="true_loss").to_numpy()
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n_resamples):
+        drawn = rng.integers(0, score.shape[1], score.shape[1])
+        x, y = score[:, drawn], truth[:, drawn]
+        chosen = np.take_along_axis(y, x.argmin(axis=1)[:, None], axis=1)[:, 0]
+        worst, best = y.max(axis=1), y.min(axis=1)
+        dx, dy = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+        pearson = (dx * dy).sum(axis=1) / np.sqrt((dx**2).sum(axis=1) * (dy**2).sum(axis=1))
+        accuracy = (worst - chosen) / (worst - best)
+        rows.append({"pearson": pearson.mean(), "relative_accuracy": accuracy.mean()})
+    return pd.DataFrame(rows)
+
+
+def _scores(
+    benchmark: Benchmark,
+    selector: PooledFit,
+    ratios: Sequence[int],
+    targets: Sequence[int | None],
+    datasets: Sequence[str] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and predictions at several targets."""
+    found = [
+        evaluate(
+            replace(benchmark, target_n_samples=target) if target else benchmark,
+            [selector],
+            ratios,
+            datasets=datasets,
+        )
+        for target in targets
+    ]
+    answered = [item.scores[item.scores["status"] == "ranked"] for item in found]
+    return (
+        pd.concat(answered, ignore_index=True),
+        pd.concat([item.predictions for item in found], ignore_index=True),
+    )
