@@ -15,6 +15,8 @@ from lensllm.benchmarks.evaluation import evaluate
 from lensllm.benchmarks.tuning import NONE_HELD_OUT, Judge
 from lensllm.selection.pooled_fit import PooledFit
 
+_N_DRAWS = 500  # a cell, while choosing
+
 Build = Callable[[Mapping[str, Any]], PooledFit]
 
 
@@ -38,9 +40,11 @@ def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | N
     """Score = Pearson correlation + relative accuracy − RMSE of log loss, as fractions."""
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
-        scores = _scores(benchmark, build(values), ratios, targets)[0]
-        total = scores["pearson"] + scores["relative_accuracy"] - scores["log_rmse"]
-        return scores.assign(score=total)[["dataset", "score"]]
+        predictor = build(values).predictor
+        found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=_N_DRAWS)
+        cells = found.candidates.groupby(["dataset", "seed", "target_n_samples", "budget_ratio"])
+        rows = [(key[0], _cell_score(cell)) for key, cell in cells]
+        return pd.DataFrame(rows, columns=["dataset", "score"])
 
     return judge
 
@@ -50,7 +54,7 @@ def spread_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | No
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
         predictor = build(values).predictor
-        found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=500)
+        found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=_N_DRAWS)
         return found.candidates[["dataset"]].assign(score=-found.interval_score(0.8))
 
     return judge
@@ -136,6 +140,14 @@ def bootstrap_over_models(
         accuracy = (worst - chosen) / (worst - best)
         rows.append({"pearson": pearson.mean(), "relative_accuracy": accuracy.mean()})
     return pd.DataFrame(rows)
+
+
+def _cell_score(cell: pd.DataFrame) -> float:
+    """Pearson correlation + relative accuracy − RMSE of log loss."""
+    predicted, truth = np.exp(cell["median"].to_numpy()), np.exp(cell["log_loss"].to_numpy())
+    pearson = float(np.corrcoef(predicted, truth)[0, 1])
+    accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
+    return pearson + accuracy - float(np.sqrt(np.mean(np.log(predicted / truth) ** 2)))
 
 
 def _scores(

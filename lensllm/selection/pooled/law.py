@@ -37,6 +37,12 @@ class SharedLaw:
     logit: np.ndarray
     residual: np.ndarray
 
+    def keep(self, chosen: np.ndarray) -> SharedLaw:
+        """The laws of some of the exponents, by a mask."""
+        parts = (self.betas, self.level, self.logit, self.residual)
+        betas, level, logit, residual = (part[chosen] for part in parts)
+        return SharedLaw(betas, self.floor, self.origin, level, logit, residual)
+
     def log_loss(self, sizes: np.ndarray) -> np.ndarray:
         """Log L at sizes D > 0 of shape (n_sizes,): shape (n_betas, n_models, n_sizes)."""
         steps = self.betas[:, None] * (np.log(sizes) - self.origin)

@@ -88,8 +88,7 @@ def fit_pooled(
         The fitted predictor.
     """
     floors = floors_of(table, np.array(settings.floor_shares))
-    betas, weights = _shape(table, settings, floors)
-    splits = list(cutoffs(table, betas, floors, settings.decay, settings.min_points))
+    betas, weights, splits = _shape(table, settings, floors)
     residuals = [_residuals(split, weights) for split in splits]
     reversion = reversion_rate(residuals, settings.reversion, settings.reversion_strength)
     rates = _mean_rates(residuals, reversion, len(table.models))
@@ -121,19 +120,23 @@ def fit_pooled(
 
 def _shape(
     table: LossTable, settings: PooledSettings, floors: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The exponents that are not negligible, and the weights of floors and exponents."""
+) -> tuple[np.ndarray, np.ndarray, list[Cutoff]]:
+    """The exponents that are not negligible, the weights of floors and exponents, the splits."""
     betas = settings.betas
     log_prior = -0.5 * (np.log(betas / settings.exponent) / settings.exponent_spread) ** 2
     log_prior = np.broadcast_to(log_prior, (len(floors), len(betas)))
+    judged = table
     if len(table.models) > _MAX_VALIDATED:
         rows = np.random.default_rng(0).choice(len(table.models), _MAX_VALIDATED, replace=False)
-        table = table.take(np.sort(rows))
-    splits = list(cutoffs(table, betas, floors, settings.decay, settings.min_points))
+        judged = table.take(np.sort(rows))
+    splits = cutoffs(judged, betas, floors, settings.decay, settings.min_points)
     weights = shape_weights(splits, log_prior, settings.validation_strength, settings.tolerance)
     kept = weights.max(axis=0) > _NEGLIGIBLE * weights.max()
-    weights = weights[:, kept]
-    return betas[kept], weights / weights.sum()
+    weights, betas = weights[:, kept] / weights[:, kept].sum(), betas[kept]
+    if judged is table:
+        return betas, weights, [split.keep(kept) for split in splits]
+    splits = cutoffs(table, betas, floors, settings.decay, settings.min_points)
+    return betas, weights, splits
 
 
 def _residuals(split: Cutoff, weights: np.ndarray) -> Residuals:

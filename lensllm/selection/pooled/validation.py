@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +30,11 @@ class Cutoff:
     log_loss: np.ndarray
     last: np.ndarray
 
+    def keep(self, betas: np.ndarray) -> Cutoff:
+        """The same for some of the exponents, by a mask."""
+        laws = tuple(law.keep(betas) for law in self.laws)
+        return replace(self, laws=laws, predicted=self.predicted[:, betas])
+
     @property
     def rates(self) -> np.ndarray:
         """Errors of the predictions a doubling: (n_floors, n_betas, n_models, n_later)."""
@@ -48,7 +52,7 @@ def cutoffs(
     floors: np.ndarray,
     decay: float,
     min_points: int,
-) -> Iterator[Cutoff]:
+) -> list[Cutoff]:
     """All ways to split the points by size into fitted and later ones.
 
     Args:
@@ -58,9 +62,10 @@ def cutoffs(
         decay: See `fit_shared_law`.
         min_points: Points that a candidate needs up to the cutoff.
 
-    Yields:
+    Returns:
         One split a size that leaves later points of a candidate with enough earlier ones.
     """
+    splits = []
     for position in range(len(table.sizes) - 1):
         early = table.until(table.sizes[position])
         enough = early.seen.sum(axis=1) >= min_points
@@ -72,13 +77,10 @@ def cutoffs(
         laws = tuple(fit_shared_law(early, betas, floor, decay) for floor in floors)
         last = early.last
         distance = np.log2(later) - np.log2(np.maximum(last, 1.0))[:, None]
-        yield Cutoff(
-            laws,
-            np.where(usable, distance, np.nan),
-            np.stack([law.log_loss(later) for law in laws]),
-            measured,
-            last,
-        )
+        predicted = np.stack([law.log_loss(later) for law in laws])
+        doublings = np.where(usable, distance, np.nan)
+        splits.append(Cutoff(laws, doublings, predicted, measured, last))
+    return splits
 
 
 def shape_weights(
