@@ -3,7 +3,8 @@
 The NTK of 256 examples against a plain loop of `autograd.grad` (one unpadded example at a time, the
 gradients stacked, one product); Hessian-vector products against `curvlinops`, where that is
 importable, on a model without layer norm (there its Hessian is wrong, see docs/lensllm.md). Both
-sides run in turn in one process; peak memory is taken in a fresh process a side.
+sides run in turn in one process; peak memory is taken in a fresh process a side. `--large` adds the
+peak of the NTK of 0.3 billion parameters, exact and projected, beside `ntk_memory`.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from lensllm.curvature.groups import NTKMemory, ntk_memory
 from lensllm.curvature.hessian import LossHessian
 from lensllm.curvature.ntk import empirical_ntk, gram
 from lensllm.curvature.parameters import layers
+from lensllm.curvature.projection import CountSketch
 
 TOKENS = {"vocab_size": 2048, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SHAPES: dict[str, Callable[[], Any]] = {
@@ -85,7 +88,20 @@ SHAPES: dict[str, Callable[[], Any]] = {
             **TOKENS,
         )
     ),
+    # On the meta device only, to say what 1.24 billion parameters would take.
+    "llama-2048x16": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=128256,
+            hidden_size=2048,
+            num_hidden_layers=16,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            intermediate_size=8192,
+            tie_word_embeddings=True,
+        )
+    ),
 }
+SHORT = (8, 13, 4, 7)  # input and target tokens, from the first to below the second, of --large
 
 
 def make_model(name: str) -> Any:
@@ -94,11 +110,17 @@ def make_model(name: str) -> Any:
     return SHAPES[name]().eval()
 
 
-def make_batch(model: Any, n: int) -> dict[str, Tensor]:
+def make_batch(
+    model: Any, n: int, lengths: tuple[int, int, int, int] = (16, 49, 6, 25)
+) -> dict[str, Tensor]:
     """Examples with 16 to 48 input and 6 to 24 target tokens, as `dataset=docstrings` has them."""
     rng = np.random.default_rng(0)
+    low, high, first, last = lengths
     pairs = [
-        (rng.integers(3, 2048, rng.integers(16, 49)), rng.integers(3, 2048, rng.integers(6, 25)))
+        (
+            rng.integers(3, 2048, rng.integers(low, high)),
+            rng.integers(3, 2048, rng.integers(first, last)),
+        )
         for _ in range(n)
     ]
     is_seq2seq = model.config.is_encoder_decoder
@@ -190,27 +212,33 @@ def bench_ntk(name: str, n: int, repeats: int) -> list[str]:
     ]
 
 
-def peak_megabytes(side: str, name: str, n: int, bound: float) -> float:
-    """Peak memory of one side in a fresh process, above that of the model and the imports."""
+def peak_megabytes(side: str, name: str, n: int, bound: float, dims: int = 0) -> list[float]:
+    """Of one side in a fresh process: peak memory above model and imports in MiB, and seconds."""
     command = [sys.executable, __file__, "--peak", side, "--model", name]
-    command += ["--n", str(n), "--bound", str(bound)]
+    command += ["--n", str(n), "--bound", str(bound), "--dims", str(dims)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return [float(word) for word in done.stdout.split()[-2:]]
 
 
-def run_peak(side: str, name: str, n: int, bound: float) -> None:
-    """Print the growth of the peak of this process in MiB."""
+def run_peak(side: str, name: str, n: int, bound: float, dims: int) -> None:
+    """Print the growth of the peak of this process in MiB, and the seconds it took."""
     model = make_model(name)
-    batch = make_batch(model, n)
+    large = name == "llama-1024x20"
+    batch = make_batch(model, n, SHORT) if large else make_batch(model, n)
     example_loss(model, batch, 0).backward()
     model.zero_grad()
-    before = high_water_mark(reset=True)
+    before, start = high_water_mark(reset=True), time.perf_counter()
     if side == "loop":
         loop_ntk(model, batch)
     else:
-        chunk = 1 if name == "llama-1024x20" else 8
-        empirical_ntk(model, batch, memory_bytes=bound * 2**20, chunk_size=chunk)
-    print(high_water_mark() - before)
+        empirical_ntk(model, batch, **ntk_settings(bound, dims, chunk_size=1 if large else 8))
+    print(high_water_mark() - before, time.perf_counter() - start)
+
+
+def ntk_settings(bound: float, dims: int, chunk_size: int) -> dict[str, Any]:
+    """Keywords of `empirical_ntk` and `ntk_memory`; the bound in MiB."""
+    sketch = CountSketch(dims) if dims else None
+    return {"memory_bytes": bound * 2**20, "chunk_size": chunk_size, "sketch": sketch}
 
 
 def high_water_mark(*, reset: bool = False) -> float:
@@ -223,13 +251,46 @@ def high_water_mark(*, reset: bool = False) -> float:
 
 def bench_memory(name: str, n: int) -> list[str]:
     """Peak memory of the loop, of the default, and under a bound of 128 MiB."""
-    loop = peak_megabytes("loop", name, n, 0)
+    loop = peak_megabytes("loop", name, n, 0)[0]
     lines = []
     for bound in (2048.0, 128.0):
-        ours = peak_megabytes("lensllm", name, n, bound)
-        print(f"peak memory {name}, n = {n}: loop {loop:.0f} MiB, lensllm {ours:.0f} ({bound:g})")
+        ours = peak_megabytes("lensllm", name, n, bound)[0]
+        plan = ntk_memory(make_model(name), n, **ntk_settings(bound, 0, 8))
+        print(
+            f"peak memory above the model, {name}, n = {n}: loop {loop:.0f} MiB, lensllm "
+            f"{ours:.0f} MiB under a bound of {bound:g} MiB for gradients ({describe(plan)})"
+        )
         lines.append(ratio_line(f"ntk_memory_{name}_bound{bound:g}", [loop], [ours]))
     return lines
+
+
+def describe(plan: NTKMemory) -> str:
+    """The memory formula's terms in words."""
+    return (
+        f"formula: model {plan.model_bytes / 2**20:.0f}, gradients "
+        f"{plan.gradient_bytes / 2**20:.0f} MiB, {plan.n_passes} passes"
+    )
+
+
+def bench_large() -> None:
+    """Peak memory at 0.3 billion parameters beside the formula, and the formula at 1.2 billion."""
+    for n, bound, dims in ((16, 4096.0, 0), (32, 4096.0, 4096)):
+        peak, wall = peak_megabytes("lensllm", "llama-1024x20", n, bound, dims)
+        with torch.device("meta"):
+            model = make_model("llama-1024x20")
+        plan = ntk_memory(model, n, **ntk_settings(bound, dims, 1))
+        way = f"projected to {dims}" if dims else "exact"
+        print(
+            f"peak memory above the model, llama-1024x20, n = {n}, {way}, bound {bound:g} MiB: "
+            f"{peak:.0f} MiB in {wall:.0f} s ({describe(plan)})"
+        )
+    for dims in (0, 4096):
+        with torch.device("meta"):
+            model = make_model("llama-2048x16")
+        plan = ntk_memory(model, 256, **ntk_settings(16384.0, dims, 1))
+        n_params = sum(p.numel() for p in model.parameters())
+        way = f"projected to {dims}" if dims else "exact"
+        print(f"not run: {n_params / 1e9:.2f} B parameters, n = 256, {way} ({describe(plan)})")
 
 
 class Wrapped(nn.Module):
@@ -302,18 +363,20 @@ def main() -> None:
     parser.add_argument("--peak", choices=["loop", "lensllm"], help=argparse.SUPPRESS)
     parser.add_argument("--model", default="gpt2-48x2", help=argparse.SUPPRESS)
     parser.add_argument("--bound", type=float, default=2048.0, help=argparse.SUPPRESS)
+    parser.add_argument("--dims", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.peak:
-        run_peak(given.peak, given.model, given.n, given.bound)
+        run_peak(given.peak, given.model, given.n, given.bound, given.dims)
         return
+    print(f"load of the machine (1 minute): {os.getloadavg()[0]:.1f}")
     lines: list[str] = []
     for name in ("gpt2-48x2", "llama-128x4", "t5-96x2"):
         lines += bench_ntk(name, given.n, given.repeats)
     lines += bench_memory("llama-128x4", given.n)
     lines += bench_hvp(given.repeats)
     if given.large:
-        peak = peak_megabytes("lensllm", "llama-1024x20", 4, 2048.0)
-        print(f"peak memory llama-1024x20, n = 4, bound 2048 MiB: {peak:.0f} MiB above the model")
+        bench_large()
+    print(f"load of the machine (1 minute): {os.getloadavg()[0]:.1f}")
     print(*lines, sep="\n")
 
 

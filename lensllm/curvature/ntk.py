@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lensllm.curvature.groups import Slice, group_limit, parameter_groups
 from lensllm.curvature.parameters import select_parameters
 from lensllm.curvature.probe import (
     IGNORED,
@@ -49,29 +49,6 @@ class EmpiricalNTK:
     n_passes: int
 
 
-@dataclass(frozen=True)
-class _Slice:
-    """Rows `start:stop` of a parameter, flattened to `size` coordinates."""
-
-    name: str
-    start: int
-    stop: int
-    size: int
-    whole: bool
-
-    def of(self, own: Mapping[str, Tensor]) -> Tensor:
-        """The model's values of these rows."""
-        value = own[self.name].detach()
-        return value if self.whole else value[self.start : self.stop]
-
-    def put(self, own: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        """The whole parameter with other values in these rows."""
-        if self.whole:
-            return rows
-        value = own[self.name].detach()
-        return torch.cat([value[: self.start], rows, value[self.stop :]])
-
-
 def empirical_ntk(
     model: Any,
     batch: Batch,
@@ -95,7 +72,8 @@ def empirical_ntk(
     nothing but n · p numbers is held, one pass suffices whenever 2c · P fits, and Θ is an unbiased
     estimate (see `CountSketch`).
 
-    A model of 10⁹ parameters in float32 (4 GB) with n = 256, c = 1 and `memory_bytes` = 16 · 2³⁰
+    `lensllm.curvature.groups.ntk_memory` says what that is for a model before it is run. A model of
+    10⁹ parameters in float32 (4 GB) with n = 256, c = 1 and `memory_bytes` = 16 · 2³⁰
     stays below 24 GiB: exact in about 60 passes, sketched in one.
 
     Args:
@@ -127,9 +105,8 @@ def empirical_ntk(
     data = {name: value.to(device) for name, value in check_probe(batch).items()}
     n = len(data["labels"])
     size = min(chunk_size, n)
-    width = max(own[name].element_size() for name in names)
-    limit = max(1, int(memory_bytes / (width * ((0 if sketch else n) + 2 * size))))
-    groups = list(_groups({name: own[name] for name in names}, limit))
+    limit = group_limit(own, names, (0 if sketch else n) + 2 * size, memory_bytes)
+    groups = list(parameter_groups({name: own[name] for name in names}, limit))
     probe = _Probe(model, own, data, size, output)
     with differentiable(model), torch.no_grad():
         kernel, outputs = _sketched(probe, groups, sketch) if sketch else _exact(probe, groups)
@@ -172,7 +149,7 @@ def per_example_gradients(
     names = select_parameters(model) if parameters is None else tuple(parameters)
     own = dict(model.named_parameters())
     data = check_probe(batch)
-    group = [_Slice(name, 0, len(own[name]), own[name].numel(), True) for name in names]
+    group = [Slice(name, 0, len(own[name]), own[name].numel(), True) for name in names]
     probe = _Probe(model, own, data, len(data["labels"]), output)
     with differentiable(model), torch.no_grad():
         gradients, values = probe.differentiate(group, data)
@@ -230,7 +207,7 @@ class _Probe:
             tokens += int((self.data["labels"] != IGNORED).sum())
         return tokens
 
-    def gradients(self, group: Sequence[_Slice]) -> Iterator[tuple[Tensor, list[Tensor], Tensor]]:
+    def gradients(self, group: Sequence[Slice]) -> Iterator[tuple[Tensor, list[Tensor], Tensor]]:
         """Chunk by chunk: rows, gradients by slice, each (n_rows, size), and f of those rows."""
         order = torch.argsort(self.data["attention_mask"].sum(dim=1), stable=True)
         whole = all(piece.whole for piece in group)
@@ -240,7 +217,7 @@ class _Probe:
             )
             yield rows, *self.differentiate(group, chunk)
 
-    def differentiate(self, group: Sequence[_Slice], chunk: Batch) -> tuple[list[Tensor], Tensor]:
+    def differentiate(self, group: Sequence[Slice], chunk: Batch) -> tuple[list[Tensor], Tensor]:
         """Per-example gradients by slice and f of one chunk."""
         inputs = model_inputs(self.model, chunk, next(iter(self.own.values())).dtype)
         n_targets = chunk["labels"].shape[1]
@@ -262,7 +239,7 @@ class _Probe:
         return [gradients[key].flatten(1) for key in values], outputs
 
 
-def _exact(probe: _Probe, groups: Sequence[Sequence[_Slice]]) -> tuple[Tensor, Tensor]:
+def _exact(probe: _Probe, groups: Sequence[Sequence[Slice]]) -> tuple[Tensor, Tensor]:
     """Θ as the sum of the groups' Gram matrices, and f."""
     first = next(iter(probe.own.values()))
     n = len(probe.data["labels"])
@@ -283,7 +260,7 @@ def _exact(probe: _Probe, groups: Sequence[Sequence[_Slice]]) -> tuple[Tensor, T
 
 
 def _sketched(
-    probe: _Probe, groups: Sequence[Sequence[_Slice]], sketch: CountSketch
+    probe: _Probe, groups: Sequence[Sequence[Slice]], sketch: CountSketch
 ) -> tuple[Tensor, Tensor]:
     """Estimate of Θ from projected gradients, and f."""
     first = next(iter(probe.own.values()))
@@ -304,28 +281,3 @@ def _sketched(
 
 def _working_dtype(value: Tensor) -> torch.dtype:
     return torch.float64 if value.dtype == torch.float64 else torch.float32
-
-
-def _groups(parameters: dict[str, Tensor], limit: int) -> Iterator[list[_Slice]]:
-    """Cut parameters into groups of at most `limit` coordinates (at least one row each)."""
-    group: list[_Slice] = []
-    room = limit
-    for name, value in parameters.items():
-        n_rows = len(value) if value.ndim else 1
-        row_size = value.numel() // n_rows
-        if value.numel() <= limit:
-            if value.numel() > room:
-                yield group
-                group, room = [], limit
-            group.append(_Slice(name, 0, n_rows, value.numel(), True))
-            room -= value.numel()
-            continue
-        if group:
-            yield group
-            group, room = [], limit
-        n_parts = math.ceil(n_rows / max(1, limit // row_size))
-        for rows in np.array_split(np.arange(n_rows), n_parts):
-            start, stop = int(rows[0]), int(rows[-1]) + 1
-            yield [_Slice(name, start, stop, (stop - start) * row_size, False)]
-    if group:
-        yield group

@@ -8,6 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lensllm.curvature import ntk as ntk_module
+from lensllm.curvature.groups import ntk_memory
 from lensllm.curvature.ntk import empirical_ntk, gram, per_example_gradients
 from lensllm.curvature.parameters import select_parameters
 from lensllm.curvature.projection import CountSketch
@@ -89,6 +90,32 @@ def test_groups_and_slices_under_a_memory_bound_change_nothing(name):
     assert found.n_passes >= math.ceil(3 * found.n_params / biggest)
     assert found.flops > 3 * expected.flops
     np.testing.assert_allclose(found.kernel, expected.kernel, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("bound", [2**31, 60_000, 20_000, 1])
+def test_memory_is_known_before_it_is_run(bound):
+    model, n, c = build("gpt2"), 5, 2
+    batch = make_batch(False)
+    plan = ntk_memory(model, n, memory_bytes=bound, chunk_size=c)
+    found = empirical_ntk(model, batch, memory_bytes=bound, chunk_size=c)
+    assert plan.n_passes == found.n_passes
+    assert plan.model_bytes == 4 * found.n_params
+    widest = max(p.numel() for p in model.parameters())
+    if bound == 2**31:
+        assert plan.gradient_bytes == 4 * (n + 2 * c) * found.n_params
+    else:
+        rows = max(p.numel() // len(p) for p in model.parameters())
+        assert plan.gradient_bytes <= max(bound, 4 * (n + 2 * c) * rows) + 4 * 2 * widest
+    meta = build("gpt2").to("meta")
+    meta.tie_weights()
+    assert ntk_memory(meta, n, memory_bytes=bound, chunk_size=c) == plan
+
+
+def test_memory_of_a_projection_has_no_row_an_example():
+    model, sketch = build("gpt2"), CountSketch(8)
+    n_params = sum(p.numel() for p in model.parameters())
+    plan = ntk_memory(model, 500, sketch=sketch, chunk_size=1)
+    assert (plan.n_passes, plan.gradient_bytes) == (1, 4 * (2 * n_params + 500 * 8))
 
 
 def test_a_bound_of_nothing_goes_row_by_row():
