@@ -170,7 +170,10 @@ def evaluate(
 
 
 def with_prior_curves(selector: Selector, prior: pd.DataFrame) -> Selector:
-    """The selector with earlier curves, where it takes them and has none."""
+    """The selector with earlier curves, where it or its predictor takes them and has none."""
+    predictor = getattr(selector, "predictor", None)
+    if is_dataclass(selector) and is_dataclass(predictor):
+        return replace(selector, predictor=with_prior_curves(predictor, prior))
     if not is_dataclass(selector) or "prior_curves" not in {f.name for f in fields(selector)}:
         return selector
     if getattr(selector, "prior_curves", None) is not None:

@@ -1,6 +1,7 @@
 """Selectors, the question they answer, and the loop that runs them."""
 
 from lensllm.selection.accept_then_stop import AcceptThenStop
+from lensllm.selection.adaptive import Adaptive
 from lensllm.selection.base import (
     Budget,
     BudgetTooSmallError,
@@ -26,6 +27,7 @@ from lensllm.selection.zero_shot import ZeroShot
 
 __all__ = [
     "AcceptThenStop",
+    "Adaptive",
     "Budget",
     "BudgetTooSmallError",
     "Candidate",

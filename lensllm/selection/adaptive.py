@@ -25,6 +25,8 @@ from lensllm.trials import Trial
 
 # A set of trials that costs less than this share of what is left is run as a whole.
 SMALL_SHARE = 0.05
+# For the ranking, which needs them at D_full only, there are this many times more draws.
+RANKING = 5
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Adaptive(Selector):
         missing = [(model, n) for model, n in start if n not in seen.get(model, {})]
         if missing:
             return Decision(_trials(task, missing), (words_of_start(task, missing),))
-        draws = self._draws(task, curves, [n for n in task.sizes if n > 0 and budget.allows(n)])
+        sizes = [n for n in task.sizes if n > 0 and budget.allows(n)]
+        draws = self._draws(task, curves, sizes, self.n_draws)
         silent = [model for model in task.names if model not in draws.models]
         unheard = next_of_silent(task, budget, seen, silent)
         if unheard:
@@ -100,7 +103,7 @@ class Adaptive(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By expected loss at D_full; by the largest size that all have, where nobody can tell."""
-        draws = self._draws(task, curves, [])
+        draws = self._draws(task, curves, [], RANKING * self.n_draws)
         if not draws.models:
             losses = losses_by_size(curves)
             shared = set.intersection(*(set(losses.get(model, {})) for model in task.names))
@@ -117,10 +120,13 @@ class Adaptive(Selector):
         basis = f"{len(draws.log_loss)} joint draws of all curves"
         return rank_forecasts(self.name, task, forecasts, basis)
 
-    def _draws(self, task: Task, curves: pd.DataFrame, sizes: list[int]) -> LossDraws:
-        """Joint draws at these sizes and D_full."""
-        every = [*sizes, task.n_samples_full]
-        return self.predictor.draws(task, curves, every, n_draws=self.n_draws, seed=self.seed)
+    def _draws(self, task: Task, curves: pd.DataFrame, sizes: list[int], n_draws: int) -> LossDraws:
+        """Joint draws at these sizes and D_full; of nobody where nothing usable was measured."""
+        every = (*sizes, task.n_samples_full)
+        losses = curves["test_loss"].to_numpy(dtype=float)
+        if not np.isfinite(losses[curves["n_samples"] > 0]).any():
+            return LossDraws((), every, np.zeros((n_draws, 0, len(every))), np.zeros(0))
+        return self.predictor.draws(task, curves, every, n_draws=n_draws, seed=self.seed)
 
     def _spend(
         self,

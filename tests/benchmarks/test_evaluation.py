@@ -12,9 +12,11 @@ from lensllm.benchmarks.evaluation import (
     SCORE_COLUMNS,
     correlations,
     expected_random,
+    with_prior_curves,
 )
 from lensllm.selection import (
     AcceptThenStop,
+    Adaptive,
     LastLine,
     ModelSize,
     OtherWinner,
@@ -22,6 +24,7 @@ from lensllm.selection import (
     SubTuning,
     ZeroShot,
 )
+from lensllm.selection.pooled import PooledPredictor
 
 SIZES = (0, 100, 200, 400, 800, 1600)
 
@@ -169,3 +172,11 @@ def test_order_of_rows_changes_nothing(benchmark_dir):
     left, right = (evaluate(b, [AcceptThenStop()], [64]) for b in (benchmark, shuffled))
     pd.testing.assert_frame_equal(left.scores, right.scores)
     pd.testing.assert_frame_equal(left.predictions, right.predictions)
+
+
+def test_earlier_curves_reach_the_predictor_of_a_selector():
+    prior = pd.DataFrame({"dataset": ["other"]})
+    informed = with_prior_curves(Adaptive(PooledPredictor()), prior)
+    assert informed.predictor.prior_curves is prior
+    own = Adaptive(PooledPredictor(prior_curves="own.csv"))
+    assert with_prior_curves(own, prior).predictor.prior_curves == "own.csv"
