@@ -1,0 +1,75 @@
+"""Selectors side by side by real fine-tuning: python scripts/compare_selectors_live.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from lensllm.entry import conf_dir, entry_point, instantiate_runner, output_dir
+
+
+@dataclass
+class LiveConfig:
+    """Keys of `conf/live.yaml`."""
+
+    selectors: list[Any] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    n_subsets: int = 0
+    subset_size: int = 0
+    budget_fractions: list[float] = field(default_factory=list)
+    n_samples_full: int | None = None
+    sizes: list[int] | None = None
+    seed: int = 0
+    rank_by: str = "token"
+    candidates: Any = MISSING
+    dataset: Any = None
+    optimizer: Any = None
+    scheduler: Any = None
+    training: Any = None
+    finetune: Any = None
+    trainer: Any = None
+    logger: Any = None
+    runner: Any = MISSING
+    benchmark: Any = MISSING
+    paths: Any = MISSING
+
+
+@entry_point("live", LiveConfig)
+def main(cfg: DictConfig) -> None:
+    """Run every selector in every repetition; write each campaign as it ends, then the summary."""
+    import pandas as pd
+
+    from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.live_table import live_table
+    from lensllm.selection.live import candidate_sets, judge_live, summarize_live
+    from lensllm.selection.named import named_selectors
+
+    console = wide_console()
+    curves = instantiate(cfg.benchmark).curves
+    sets = candidate_sets(list(cfg.candidates.models), cfg.n_subsets, cfg.subset_size, cfg.seed)
+    rows: list[dict[str, Any]] = []
+    for seed in cfg.seeds:
+        for models in sets:
+            own = OmegaConf.merge(cfg, {"seed": seed, "candidates": {"models": list(models)}})
+            runner = instantiate_runner(own)  # type: ignore[arg-type]
+            task = runner.task()
+            at_full = curves[curves["n_samples"] == task.n_samples_full]
+            truth = at_full[at_full["dataset"] == task.dataset].groupby("model")["test_loss"].mean()
+            values: dict[str, Any] = OmegaConf.to_container(own)  # type: ignore[assignment]
+            for fraction in cfg.budget_fractions:
+                for selector in named_selectors(cfg.selectors, conf_dir() / "selector", values):
+                    row = judge_live(selector, runner, fraction, truth.to_dict())
+                    rows.append({"seed": seed, "candidates": " ".join(models), **row})
+                    console.print(rows[-1], soft_wrap=True)
+                    pd.DataFrame(rows).to_csv(output_dir() / "live.csv", index=False)
+    summary = summarize_live(pd.DataFrame(rows), str(rows[0]["selector"]))
+    table = live_table(summary, task.dataset, len(rows))
+    table.write(output_dir())
+    print_table(table, console)
+
+
+if __name__ == "__main__":
+    main()
