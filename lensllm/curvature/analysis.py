@@ -53,6 +53,24 @@ class CurvatureAnalysis:
     sizes: tuple[SizeAnalysis, ...]
     decay: HessianDecay | None
 
+    def spectrum_table(self) -> pd.DataFrame:
+        """One row an eigenvalue of the NTK, and the share of the residual up to it."""
+        curve = self.curve
+        return pd.DataFrame(
+            {
+                "number": np.arange(1, curve.n_examples + 1),
+                "eigenvalue": curve.eigenvalues,
+                "captured": curve.captured,
+            }
+        )
+
+    def loss_table(self, n_steps: int = 100) -> pd.DataFrame:
+        """F(t) from t = 0 to where the slowest direction is learned, evenly in log t."""
+        rates = self.curve.rates[self.curve.rates > 0]
+        steps = np.geomspace(0.01 / rates.max(), 3 / rates.min(), n_steps)
+        steps = np.concatenate([[0.0], steps])
+        return pd.DataFrame({"n_steps": steps, "ntk_loss": self.curve(steps)})
+
     def layer_table(self) -> pd.DataFrame:
         """One row a size and layer: h_i, its errors, and how far the layer moved."""
         rows = []

@@ -36,19 +36,17 @@ def ntk_figure(analysis: CurvatureAnalysis) -> Figure:
     curve = analysis.curve
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    order = np.arange(1, curve.n_examples + 1)
-    left.loglog(order, curve.eigenvalues, color="C0")
+    spectrum, losses = analysis.spectrum_table(), analysis.loss_table().iloc[1:]
+    left.loglog(spectrum["number"], spectrum["eigenvalue"], color="C0")
     left.set(xlabel="eigenvalue number", ylabel="eigenvalue of the NTK")
     left.yaxis.label.set_color("C0")
     share = left.twinx()
-    share.plot(order, curve.captured, color="C1")
+    share.plot(spectrum["number"], spectrum["captured"], color="C1")
     share.set(ylabel="share of the residual up to it", ylim=(0, 1.02))
     share.yaxis.label.set_color("C1")
-    slowest = curve.rates[curve.rates > 0].min()
-    steps = np.geomspace(0.01 / curve.rates.max(), 3 / slowest, 400)
-    right.semilogx(steps, curve(steps), color="C0")
+    right.semilogx(losses["n_steps"], losses["ntk_loss"], color="C0")
     for entry in analysis.sizes:
-        step = max(entry.result.best_step, steps[0])
+        step = max(entry.result.best_step, losses["n_steps"].iloc[0])
         right.plot(step, curve(step), "o", color="C3")
         right.annotate(
             f"D = {entry.result.trial.n_samples}",

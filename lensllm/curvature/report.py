@@ -44,7 +44,7 @@ def write_analysis(
     curves: pd.DataFrame | None = None,
     make_logger: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `curvature.json`, `layers.csv`, `sizes.csv` and the figures, and log all of it.
+    """Write `curvature.json`, a CSV file a table and the figures, and log all of it.
 
     Args:
         analysis: What was found.
@@ -58,8 +58,8 @@ def write_analysis(
     record = analysis_record(analysis, curves)
     text = json.dumps(record, indent=1, allow_nan=False)
     (folder / "curvature.json").write_text(text + "\n", encoding="utf-8")
-    analysis.layer_table().to_csv(folder / "layers.csv", index=False)
-    analysis.size_table().to_csv(folder / "sizes.csv", index=False)
+    for name, table in _tables(analysis).items():
+        table.to_csv(folder / f"{name}.csv", index=False)
     figures = save_figures(analysis, folder)
     if make_logger is not None:
         _log(analysis, record, figures, make_logger)
@@ -127,6 +127,16 @@ def summary_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _tables(analysis: CurvatureAnalysis) -> dict[str, pd.DataFrame]:
+    """All tables by name."""
+    return {
+        "layers": analysis.layer_table(),
+        "sizes": analysis.size_table(),
+        "spectrum": analysis.spectrum_table(),
+        "ntk_loss": analysis.loss_table(),
+    }
+
+
 def _log(
     analysis: CurvatureAnalysis,
     record: Mapping[str, Any],
@@ -144,8 +154,9 @@ def _log(
             if hasattr(logger, "log_image"):
                 logger.log_image(f"curvature/{name}", [str(path)])
         if hasattr(logger, "log_table"):
-            table = analysis.layer_table()
-            logger.log_table("curvature/layers", list(table.columns), table.to_numpy().tolist())
+            for name, table in _tables(analysis).items():
+                rows = table.to_numpy().tolist()
+                logger.log_table(f"curvature/{name}", list(table.columns), rows)
     finally:
         logger.finish()
 

@@ -81,21 +81,31 @@ def test_example_losses_are_those_of_the_ordinary_forward_pass():
 def test_report_is_written_and_logged(found, tmp_path):
     losses = RectifiedLaw()(SIZES, [6.0, 0.4, 12.0, 2.0])
     curves = pd.DataFrame({"model": "tiny", "n_samples": SIZES, "test_loss": losses})
-    logged, images, finished = {}, [], []
+    logged, images, tables, finished = {}, [], {}, []
     logger = SimpleNamespace(
         log_metrics=lambda values, step: logged.update(values),
         log_image=lambda name, paths: images.extend(paths),
+        log_table=lambda name, columns, rows: tables.update({name: (columns, rows)}),
         finish=lambda: finished.append(True),
     )
     record = write_analysis(found, tmp_path, curves, lambda label, config: logger)
     assert json.loads((tmp_path / "curvature.json").read_text()) == record
     assert {p.name for p in tmp_path.iterdir()} == {
-        *("curvature.json", "layers.csv", "sizes.csv", "ntk.png", "hessian.png"),
+        *("curvature.json", "layers.csv", "sizes.csv", "spectrum.csv", "ntk_loss.csv"),
+        *("ntk.png", "hessian.png"),
     }
     assert record["transitions"]["rectified"] == pytest.approx(12.0**2.5, rel=1e-2)
     assert record["transitions"]["ntk_loss_zero"] == pytest.approx(29 / 3)
     assert logged["ntk/loss_zero"] == pytest.approx(29 / 3)
     assert len(images) == 2
+    names = ("layers", "sizes", "spectrum", "ntk_loss")
+    assert set(tables) == {f"curvature/{name}" for name in names}
+    spectrum = pd.read_csv(tmp_path / "spectrum.csv")
+    assert spectrum["eigenvalue"].to_numpy() == pytest.approx(CURVE.eigenvalues)
+    assert spectrum["captured"].iloc[-1] == pytest.approx(1.0)
+    columns, rows = tables["curvature/ntk_loss"]
+    assert columns == ["n_steps", "ntk_loss"]
+    assert rows[0] == pytest.approx([0.0, 29 / 3])
     assert finished == [True]
     assert any("constant unknown" in line for line in summary_lines(record))
 
