@@ -133,6 +133,12 @@ class FineTuning:
 FULL = FineTuning()
 
 
+def frozen_names(model: torch.nn.Module) -> set[str]:
+    """Names of the parameters that are not trained, every name of a shared one included."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if not parameter.requires_grad}
+
+
 def split_method(text: str) -> tuple[str, str | None]:
     """Source and method of a candidate given as a text.
 

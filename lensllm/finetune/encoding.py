@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -243,6 +244,9 @@ class LengthBucketSampler(Sampler[list[int]]):
         seed: Seed of the order.
         shuffle: Whether to shuffle; without it, batches go from short to long.
         window: Batches within whose examples lengths are sorted.
+
+    Attributes:
+        start: Batches that the next iterator leaves out: a resumed epoch goes on behind them.
     """
 
     def __init__(
@@ -262,6 +266,7 @@ class LengthBucketSampler(Sampler[list[int]]):
         self.shuffle = shuffle
         self.window = window
         self.epoch = 0
+        self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; Lightning calls it."""
@@ -271,6 +276,10 @@ class LengthBucketSampler(Sampler[list[int]]):
         return -(-len(self.lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        skipped, self.start = self.start, 0
+        yield from itertools.islice(self._batches(), skipped, None)
+
+    def _batches(self) -> Iterator[list[int]]:
         if not self.shuffle:
             order = np.argsort(self.lengths, kind="stable")
             yield from (list(part) for part in self._cut(order))

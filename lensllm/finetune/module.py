@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import SumMetric
 from transformers import get_scheduler
 
+from lensllm.finetune.adapters import frozen_names
 from lensllm.finetune.encoding import target_loss
 
 
@@ -56,7 +57,7 @@ class FineTuner(pl.LightningModule):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss per target token of one batch."""
         total, n_targets = target_loss(self.model, batch)
-        loss = total / n_targets
+        loss = total * batch["loss_scale"] if "loss_scale" in batch else total / n_targets
         if not torch.isfinite(loss):
             raise DivergedError(f"the training loss is {loss.item()} at step {self.global_step}")
         self.n_train_tokens += int(batch["n_tokens"])
@@ -98,6 +99,29 @@ class FineTuner(pl.LightningModule):
     def _reset(self, stage: str) -> None:
         for name in ("loss", "tokens", "bytes"):
             self.sums[f"{stage}_{name}"].reset()
+
+    @property
+    def strict_loading(self) -> bool:
+        """Frozen weights are in no checkpoint: they come from where the model does."""
+        return False
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave frozen weights out; add what was counted so far."""
+        frozen = {f"model.{name}" for name in frozen_names(self.model)}
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {n: w for n, w in weights.items() if n not in frozen}
+        checkpoint["counted"] = {
+            "train": self.n_train_tokens,
+            "evaluation": self.n_evaluation_tokens,
+            "trace": [list(point) for point in self.trace],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the counts."""
+        counted = checkpoint["counted"]
+        self.n_train_tokens = counted["train"]
+        self.n_evaluation_tokens = counted["evaluation"]
+        self.trace = [(int(step), float(loss)) for step, loss in counted["trace"]]
 
     def configure_gradient_clipping(
         self,

@@ -10,26 +10,27 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
-from torch.utils.data import DataLoader
 
 from lensllm.data.pairs import TextData
-from lensllm.finetune.adapters import FULL
+from lensllm.finetune.adapters import FULL, frozen_names
+from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
 from lensllm.finetune.encoding import (
     PROMPT,
     Collator,
     Example,
-    LengthBucketSampler,
     PairEncoder,
     context_length,
     nested_subset,
 )
+from lensllm.finetune.loading import make_loader
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
 from lensllm.trials import Trial, TrialResult
@@ -48,6 +49,12 @@ class TrainingSettings:
         n_evaluations: Evaluations on the validation set, evenly spread over the run.
         evaluation_batch_size: Examples a batch of validation and test; changes no result.
         prompt: Text around the input, see `PairEncoder`.
+        micro_batch_size: Most examples that go through the model at once; a batch is cut into
+            equal parts whose gradients are added up. `None` for whole batches. Like the two
+            below, it is a matter of memory and time, not of the outcome, but for rounding and for
+            which of their units dropout drops.
+        gradient_checkpointing: Compute activations twice instead of keeping them.
+        compile: Compile the model with `torch.compile`.
 
     Raises:
         ValueError: A number is not positive.
@@ -59,6 +66,9 @@ class TrainingSettings:
     n_evaluations: int = 6
     evaluation_batch_size: int = 64
     prompt: str = PROMPT
+    micro_batch_size: int | None = None
+    gradient_checkpointing: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in (
@@ -67,13 +77,26 @@ class TrainingSettings:
             "patience",
             "n_evaluations",
             "evaluation_batch_size",
+            "micro_batch_size",
         ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"Expected `{name}` > 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"Expected `{name}` > 0, got {value}")
 
     def n_steps(self, n_samples: int) -> int:
         """Optimizer steps of a whole run on `n_samples`."""
         return self.max_epochs * -(-n_samples // self.batch_size)
+
+    def n_parts(self, world_size: int = 1) -> int:
+        """Micro-batches that each of so many processes makes of a batch."""
+        return max(
+            1, -(-self.batch_size // ((self.micro_batch_size or self.batch_size) * world_size))
+        )
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that a trial's outcome depends on."""
+        free = ("evaluation_batch_size", "micro_batch_size", "gradient_checkpointing", "compile")
+        return {name: value for name, value in asdict(self).items() if name not in free}
 
 
 @dataclass(frozen=True)
@@ -84,28 +107,45 @@ class EncodedData:
     validation: list[Example]
     test: list[Example]
 
-    def loaders(
-        self, collator: Collator, settings: TrainingSettings, seed: int
-    ) -> dict[str, DataLoader]:
-        """A data loader for each split; only the training split is shuffled."""
-        return {
-            name: DataLoader(
-                examples,
-                batch_sampler=LengthBucketSampler(
-                    [example.n_tokens for example in examples],
-                    settings.batch_size if name == "train" else settings.evaluation_batch_size,
-                    seed,
-                    shuffle=name == "train",
-                ),
-                collate_fn=collator,
-            )
-            for name, examples in (
-                ("train", self.train),
-                ("validation", self.validation),
-                ("test", self.test),
-            )
-            if examples
-        }
+
+class TrialData(pl.LightningDataModule):
+    """The encoded splits as loaders, made in the process that needs them.
+
+    Args:
+        encoded: The splits.
+        collator: Collator of examples.
+        settings: Batch sizes.
+        seed: Seed of the order of the training split.
+    """
+
+    def __init__(
+        self, encoded: EncodedData, collator: Collator, settings: TrainingSettings, seed: int
+    ) -> None:
+        super().__init__()
+        self.encoded = encoded
+        self.collator = collator
+        self.settings = settings
+        self.seed = seed
+
+    def _loader(self, examples: list[Example], batch_size: int, **options: Any) -> Any:
+        trainer = self.trainer
+        options |= {"rank": trainer.global_rank, "world_size": trainer.world_size}
+        return make_loader(examples, self.collator, batch_size, seed=self.seed, **options)
+
+    def train_dataloader(self) -> Any:
+        """The subset, shuffled, in micro-batches."""
+        n_parts = self.settings.n_parts(self.trainer.world_size)
+        return self._loader(
+            self.encoded.train, self.settings.batch_size, shuffle=True, n_parts=n_parts
+        )
+
+    def val_dataloader(self) -> Any:
+        """The validation split, from short to long."""
+        return self._loader(self.encoded.validation, self.settings.evaluation_batch_size)
+
+    def test_dataloader(self) -> Any:
+        """The test split, from short to long."""
+        return self._loader(self.encoded.test, self.settings.evaluation_batch_size)
 
 
 class BestWeights(Callback):
@@ -121,15 +161,28 @@ class BestWeights(Callback):
         loss = float(trainer.callback_metrics["val_loss"])
         if loss < self.loss:
             self.loss, self.step = loss, int(trainer.global_step)
+            model = pl_module.model
+            frozen = frozen_names(model)
             self._weights = {
-                name: value.detach().clone() for name, value in pl_module.model.state_dict().items()
+                name: value.detach().to("cpu", copy=True)
+                for name, value in model.state_dict().items()
+                if name not in frozen
             }
 
     def restore(self, model: torch.nn.Module) -> None:
         """Put the best weights back, where there was an evaluation."""
         if self._weights:
-            model.load_state_dict(self._weights)
+            model.load_state_dict(self._weights, strict=False)
             self._weights = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best weights so far, for a checkpoint."""
+        return {"loss": self.loss, "step": self.step, "weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them from a checkpoint."""
+        self.loss, self.step = float(state_dict["loss"]), int(state_dict["step"])
+        self._weights = state_dict["weights"]
 
 
 def make_encoder(source: ModelSource, tokenizer: Any, data: TextData, prompt: str) -> PairEncoder:
@@ -153,6 +206,8 @@ def run_trial(
     make_scheduler: Callable[..., Any],
     make_trainer: Callable[..., pl.Trainer],
     loggers: Sequence[Any] = (),
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 600.0,
 ) -> TrialResult:
     """Fine-tune on the trial's subset, with early stopping, and measure the test loss.
 
@@ -165,6 +220,9 @@ def run_trial(
         make_scheduler: From (optimizer, number of steps) to a schedule.
         make_trainer: From callbacks, loggers and limits to a Lightning trainer.
         loggers: Lightning loggers of the run.
+        checkpoint: Where to keep the trial's state, to go on from after a kill; whoever stores the
+            result removes it. `None` for no checkpoints.
+        checkpoint_seconds: Seconds between checkpoints.
 
     Returns:
         The result; its status is `diverged`, with a test loss of `nan`, when a training or test
@@ -185,36 +243,51 @@ def run_trial(
     )
     pad = tokenizer.pad_token_id or 0
     collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)
-    loaders = encoded.loaders(collator, settings, trial.seed)
+    loaders = TrialData(encoded, collator, settings, trial.seed)
     model = (source.finetune or FULL).prepare(source.load_model())
     module = FineTuner(model, make_optimizer, make_scheduler)
     n_params = sum(parameter.numel() for parameter in model.parameters())
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.compile:
+        model.compile()
     best = BestWeights()
+    callbacks: list[Callback] = [best, EarlyStopping("val_loss", patience=settings.patience)]
+    keeper = None if checkpoint is None else Checkpoints(checkpoint, checkpoint_seconds)
+    if keeper is not None:
+        callbacks.append(keeper)
     n_steps = settings.n_steps(trial.n_samples)
     trainer = make_trainer(
-        callbacks=[best, EarlyStopping("val_loss", patience=settings.patience)],
+        callbacks=callbacks,
         logger=list(loggers) or False,
         max_epochs=settings.max_epochs,
         val_check_interval=max(1, -(-n_steps // settings.n_evaluations)),
+        use_distributed_sampler=False,
         check_val_every_n_epoch=None,
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, min(10, n_steps // settings.max_epochs)),
     )
+    # Only the trainer knows how many processes share a batch.
+    trainer.accumulate_grad_batches = settings.n_parts(trainer.world_size)
+    trainer.val_check_interval *= trainer.accumulate_grad_batches
     metrics = {"test_loss": math.nan, "test_loss_per_byte": math.nan}
     with warnings.catch_warnings():
         # Data are in memory already: workers would cost more than they bring.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*modules in eval mode.*")
+        # Checkpoints knows the place in the epoch's order.
+        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
         try:
             if trial.n_samples > 0:
-                trainer.fit(module, loaders["train"], loaders["validation"])
+                ready = usable_checkpoint(checkpoint)
+                trainer.fit(module, loaders, ckpt_path=ready, weights_only=True)
                 if not module.trace or module.trace[-1][0] < trainer.global_step:
-                    trainer.validate(module, loaders["validation"], verbose=False)  # the last step
+                    trainer.validate(module, loaders, verbose=False)  # the last step
                 best.restore(module.model)
-            measured = trainer.test(module, loaders["test"], verbose=False)[0]
+            measured = trainer.test(module, loaders, verbose=False)[0]
             metrics = {name: float(measured[name]) for name in metrics}
         except DivergedError:
             pass
@@ -231,7 +304,7 @@ def run_trial(
         best_step=best.step,
         flops=train_flops + 2.0 * n_params * module.n_evaluation_tokens,
         train_flops=train_flops,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - start + (keeper.seconds_before if keeper else 0.0),
         peak_memory_bytes=peak_memory_bytes(),
         family=source.family,
         trace=tuple(module.trace),

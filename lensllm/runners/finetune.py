@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
@@ -62,6 +64,8 @@ class FineTuneRunner:
         seed: Seed of the trials of a campaign.
         loss_unit: `token` or `byte`: which loss a campaign compares candidates by.
         finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
+        checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial goes
+            on; they are in the store's folder until the trial is stored. `None` for none.
 
     Raises:
         ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
@@ -83,12 +87,15 @@ class FineTuneRunner:
         seed: int = 0,
         loss_unit: str = "token",
         finetune: FineTuning | None = None,
+        checkpoint_minutes: float | None = 10.0,
     ) -> None:
         if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
             raise ValueError(
                 f"Expected `n_samples_full` between 1 and {len(data.train)}, the training pairs of "
                 f"{data.name!r}, got {n_samples_full}"
             )
+        if checkpoint_minutes is not None and not checkpoint_minutes >= 0:
+            raise ValueError(f"Expected checkpoint_minutes >= 0, got {checkpoint_minutes}")
         if loss_unit not in ("token", "byte"):
             raise ValueError(f"Expected a loss per token or byte, got {loss_unit!r}")
         _check_optimizer(make_optimizer)
@@ -112,6 +119,7 @@ class FineTuneRunner:
         _check_sizes(self.sizes, self.n_samples_full)
         self.seed = seed
         self.loss_unit = loss_unit
+        self.checkpoint_minutes = checkpoint_minutes
 
     @cached_property
     def _precision(self) -> str:
@@ -147,8 +155,7 @@ class FineTuneRunner:
                 f"{self.data.name!r}, got {trial.n_samples}"
             )
         source = self.sources[trial.model]
-        training = {**asdict(self.settings), "precision": self._precision}
-        del training["evaluation_batch_size"]
+        training = {**self.settings.decisive(), "precision": self._precision}
         decisive: dict[str, Any] = {
             "data": self.data.fingerprint,
             "weights": source.fingerprint,
@@ -171,10 +178,15 @@ class FineTuneRunner:
         result = self.store.get(full)
         if result is None:
             result = self._fine_tune(full)
-            self.store.add(result)
+            if rank_zero_only.rank == 0:  # of several processes that train together
+                self.store.add(result)
+                self._checkpoint(full).unlink(missing_ok=True)
         if self.loss_unit == "byte":
             return replace(result, test_loss=result.test_loss_per_byte)
         return result
+
+    def _checkpoint(self, trial: Trial) -> Path:
+        return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
 
     def _fine_tune(self, trial: Trial) -> TrialResult:
         source = self.sources[trial.model]
@@ -190,6 +202,8 @@ class FineTuneRunner:
                 self.make_scheduler,
                 self.make_trainer,
                 loggers=[] if logger is None else [logger],
+                checkpoint=None if self.checkpoint_minutes is None else self._checkpoint(trial),
+                checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
             )
             if logger is not None:
                 logger.log_result(result)

@@ -240,3 +240,42 @@ def test_trials_that_cannot_be_run_are_refused(make_runner):
         runner.run(Trial("tiny-opt", "toy", 81))
     with pytest.raises(ValueError, match=r"data set 'toy', got 'flan'"):
         runner.run(Trial("tiny-opt", "flan", 8))
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "overrides", "key"),
+    [
+        (200, [], "4a63f323a48303e9"),
+        (0, [], "e3e05c60f7331026"),
+        (800, ["training.batch_size=64", "optimizer.lr=3e-4"], "838173e0c7e0f1f1"),
+        (
+            200,
+            ["training.micro_batch_size=4", "training.gradient_checkpointing=true"],
+            "4a63f323a48303e9",
+        ),
+        (200, ["runner.checkpoint_minutes=1", "finetune.learning_rate=1e-3"], "4a63f323a48303e9"),
+        (200, ["runner.checkpoint_minutes=1", "finetune.learning_rate=3e-3"], "826fd000cb741c98"),
+    ],
+)
+def test_recorded_trials_keep_their_keys(monkeypatch, tmp_path, pairs, n_samples, overrides, key):
+    """Trials of earlier versions are found again: a setting left at its default is not in the key.
+
+    The keys are those of the released curves' settings, with made-up fingerprints.
+    """
+    import importlib
+
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
+
+    from lensllm.entry import conf_dir
+
+    importlib.import_module("scripts.train")
+    monkeypatch.setattr(ModelSource, "fingerprint", "aafc77003c25b912")
+    monkeypatch.setattr(ModelSource, "text_fingerprint", "405c56c4fc8e5780")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("train", ["model=opt-64x2", "logger=none", *overrides])
+    data = make_text_data("wiki", pairs[:1], pairs[1:2], pairs[2:3])
+    data = replace(data, train=pairs * 10, fingerprint="e0211410d22675b8")
+    monkeypatch.setattr("lensllm.data.load_docstrings", lambda **_: data)
+    runner = instantiate(cfg.runner, _convert_="all")
+    assert runner.complete(Trial("opt-64x2", "wiki", n_samples)).key == key

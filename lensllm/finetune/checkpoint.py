@@ -1,0 +1,144 @@
+"""Checkpoints from which a killed trial goes on to the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints(Callback):
+    """Writes the whole state of a trial every so often, and puts generators back on resuming.
+
+    A checkpoint is written after a training step at which nothing else is due: no evaluation, no
+    end of an epoch, no half of an accumulated batch. Lightning stores weights, optimizer, schedule,
+    progress and the callbacks; this adds the place in the epoch's order, and the states of the
+    random generators, which dropout draws from.
+
+    Args:
+        path: The file; a checkpoint replaces the one before, in one piece or not at all.
+        every_seconds: Seconds between checkpoints; 0 writes one at every step that allows it.
+    """
+
+    def __init__(self, path: Path, every_seconds: float) -> None:
+        self.path = path
+        self.every_seconds = every_seconds
+        self.seconds_before = 0.0
+        self._start = self._last = time.monotonic()
+        self._n_batches = 0
+        self._generators: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the time from here."""
+        self._last = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave out the batches of the epoch that were done before."""
+        if self._generators is not None:
+            trainer.train_dataloader.batch_sampler.start = self._n_batches
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Put the generators back, as late as possible: making iterators draws from them."""
+        if self._generators is not None:
+            set_generators(self._generators)
+            self._generators = None
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write a checkpoint where one is due and nothing else is."""
+        self._n_batches = batch_idx + 1
+        due = time.monotonic() - self._last >= self.every_seconds
+        if trainer.world_size > 1:
+            due = bool(trainer.strategy.broadcast(due))
+        if due and _is_quiet(trainer, batch_idx):
+            self._write(trainer)
+            self._last = time.monotonic()
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        if trainer.world_size > 1:
+            temporary = self.path.with_suffix(".tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                os.replace(temporary, self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            logger.warning(
+                "No checkpoint at %s (%s): the trial goes on, but starts anew if it is killed",
+                self.path,
+                error,
+            )
+            self.every_seconds = float("inf")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches of the epoch, states of the generators, and seconds that the trial took."""
+        spent = self.seconds_before + time.monotonic() - self._start
+        return {"n_batches": self._n_batches, "generators": get_generators(), "seconds": spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take them from a checkpoint."""
+        self._n_batches = int(state_dict["n_batches"])
+        self._generators = state_dict["generators"]
+        self.seconds_before = float(state_dict["seconds"])
+
+
+def _is_quiet(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether neither an evaluation nor the end of an epoch or batch follows this step."""
+    n_batches = trainer.fit_loop.total_batch_idx + 1
+    return (
+        not trainer.is_last_batch
+        and n_batches % trainer.val_check_batch != 0
+        and (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    )
+
+
+def usable_checkpoint(path: Path | None) -> Path | None:
+    """The checkpoint to go on from; `None` where there is none, or none that can be read."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        # Weights only: a checkpoint of somebody else must not run code here.
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        logger.warning("Left alone %s, from which no trial can go on: %s", path, error)
+        return None
+    return path
+
+
+def get_generators() -> dict[str, Any]:
+    """States of the random generators of Python and torch, in types that load safely."""
+    version, words, gauss = random.getstate()
+    return {
+        "python": [version, list(words), gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_generators(states: Mapping[str, Any]) -> None:
+    """The inverse of `get_generators`."""
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
