@@ -29,6 +29,7 @@ class EvaluateConfig:
     candidates: Any = None
     dataset: Any = None
     optimizer: Any = None
+    training: Any = None
 
 
 @entry_point("evaluate", EvaluateConfig)
