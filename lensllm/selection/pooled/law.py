@@ -132,5 +132,7 @@ def _search(
     curvature = left - 2.0 * here + right
     with np.errstate(divide="ignore", invalid="ignore"):
         shift = np.where(curvature > 0, 0.5 * (left - right) / curvature, 0.0)
-    logit = LOGITS[best[:, :, 0]] + np.clip(shift, -1.0, 1.0) * (LOGITS[1] - LOGITS[0])
-    return logit.T, np.sqrt(np.maximum(here, 0.0)).T
+    shift = np.clip(shift, -1.0, 1.0)
+    logit = LOGITS[best[:, :, 0]] + shift * (LOGITS[1] - LOGITS[0])
+    least = here + 0.5 * shift * (right - left) + 0.5 * shift**2 * curvature
+    return logit.T, np.sqrt(np.maximum(least, 0.0)).T

@@ -59,11 +59,12 @@ class PooledSettings:
         if self.min_points < 2:
             raise ValueError(f"Expected `min_points` >= 2, got {self.min_points}")
         free = {"floor_shares", "decay", "prior_weight", "min_points"}
-        signed = {"reversion", "family_variance", "model_variance"}
+        zeroable = {"reversion", "family_variance", "model_variance"}
         for name in sorted({item.name for item in fields(self)} - free):
             value = getattr(self, name)
-            if not (math.isfinite(value) and (value > 0 or (name in signed and value == 0))):
-                raise ValueError(f"Expected `{name}` > 0, got {value:g}")
+            if not (math.isfinite(value) and (value > 0 or (name in zeroable and value == 0))):
+                sign = ">=" if name in zeroable else ">"
+                raise ValueError(f"Expected `{name}` {sign} 0, got {value:g}")
 
     @property
     def betas(self) -> np.ndarray:

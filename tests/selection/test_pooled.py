@@ -1,0 +1,228 @@
+"""The parts of the pooled predictor against closed forms and independent solvers."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from lensllm.selection import Candidate
+from lensllm.selection.pooled import LossTable, PooledSettings, fit_pooled
+from lensllm.selection.pooled.effects import family_index, shrunken_effects
+from lensllm.selection.pooled.law import fit_shared_law, recency_weights
+from lensllm.selection.pooled.reversion import Residuals, reversion_rate
+from lensllm.selection.pooled.sampling import draw_log_loss
+from lensllm.selection.pooled.validation import cutoffs, shape_weights
+
+SIZES = 200.0 * 2.0 ** np.arange(8)
+BETA, FLOOR = 0.45, 0.3
+
+
+def rectified(n_models, sizes=SIZES, beta=BETA, floor=FLOOR, noise=0.0, seed=0):
+    """Losses B / (T^beta + D^beta) + floor with transitions T between the sizes, and the truth."""
+    rng = np.random.default_rng(seed)
+    transition = np.exp(rng.uniform(np.log(2e3), np.log(2e5), n_models))
+    first = rng.uniform(2.0, 3.5, n_models)
+    pre = transition**beta
+    scale = (first - floor) * (pre + sizes[0] ** beta)
+
+    def loss(n_samples):
+        return scale[:, None] / (pre[:, None] + np.asarray(n_samples) ** beta) + floor
+
+    losses = loss(sizes) * np.exp(noise * rng.standard_normal((n_models, len(sizes))))
+    return losses, loss
+
+
+def table_of(losses, sizes=SIZES, families=None):
+    names = tuple(f"m{i}" for i in range(len(losses)))
+    return LossTable(names, tuple(families or [""] * len(losses)), sizes, np.log(losses))
+
+
+def test_table_keeps_finite_points_above_zero_in_order(make_curves):
+    curves = make_curves(
+        {"b": {0: 9.0, 200: 3.0, 400: math.nan}, "a": {400: 2.0}, "c": {0: 4.0, 200: math.inf}}
+    )
+    candidates = [Candidate("a", family="x"), Candidate("b"), Candidate("c")]
+    table = LossTable.from_curves(candidates, curves)
+    assert table.models == ("a", "b")
+    assert table.families == ("x", "")
+    assert table.sizes.tolist() == [200, 400]
+    np.testing.assert_allclose(np.exp(table.log_loss), [[np.nan, 2.0], [3.0, np.nan]])
+    assert table.last.tolist() == [400, 200]
+    assert table.until(200).last.tolist() == [0, 200]
+
+
+def test_weights_fall_with_every_doubling_before_a_candidates_own_last_size():
+    losses = np.array([[3.0, 2.0, 1.0], [3.0, np.nan, np.nan], [3.0, np.nan, 1.0]])
+    weights = recency_weights(table_of(losses, SIZES[:3]), 0.5)
+    expected = [[1 / 7, 2 / 7, 4 / 7], [1, 0, 0], [1 / 5, 0, 4 / 5]]
+    np.testing.assert_allclose(weights, expected)
+
+
+def test_shared_law_continues_clean_rectified_curves():
+    losses, loss = rectified(12)
+    law = fit_shared_law(table_of(losses), np.array([BETA]), FLOOR, 0.5)
+    later = SIZES[-1] * np.array([2.0, 8.0, 64.0])
+    np.testing.assert_allclose(np.exp(law.log_loss(later)[0]), loss(later), rtol=1e-3)
+    assert law.residual.max() < 5e-4
+
+
+def test_shared_law_is_the_weighted_least_squares_optimum():
+    losses, _ = rectified(5, noise=0.01)
+    losses[3, 2] = np.nan
+    table = table_of(losses)
+    law = fit_shared_law(table, np.array([0.3, 0.6]), 0.1, 0.4)
+    weights = recency_weights(table, 0.4)
+    for b, beta in enumerate(law.betas):
+        for i in range(len(losses)):
+            seen = table.seen[i]
+            x, y = np.log(SIZES[seen]), np.log(losses[i, seen] - 0.1)
+
+            def residuals(p, x=x, y=y, w=weights[i, seen], beta=beta):
+                bend = np.logaddexp(0, p[1] + beta * (x - np.log(SIZES[-1])))
+                return np.sqrt(w) * (p[0] - bend - y)
+
+            ours = np.array([law.level[b, i], law.logit[b, i]])
+            best = least_squares(residuals, ours, xtol=1e-12)
+            assert np.sum(residuals(ours) ** 2) <= 2 * best.cost * 1.02 + 1e-9
+
+
+def test_a_single_point_takes_the_mean_logit_of_the_others():
+    losses, _ = rectified(4)
+    losses[0, 1:] = np.nan
+    law = fit_shared_law(table_of(losses), np.array([BETA]), FLOOR, 0.5)
+    assert law.logit[0, 0] == pytest.approx(law.logit[0, 1:].mean())
+    assert math.exp(law.log_loss(SIZES[:1])[0, 0, 0]) == pytest.approx(losses[0, 0])
+
+
+def test_cutoffs_predict_later_points_of_candidates_with_enough_earlier_ones():
+    losses, _ = rectified(3)
+    losses[0, 5:] = np.nan
+    losses[1, [0, 1]] = np.nan
+    found = cutoffs(table_of(losses), np.array([BETA]), np.array([FLOOR]), 0.5, 3)
+    assert len(found) == 5  # up to 800 ... 12800
+    np.testing.assert_array_equal(np.isfinite(found[0].doublings).sum(axis=1), [2, 0, 5])
+    assert np.isfinite(found[2].doublings[1]).sum() == 3
+    errors = [np.nanmax(np.abs(split.rates)) for split in found]
+    assert max(errors) < 2e-3
+
+
+@pytest.mark.parametrize("beta", [0.25, 0.6])
+def test_forward_validation_finds_the_exponent(beta):
+    losses, _ = rectified(20, beta=beta, noise=0.003)
+    betas = np.array([0.15, 0.25, 0.4, 0.6, 0.9])
+    floors = np.array([FLOOR])
+    splits = cutoffs(table_of(losses), betas, floors, 0.5, 3)
+    weights = shape_weights(splits, np.zeros((1, 5)), strength=20.0, tolerance=0.001)
+    assert betas[weights[0].argmax()] == beta
+    assert weights.sum() == pytest.approx(1.0)
+    flat = shape_weights([], np.log([[1.0, 3.0]]), 4.0, 0.01)
+    np.testing.assert_allclose(flat, [[0.25, 0.75]])
+
+
+def test_reversion_is_a_ridge_regression_and_removes_what_it_explains():
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=6)
+    doublings = np.array([[1.0, 2.0]]).repeat(6, axis=0)
+    kappa = 0.05
+    error = level[:, None] * (1 - np.exp(-kappa * doublings))
+    item = Residuals(level, doublings, error, np.zeros(2))
+    slopes = [np.polyfit(level, (error / doublings)[:, k], 1)[0] for k in range(2)]
+    centred = replace(item, level=level - level.mean(), error=error - error.mean(axis=0))
+    assert reversion_rate([centred], 0.0, 1e-9) == pytest.approx(np.mean(slopes))
+    expected = (sum(slopes) + 3 * 0.01) / 5
+    assert reversion_rate([centred], 0.01, 3.0) == pytest.approx(expected)
+    assert reversion_rate([], 0.02, 5.0) == pytest.approx(0.02)
+    np.testing.assert_allclose(item.rates(kappa), 0.0, atol=1e-15)
+
+
+def test_effects_are_the_dense_gaussian_posterior():
+    rng = np.random.default_rng(1)
+    family = np.array([0, 0, 0, 1, 1, 2])
+    rates, centre = rng.normal(size=6), 0.3 * rng.normal(size=6)
+    rates[[1, 5]] = np.nan
+    f, c = 0.4, 0.2
+    mean, variance = shrunken_effects(rates, family, centre, f, c)
+    prior = f * (family[:, None] == family) + c * np.eye(6)
+    known = np.isfinite(rates)
+    gain = prior[:, known] @ np.linalg.inv(prior[np.ix_(known, known)] + np.eye(known.sum()))
+    np.testing.assert_allclose(mean, centre + gain @ (rates - centre)[known])
+    np.testing.assert_allclose(variance, np.diag(prior - gain @ prior[known]))
+
+
+def test_candidates_without_a_family_stand_alone():
+    index = family_index(["a", "b", "c", "d"], ["x", "", "", "x"])
+    assert index[0] == index[3]
+    assert len(set(index.tolist())) == 3
+
+
+def test_predictions_scale_with_the_unit_of_loss_and_ignore_the_order():
+    losses, _ = rectified(9, noise=0.01)
+    losses[2, 4:] = np.nan
+    families = list("aaabbbccc")
+    later = SIZES[-1] * np.array([4.0, 32.0])
+    centre = fit_pooled(table_of(losses, families=families), PooledSettings()).centre(later)
+    scaled = fit_pooled(table_of(3 * losses, families=families), PooledSettings()).centre(later)
+    np.testing.assert_allclose(scaled, centre + np.log(3), atol=1e-9)
+    order = np.random.default_rng(0).permutation(9)
+    table = table_of(losses[order], families=[families[i] for i in order])
+    mixed = fit_pooled(table, PooledSettings()).centre(later)
+    np.testing.assert_allclose(mixed, centre[order], atol=1e-9)
+
+
+def test_beats_the_unpooled_last_line_on_curves_that_steepen():
+    losses, loss = rectified(20, noise=0.005, seed=3)
+    target = np.array([SIZES[-1] * 64])
+    truth = np.log(loss(target)[:, 0])
+    predicted = fit_pooled(table_of(losses), PooledSettings()).centre(target)[:, 0]
+    slope = np.log(losses[:, -1] / losses[:, -2])
+    line = np.log(losses[:, -1]) + 6 * slope
+    assert np.sqrt(np.mean((predicted - truth) ** 2)) < np.sqrt(np.mean((line - truth) ** 2))
+
+
+def test_draws_spread_about_the_centre_and_agree_with_what_was_measured():
+    losses, _ = rectified(6, noise=0.005)
+    losses[1, 5:] = np.nan
+    settings = PooledSettings()
+    model = fit_pooled(table_of(losses), settings)
+    sizes = np.array([*SIZES[5:], SIZES[-1] * 8])
+    rng = np.random.default_rng(0)
+    draws = draw_log_loss(model, sizes, settings, 4000, rng)
+    assert draws.shape == (4000, 6, len(sizes))
+    centre = model.centre(sizes)
+    spread = draws.std(axis=0)
+    assert np.all(np.abs(draws.mean(axis=0) - centre) < 5 * spread / np.sqrt(4000) + 1e-9)
+    measured = spread[[0, 2, 3, 4, 5], 2]
+    assert measured.max() < 0.02 < spread[:, -1].min()
+    assert spread[1, 2] > 2 * spread[0, 2]  # beyond its own last size, within the others'
+    step = np.corrcoef(draws[:, 0, -1], draws[:, 1, -1])[0, 1]
+    assert step > 0.1  # what all share moves all
+
+
+@pytest.mark.parametrize("n_models", [1, 2, 200])
+@pytest.mark.parametrize("n_points", [1, 2, 3, 14])
+def test_any_number_of_candidates_and_points(n_models, n_points):
+    sizes = 200.0 * 2.0 ** np.arange(n_points)
+    losses, _ = rectified(n_models, sizes=sizes, noise=0.01)
+    settings = PooledSettings()
+    model = fit_pooled(table_of(losses, sizes), settings)
+    draws = draw_log_loss(model, sizes[-1:] * 8, settings, 100, np.random.default_rng(0))
+    assert np.isfinite(draws).all()
+    assert np.isfinite(model.noise).all()
+    assert (np.exp(model.centre(sizes[-1:] * 8)) < losses[:, -1:] * 1.1).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"floor_shares": (1.0,)}, r"`floor_shares` in \[0, 1\), got \[1.0\]"),
+        ({"decay": 1.5}, r"`decay` in \[0, 1\], got 1.5"),
+        ({"min_points": 1}, "`min_points` >= 2, got 1"),
+        ({"exponent": -0.1}, "`exponent` > 0, got -0.1"),
+        ({"reversion": -0.1}, "`reversion` >= 0, got -0.1"),
+    ],
+)
+def test_settings_out_of_range(values, message):
+    with pytest.raises(ValueError, match=message):
+        PooledSettings(**values)

@@ -1,0 +1,130 @@
+"""The pooled predictor as a selector, with earlier tasks, and on the recorded benchmark."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from lensllm.selection import Budget, BudgetTooSmallError, Candidate, PooledFit, Task
+from lensllm.selection.pooled import PooledPredictor, PooledSettings
+
+SIZES = (200, 400, 800, 1600, 3200)
+FULL = 51200
+
+
+def curves_of(slopes, dataset="demo", sizes=SIZES, bends=None):
+    """log L = 1 − slope · log2(D / 200) − bend · (log2 D / 3200)² beyond 3200."""
+    rows = []
+    for model, slope in slopes.items():
+        for n in sizes:
+            k, beyond = math.log2(n / 200), max(math.log2(n / 3200), 0.0)
+            loss = math.exp(1.0 - slope * k - (bends or {}).get(model, 0.0) * beyond**2)
+            rows.append((model, dataset, n, 0, loss, model[0]))
+    columns = ["model", "dataset", "n_samples", "seed", "test_loss", "family"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def task_of(names):
+    return Task(
+        "demo",
+        tuple(Candidate(name, 1e6, name[0]) for name in names),
+        FULL,
+        dict.fromkeys(names, (0, *SIZES)),
+        {(name, n): float(n) for name in names for n in (0, *SIZES, FULL)},
+    )
+
+
+SLOPES = {"a1": 0.05, "a2": 0.08, "b1": 0.03, "b2": 0.06}
+
+
+def test_ranks_by_predicted_loss_with_intervals_and_probabilities():
+    selection = PooledFit(n_draws=1000).rank(task_of(SLOPES), curves_of(SLOPES))
+    assert [entry.model for entry in selection.ranking] == ["a2", "b2", "a1", "b1"]
+    assert sum(entry.p_best for entry in selection.ranking) == pytest.approx(1.0)
+    for entry in selection.ranking:
+        assert entry.lower80 < entry.predicted_loss < entry.upper80
+    assert "shared exponent" in selection.decisions[0]
+    assert selection.reason.startswith("a2 has the smallest predicted loss at D = 51200")
+
+
+def test_wants_every_affordable_size_but_zero():
+    task = task_of(SLOPES)
+    asked = PooledFit().wants(task, curves_of({}), Budget(max_n_samples=800))
+    assert asked == [(name, n) for name in SLOPES for n in (200, 400, 800)]
+    with pytest.raises(BudgetTooSmallError, match="3 sizes of every candidate that the pooled"):
+        PooledFit().wants(task, curves_of({}), Budget(flops=4 * 600.0))
+
+
+def test_candidates_that_diverged_come_last():
+    table = curves_of(SLOPES)
+    table.loc[table["model"] == "a2", "test_loss"] = math.nan
+    selection = PooledFit(n_draws=200).rank(task_of(SLOPES), table)
+    assert selection.ranking[-1].model == "a2"
+    assert selection.ranking[-1].status == "no usable trial"
+    table["test_loss"] = math.nan
+    nothing = PooledFit(n_draws=200).rank(task_of(SLOPES), table)
+    assert {entry.status for entry in nothing.ranking} == {"no usable trial"}
+
+
+def test_draws_name_the_candidates_and_end_at_the_target():
+    task = task_of(SLOPES)
+    table = curves_of({name: SLOPES[name] for name in ("a1", "b1")})
+    found = PooledPredictor().draws(task, table, [6400, FULL], n_draws=50, seed=1)
+    assert found.models == ("a1", "b1")
+    assert found.sizes == (6400, FULL)
+    assert found.log_loss.shape == (50, 2, 2)
+    again = PooledPredictor().draws(task, table, [6400, FULL], n_draws=50, seed=1)
+    np.testing.assert_array_equal(found.log_loss, again.log_loss)
+    empty = PooledPredictor().draws(task, table[:0], [FULL], n_draws=50, seed=1)
+    assert empty.models == ()
+
+
+def test_earlier_tasks_shift_families_and_candidates_as_they_turned_out_there(tmp_path):
+    sizes = (*SIZES, 6400, 12800, 25600, FULL)
+    prior = curves_of(SLOPES, "earlier", sizes, bends={"a1": 0.02, "a2": 0.02})
+    task, table = task_of([*SLOPES, "a3", "c1"]), curves_of({**SLOPES, "a3": 0.05, "c1": 0.05})
+    settings = PooledSettings(prior_weight=0.5)
+    target = np.array([float(FULL)])
+
+    def predicted(prior_curves):
+        return PooledPredictor(settings, prior_curves).fit(task, table).centre(target)[:, 0]
+
+    shift = predicted(prior) - predicted(None)
+    assert (shift[[0, 1, 4]] < 0).all()  # family a, a3 by its family alone
+    assert (shift[[2, 3]] > 0).all()
+    assert shift[5] == pytest.approx(0.0)  # of c nothing is known
+    own = prior.assign(dataset="demo")
+    np.testing.assert_array_equal(predicted(own), predicted(None))
+    prior.to_csv(tmp_path / "prior.csv", index=False)
+    np.testing.assert_allclose(predicted(str(tmp_path / "prior.csv")), predicted(prior))
+
+
+def test_yaml_shows_the_defaults():
+    path = Path(__file__).parents[2] / "conf" / "selector" / "pooled_fit.yaml"
+    shown = dict(OmegaConf.to_container(OmegaConf.load(path).predictor.settings))
+    del shown["_target_"]
+    defaults = PooledSettings()
+    for name, value in shown.items():
+        own = getattr(defaults, name)
+        assert (list(own) if isinstance(own, tuple) else own) == value
+
+
+def test_at_least_a_hundred_draws():
+    with pytest.raises(ValueError, match="`n_draws` >= 100, got 10"):
+        PooledFit(n_draws=10)
+
+
+def test_leads_accept_then_stop_on_the_recorded_benchmark(benchmark_dir):
+    from lensllm.benchmarks import evaluate, load_rsl
+    from lensllm.selection import AcceptThenStop
+
+    benchmark = load_rsl(benchmark_dir / "rsl")
+    found = evaluate(benchmark, [PooledFit(n_draws=200), AcceptThenStop()], (32, 512))
+    means = found.scores.groupby("selector")[["pearson", "relative_accuracy", "log_rmse"]].mean()
+    pooled, ats = means.loc["pooled_fit"], means.loc["ats"]
+    assert pooled["pearson"] > ats["pearson"] + 0.02
+    assert pooled["log_rmse"] < ats["log_rmse"]
+    assert pooled["relative_accuracy"] > 0.95
