@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
@@ -33,8 +34,9 @@ class StudyConfig:
 def main(cfg: DictConfig) -> None:
     """Write F beside D_l, forward validation and the sweep over gamma and tau, and a figure."""
     from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.hessian_study import Analyses, save_hessian_figure
     from lensllm.reporting.ntk_figure import save_ntk_figure
-    from lensllm.reporting.ntk_study import NTKStudy, read_analyses
+    from lensllm.reporting.ntk_study import NTKStudy
 
     quiet_libraries()
     provider = instantiate(cfg.selector, _convert_="all").ntk
@@ -47,7 +49,7 @@ def main(cfg: DictConfig) -> None:
             tuple(cfg.gammas),
             tuple(cfg.taus),
             cfg.budget_ratio,
-            read_analyses(cfg.analyses, dataset),
+            Analyses(Path(cfg.analyses), dataset) if cfg.analyses else None,
             f"python -m scripts.study_ntk dataset={dataset}",
             status.update,
         )
@@ -57,6 +59,8 @@ def main(cfg: DictConfig) -> None:
         print_table(table, console)
     study.terms.to_csv(output_dir() / "terms.csv", index=False)
     study.forward.to_csv(output_dir() / "forward.csv", index=False)
+    if study.analyses and study.analyses.paths:
+        save_hessian_figure(study.analyses, output_dir())
     console.print(f"tables and {save_ntk_figure(study, output_dir()).name} are in {output_dir()}")
 
 

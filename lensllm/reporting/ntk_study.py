@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from lensllm.benchmarks import Benchmark, evaluate
 from lensllm.curvature.ntk_loss import NTKLoss
 from lensllm.curvature.study import compare_with_rectified, fitted_terms, validate_forward
 from lensllm.laws import RectifiedLaw
+from lensllm.reporting.hessian_study import Analyses, bound_table, layer_table
 from lensllm.reporting.tables import Table
 from lensllm.selection import AcceptThenStop, LawExtrapolation, LensLLM, Selector
 from lensllm.selection.line import LogLogLine
@@ -41,8 +40,7 @@ class NTKStudy:
         gammas: γ of the sweep.
         taus: τ of the sweep.
         budget_ratio: D_full / D_max of the sweep.
-        analyses: What `analyze_curvature` wrote as `curvature.json`, by candidate; see
-            `read_analyses`.
+        analyses: Hessian terms of the candidates, where there are some.
         command: The command that makes the tables, for their captions.
         say: Called with a line for every part.
     """
@@ -53,7 +51,7 @@ class NTKStudy:
     gammas: Sequence[int] = (3, 4, 5)
     taus: Sequence[float] = (1.0, 2.0, 3.0, 4.0, 5.0)
     budget_ratio: int = 4
-    analyses: Mapping[str, Mapping[str, Any]] | None = None
+    analyses: Analyses | None = None
     command: str = "python -m scripts.study_ntk"
     say: Callable[[str], None] = lambda line: None
 
@@ -77,11 +75,15 @@ class NTKStudy:
 
     def tables(self) -> list[Table]:
         """All tables."""
+        hessian = []
+        if self.analyses and self.analyses.paths:
+            hessian = [table(self.analyses, self.command) for table in (bound_table, layer_table)]
         return [
             self.term_table(),
             self.transition_table(),
             self.forward_table(),
             self.gamma_tau_table(),
+            *hessian,
         ]
 
     def term_table(self) -> Table:
@@ -122,8 +124,8 @@ class NTKStudy:
             "its 80 %": _ends(by_model, "transition_size"),
             "LensLLM": [f"{value:.2g}" for value in frame["lensllm_transition_size"]],
         }
-        if self.analyses:
-            decays = [self.analyses.get(name, {}).get("decay", {}) for name in frame.index]
+        if self.analyses and self.analyses.paths:
+            decays = [self.analyses.decay(name) for name in frame.index]
             shown |= {
                 "C_2": [_number(decay, "c2", ".2g") for decay in decays],
                 "beta_2": [
@@ -232,27 +234,6 @@ def bootstrap_spearman(
     draws = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
     low, high = np.quantile(draws, [0.1, 0.9])
     return float(low), float(high)
-
-
-def read_analyses(folder: str | Path | None, dataset: str) -> dict[str, Mapping[str, Any]]:
-    """The `curvature.json` files below a folder that are of one data set, by candidate.
-
-    Args:
-        folder: Output folder of a multirun of `scripts/analyze_curvature.py`; `None` for none.
-        dataset: Name of the data set.
-
-    Raises:
-        FileNotFoundError: There are none.
-    """
-    if folder is None:
-        return {}
-    records = [json.loads(p.read_text("utf-8")) for p in Path(folder).rglob("curvature.json")]
-    if not records:
-        raise FileNotFoundError(
-            f"Expected curvature.json files below {folder}, found none: run "
-            "scripts/analyze_curvature.py -m experiment=curvature_zoo first"
-        )
-    return {record["model"]: record for record in records if record["dataset"] == dataset}
 
 
 def _ends(by_model: Any, name: str) -> list[str]:

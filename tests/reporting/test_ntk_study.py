@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,12 @@ from scipy import stats
 from lensllm.benchmarks import Benchmark
 from lensllm.curvature import NTKLoss
 from lensllm.laws import LensLLMLaw
+from lensllm.reporting.hessian_study import Analyses, save_hessian_figure
 from lensllm.reporting.ntk_figure import save_ntk_figure
 from lensllm.reporting.ntk_study import (
     NTKStudy,
     bootstrap_spearman,
     line_forward,
-    read_analyses,
 )
 
 SIZES = np.array([0, 200, 400, 800, 1600, 3200, 6400])
@@ -62,14 +63,36 @@ def test_terms_of_a_law_that_holds(study):
         assert not row["capped"]
 
 
-def test_tables_say_what_was_found(study, tmp_path):
-    record = {"model": "a", "dataset": "demo", "decay": {"c2": 2.0, "beta2": 0.25, "beta3": 0.625}}
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "curvature.json").write_text(json.dumps(record))
-    whole = NTKStudy(
-        study.benchmark, "demo", NTK, (3, 4), (2.0,), analyses=read_analyses(tmp_path, "demo")
-    )
-    terms, transitions, forward, sweep = whole.tables()
+@pytest.fixture
+def analyses(tmp_path):
+    """h = 2 n^(-1/4) with moves that grow as n^(1/8), so that h / |v|^2 falls as n^(-1/2)."""
+    folder = tmp_path / "multirun" / "0_a"
+    folder.mkdir(parents=True)
+    decay = {"c2": 2.0, "beta2": 0.25, "beta2_error": None, "beta3": 0.625, "transition_size": 9.0}
+    record = {"model": "a", "dataset": "demo", "decay": decay}
+    (folder / "curvature.json").write_text(json.dumps(record))
+    rows = [
+        {
+            "model": "a",
+            "n_samples": n,
+            "layer": layer,
+            "hessian_max": factor * n**-0.25,
+            "hessian_max_error": 0.01,
+            "distance": n**0.125,
+        }
+        for n in (200, 3200)
+        for layer, factor in (("embeddings", 1.0), ("h.0", 2.0))
+    ]
+    pd.DataFrame(rows).to_csv(folder / "layers.csv", index=False)
+    sizes = {"model": "a", "n_samples": [200, 3200], "test_loss": [4.0, 3.0]}
+    terms = {"empirical_term": [3.9, 2.9], "hessian_term": [0.5, 0.4]}
+    pd.DataFrame({**sizes, **terms}).to_csv(folder / "sizes.csv", index=False)
+    return Analyses(tmp_path / "multirun", "demo")
+
+
+def test_tables_say_what_was_found(study, analyses, tmp_path):
+    whole = replace(study, analyses=analyses)
+    terms, transitions, forward, sweep, bound, layers = whole.tables()
     assert list(terms.frame["model"]) == list("abcd")
     assert set(terms.frame["at its cap"]) == {"0 of 2"}
     assert transitions.frame.set_index("model").loc["a", "beta_2"] == "0.25 ± –"
@@ -83,7 +106,12 @@ def test_tables_say_what_was_found(study, tmp_path):
         ("rectified_fit", ""),
         ("ats", ""),
     ]
+    assert bound.frame.loc[0, "beta_2 of h / |v|^2"] == pytest.approx(0.5)
+    assert bound.frame.loc[0, "largest h, D = 3200"] == f"{2 * 3200**-0.25:.2g}"
+    assert bound.frame.loc[0, "test loss"] == 3.0
+    assert layers.frame.loc[1, "h at D = 200"] == f"{2 * 200**-0.25:.2g} ± 0.01"
     assert save_ntk_figure(whole, tmp_path).stat().st_size > 10_000
+    assert save_hessian_figure(analyses, tmp_path).stat().st_size > 10_000
 
 
 def test_the_line_is_that_of_the_largest_sizes_alone():
@@ -108,9 +136,10 @@ def test_bootstrap_of_a_rank_correlation():
     assert low < stats.spearmanr(x, y).statistic < high
 
 
-def test_analyses_of_another_data_set_are_left_out(tmp_path):
-    assert read_analyses(None, "demo") == {}
+def test_analyses_of_another_data_set_are_left_out(study, analyses, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"found none: run scripts/analyze_curvature.py"):
-        read_analyses(tmp_path, "demo")
-    (tmp_path / "curvature.json").write_text('{"model": "a", "dataset": "other"}')
-    assert read_analyses(tmp_path, "demo") == {}
+        Analyses(tmp_path / "nothing", "demo")
+    other = Analyses(analyses.folder, "other")
+    assert other.paths == {}
+    assert other.decay("a") == {}
+    assert "Hessian" not in replace(study, analyses=other).transition_table().frame
