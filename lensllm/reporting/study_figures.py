@@ -23,11 +23,14 @@ def correlation_by_budget(study: Study) -> Figure:
     """Pearson correlation by D_full / D_max, a panel for each data set, zero marked."""
     scores = study.evaluation.scores
     scores = scores[scores["protocol"] == "papers"]
+    names = sorted(scores["selector"].unique())
     figure, panels = _panels(study, height=3.4, sharey=True)
     for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
         part = scores[scores["dataset"] == dataset]
-        table = part.pivot_table(index="budget_ratio", columns="selector", values="pearson")
-        for i, name in enumerate(table.columns):
+        table = part.pivot_table(
+            index="budget_ratio", columns="selector", values="pearson", dropna=False
+        )
+        for i, name in enumerate(names):
             axes.plot(table.index, table[name], label=name, **_style(i))
         axes.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
         axes.set(title=dataset, xscale="log", xlabel="D_full / D_max")
@@ -61,6 +64,10 @@ def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
             )
             points.set(markersize=3, markerfacecolor="white")
         axes.set(title=dataset, xscale="log", yscale="log", xlabel="n_samples")
+        axes.xaxis.set_minor_formatter("")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="y", which="both", labelsize=7)
         axes.legend(fontsize=6, frameon=False)
     panels[0].set_ylabel("test loss (nats per token)")
     figure.supxlabel(
@@ -70,58 +77,82 @@ def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
 
 
 def fitted_against_true(study: Study) -> Figure:
-    """Predicted against true loss at D_full, at the middle ratio, with 80 % intervals."""
-    ratio = sorted(study.budget_ratios)[len(study.budget_ratios) // 2]
+    """Predicted against true loss at D_full with 80 % intervals, at a data set's middle ratio."""
     lines = study.evaluation.predictions
-    lines = lines[(lines["budget_ratio"] == ratio) & lines["selector"].isin(_FORECASTERS)]
+    lines = lines[lines["selector"].isin(_FORECASTERS) & (lines["protocol"] == "papers")]
+    lines = lines.dropna(subset=["predicted_loss", "true_loss"])
     figure, panels = _panels(study, height=3.4)
     for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
         part = lines[lines["dataset"] == dataset]
-        for i, (name, rows) in enumerate(part.groupby("selector")):
-            below = (rows["predicted_loss"] - rows["lower80"]).clip(lower=0)
-            above = (rows["upper80"] - rows["predicted_loss"]).clip(lower=0)
-            axes.errorbar(
-                rows["true_loss"].to_numpy(),
-                rows["predicted_loss"].to_numpy(),
-                np.stack([below, above]),
-                fmt="o",
-                markersize=2.5,
-                elinewidth=0.4,
-                color=_COLORS[i],
-                label=str(name),
-            )
-        ends = [part["true_loss"].min(), part["true_loss"].max()]
-        axes.plot(ends, ends, color="#bbbbbb", zorder=0)
-        top = 1.25 * max(ends[1], part["predicted_loss"].quantile(0.98))
-        axes.set(title=dataset, xlabel="true loss at D_full", ylim=(0.5 * ends[0], top))
-    panels[0].set_ylabel(f"predicted from D <= D_full / {ratio}")
-    panels[0].legend(fontsize=6, frameon=False)
+        ratios = sorted(part["budget_ratio"].unique())
+        if not ratios:
+            axes.set_title(f"{dataset}: no predictions")
+            continue
+        ratio = ratios[len(ratios) // 2]
+        _draw_predictions(axes, part[part["budget_ratio"] == ratio])
+        axes.set(title=f"{dataset}, D <= D_full / {ratio:g}", xlabel="true loss at D_full")
+    panels[0].set_ylabel("predicted loss at D_full")
+    panels[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
 
 
+def _draw_predictions(axes: Axes, part: pd.DataFrame) -> None:
+    """One cell's predictions of all selectors, and the line on which they would be right."""
+    for i, name in enumerate(_FORECASTERS):
+        rows = part[part["selector"] == name]
+        below = (rows["predicted_loss"] - rows["lower80"]).clip(lower=0)
+        above = (rows["upper80"] - rows["predicted_loss"]).clip(lower=0)
+        axes.errorbar(
+            rows["true_loss"].to_numpy(),
+            rows["predicted_loss"].to_numpy(),
+            np.stack([below, above]),
+            fmt=_MARKERS[i],
+            markersize=2.5,
+            elinewidth=0.4,
+            color=_COLORS[i],
+            label=name,
+        )
+    ends = [part["true_loss"].min(), part["true_loss"].max()]
+    axes.plot(ends, ends, color="#bbbbbb", zorder=0)
+    low = min(0.9 * ends[0], 0.9 * part["predicted_loss"].quantile(0.02))
+    axes.set_ylim(low, 1.1 * max(ends[1], part["predicted_loss"].quantile(0.98)))
+
+
 def accuracy_against_cost(study: Study) -> Figure:
-    """Mean regret against mean cost, a panel a protocol; free selectors stand at the left edge."""
+    """Mean regret against mean cost, a panel a protocol, with the Pareto front.
+
+    Free selectors stand at the left edge.
+    """
     scores = study.evaluation.scores
-    protocols = list(dict.fromkeys(scores["protocol"]))
+    protocols, names = list(dict.fromkeys(scores["protocol"])), sorted(scores["selector"].unique())
     figure = Figure(figsize=(5.2 * len(protocols), 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(protocols), squeeze=False)[0]
     for axes, protocol in zip(panels, protocols, strict=True):
         key = "budget_ratio" if protocol == "papers" else "budget_fraction"
         means = scores[scores["protocol"] == protocol].groupby(["selector", key])
-        table = means[["cost_fraction", "regret"]].mean().reset_index()
+        table = means[["cost_fraction", "regret"]].mean().reset_index().dropna()
         edge = table.loc[table["cost_fraction"] > 0, "cost_fraction"].min() / 3
         floor = max(table["regret"].max() * 1e-3, 1e-4)
-        for i, (name, rows) in enumerate(table.groupby("selector")):
+        for i, name in enumerate(names):
+            rows = table[table["selector"] == name]
             cost = rows["cost_fraction"].clip(lower=edge)
             regret = rows["regret"].clip(lower=floor)
             axes.plot(100 * cost, regret, label=str(name), **_style(i))
+        front = _pareto(table["cost_fraction"].clip(lower=edge), table["regret"].clip(lower=floor))
+        axes.step(100 * front[0], front[1], where="post", color="#cccccc", linewidth=4, zorder=0)
         axes.set(xscale="log", yscale="log", title=f"protocol: {protocol}")
         axes.set(
             xlabel="cost, % of full fine-tuning (left edge: free)", ylabel="mean regret (nats)"
         )
     figure.axes[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return figure
+
+
+def _pareto(costs: pd.Series, regrets: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Costs, ascending, and the smallest regret that is had for at most that much."""
+    order = np.lexsort([regrets, costs])
+    return costs.to_numpy()[order], np.minimum.accumulate(regrets.to_numpy()[order])
 
 
 def heat_maps(study: Study) -> Figure:

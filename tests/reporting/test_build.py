@@ -54,6 +54,14 @@ def test_everything_twice_is_the_same_to_the_byte(study, tmp_path):
         assert left.read_bytes() == right.read_bytes(), left.name
 
 
+def test_data_sets_too_small_for_a_forecast_are_drawn_without(study, tmp_path):
+    small = study.benchmark.curves
+    small = small[(small["dataset"] == "x") | (small["n_samples"] <= 800)]
+    benchmark = Benchmark("demo", small)
+    few = Study(benchmark, [SubTuning(), AcceptThenStop()], (4,), (0.05,), n_resamples=20)
+    assert len(build(few, "all", tmp_path)) == 2 * 3 + 5
+
+
 def test_papers_tables_need_the_papers_benchmark(study, tmp_path):
     with pytest.raises(ValueError, match="Expected benchmark=rsl for rsl_table1, got 'demo'"):
         build(study, "rsl_table1", tmp_path)
