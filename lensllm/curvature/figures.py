@@ -86,5 +86,8 @@ def hessian_figure(analysis: CurvatureAnalysis) -> Figure:
         right.loglog(sizes["n_samples"], sizes[name], style, marker="o", label=label)
     right.set(xlabel="D", ylabel="nats per target token")
     right.legend(fontsize=7)
+    for axes in (left, right):
+        axes.set_xticks(sizes["n_samples"], sizes["n_samples"].astype(str))
+        axes.xaxis.minorticks_off()
     figure.suptitle(f"{analysis.model}: Hessian terms after fine-tuning (not a certified bound)")
     return figure

@@ -152,6 +152,8 @@ def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:
                 label=str(layer).removeprefix("model.").replace("transformer.", ""),
             )
         axes.set(xscale="log", yscale="log", title=model)
+        axes.set_xticks(sorted(set(rows["n_samples"])), sorted(set(rows["n_samples"])))
+        axes.minorticks_off()
         axes.legend(fontsize=5)
     for axes in list(panels):
         axes.set_visible(False)
