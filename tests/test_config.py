@@ -147,6 +147,7 @@ def test_every_experiment_composes_with_the_command_in_its_header(path):
         "train.py": "train",
         "select_model.py": "select",
         "analyze_curvature.py": "curvature",
+        "prehoc.py": "prehoc",
         "evaluate_selection.py": "evaluate",
     }
     command = next(line for line in header.splitlines() if f"experiment={path.stem}" in line)

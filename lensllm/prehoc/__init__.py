@@ -1,1 +1,29 @@
 """Pre-hoc prediction: what can be known before training, and how deep to probe."""
+
+from lensllm.prehoc.analysis import Analysis, analyze
+from lensllm.prehoc.law import RiskLaw, fit_risk_law
+from lensllm.prehoc.phases import Phase, locate
+from lensllm.prehoc.probing import Price, allocate, depth_and_breadth, optimal_probe
+from lensllm.prehoc.process import SyntheticProcess
+from lensllm.prehoc.risk import Decomposition, decompose
+from lensllm.prehoc.runs import ProbedRuns
+from lensllm.prehoc.stopping import Decision, StoppingRule
+
+__all__ = [
+    "Analysis",
+    "Decision",
+    "Decomposition",
+    "Phase",
+    "Price",
+    "ProbedRuns",
+    "RiskLaw",
+    "StoppingRule",
+    "SyntheticProcess",
+    "allocate",
+    "analyze",
+    "decompose",
+    "depth_and_breadth",
+    "fit_risk_law",
+    "locate",
+    "optimal_probe",
+]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.runs import ProbedRuns
-from lensllm.prehoc.stopping import Decision, StoppingRule
+from lensllm.prehoc.stopping import Decision, StoppingRule, judge
 
 FIXED_DEPTHS = (0.01, 0.05, 0.10, 0.25)
 
@@ -37,7 +37,7 @@ def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResul
     """Probe all candidates level by level, dropping those that the rule stops.
 
     At each level the candidates that are still in go on, the best one first, as long as the budget
-    pays. The one with the smallest loss at the deepest level is chosen.
+    pays. The one with the smallest loss is chosen, see `lensllm.prehoc.stopping.judge`.
 
     Args:
         rule: The rule.
@@ -47,34 +47,26 @@ def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResul
     Returns:
         The result; with a budget below one level of all candidates, as many as it pays for.
     """
-    n = len(runs)
-    level = np.full(n, -1)  # deepest level of each candidate
-    decisions = [Decision(True, "budget", "the budget was spent")] * n
-    active, spent = list(range(n)), 0.0
-    standing = np.zeros(n)  # latest losses; those of the stopped fall as the others do
-    for k, cost in enumerate(runs.costs):
-        steps = runs.flops * (cost - (runs.costs[k - 1] if k else 0.0))
-        for i in sorted(active, key=lambda i: standing[i]):
-            if spent + steps[i] > budget_flops * (1 + 1e-9):
+    losses = np.full(runs.probes.shape, np.nan)
+    spent = 0.0
+    while True:
+        standing = judge(rule, runs.costs, losses)
+        k, affordable = standing.level, True
+        for i in standing.going_on:
+            price = runs.flops[i] * (runs.costs[k] - (runs.costs[k - 1] if k else 0.0))
+            affordable = spent + price <= budget_flops * (1 + 1e-9)
+            if not affordable:
                 break
-            spent += steps[i]
-            level[i] = k
-        if any(level[i] < k for i in active):
+            spent += price
+            losses[i, k] = runs.probes[i, k]
+        if not (standing.going_on and affordable):
             break
-        standing += (runs.probes[active, k] - standing[active]).mean()
-        standing[active] = runs.probes[active, k]
-        for i in list(active):
-            rivals = [standing[j] for j in range(n) if level[j] == k and j != i]
-            decision = rule.decide(float(cost), standing[i], rivals, float(standing.var()))
-            if decision.stop:
-                decisions[i] = decision
-                active.remove(i)
-        if len(active) < 2:
-            break
-    deepest = np.flatnonzero(level == level.max())
-    chosen = int(deepest[np.argmin(runs.probes[deepest, max(level.max(), 0)])])
-    depths = np.where(level >= 0, runs.costs[np.maximum(level, 0)], 0.0)
-    return RaceResult(chosen, spent, depths, tuple(decisions))
+    final = judge(rule, runs.costs, losses)
+    depths = np.where(final.reached >= 0, runs.costs[final.reached], 0.0)
+    none_left = Decision(True, "budget", "the budget was spent")
+    decisions = tuple(final.decisions.get(i, none_left) for i in range(len(runs)))
+    probed = np.where(final.reached >= 0, final.losses, np.inf)
+    return RaceResult(int(np.argmin(probed)), spent, depths, decisions)
 
 
 def fixed_depth(runs: ProbedRuns, depth: float) -> RaceResult:

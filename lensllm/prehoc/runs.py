@@ -71,7 +71,7 @@ class ProbedRuns:
     @property
     def task_names(self) -> tuple[str, ...]:
         """Distinct tasks, sorted."""
-        return tuple(sorted(set(self.tasks)))
+        return tuple(sorted({str(task) for task in self.tasks}))
 
     def select(self, rows: np.ndarray) -> ProbedRuns:
         """The runs of a mask or of positions."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import norm
+import numpy as np
 
 from lensllm.prehoc.law import RiskLaw
 
@@ -17,7 +17,7 @@ class Decision:
 
     Attributes:
         stop: Whether to stop.
-        reason: `price`, `hopeless`, `full_depth`, or `worth_it` to go on.
+        reason: `price`, `hopeless`, `full_depth`, `alone`, or `worth_it` to go on.
         detail: The same in words, with the numbers.
     """
 
@@ -93,4 +93,67 @@ class StoppingRule:
         if not math.isfinite(loss):
             return 0.0
         spread = math.sqrt(2 * max(float(self.law(cost)) * unit, 1e-300))
-        return float(norm.cdf((min(others) - loss) / spread))
+        return 0.5 * math.erfc((loss - min(others)) / (spread * math.sqrt(2)))
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """Where a race stands: who goes on, and how all compare.
+
+    Attributes:
+        going_on: Candidates to probe at the next level, the best one first; empty when it is over.
+        level: Position of that level in the costs.
+        reached: Deepest level of each candidate, −1 for none, shape (n_candidates,).
+        losses: Latest losses, comparable between candidates: those who stopped earlier are taken
+            down by what the others fell since, on average; `inf` where diverged.
+        unit: Variance of these losses: the unit of a relative law, nats².
+        decisions: By candidate who stopped, why.
+    """
+
+    going_on: tuple[int, ...]
+    level: int
+    reached: np.ndarray
+    losses: np.ndarray
+    unit: float
+    decisions: dict[int, Decision]
+
+
+def judge(rule: StoppingRule, costs: np.ndarray, losses: np.ndarray) -> Standing:
+    """Let a race of candidates go on level by level as far as losses are known.
+
+    The same losses give the same standing, so a race needs no state of its own.
+
+    Args:
+        rule: The rule; its law is in units of the variance of the candidates' losses.
+        costs: Cost of each level, shape (n_levels,).
+        losses: Shape (n_candidates, n_levels); `nan` where not probed, `inf` where diverged.
+
+    Returns:
+        The standing at the first level that a candidate still in the race was not probed at.
+    """
+    n_candidates = len(losses)
+    active = list(range(n_candidates))
+    latest = np.zeros(n_candidates)
+    reached = np.full(n_candidates, -1)
+    decisions: dict[int, Decision] = {}
+    for k, cost in enumerate(costs):
+        seen = [i for i in active if not np.isnan(losses[i, k])]
+        finite = [i for i in seen if np.isfinite(losses[i, k])]
+        if finite:
+            latest += np.mean([losses[i, k] - latest[i] for i in finite])
+        latest[seen], reached[seen] = losses[seen, k], k
+        unit = float(np.var(latest[np.isfinite(latest)]))
+        if len(seen) < len(active):
+            order = sorted((i for i in active if i not in seen), key=lambda i: latest[i])
+            return Standing(tuple(order), k, reached, latest, unit, decisions)
+        for i in seen:
+            rivals = [latest[j] for j in seen if j != i]
+            decision = rule.decide(float(cost), latest[i], rivals, unit)
+            if decision.stop:
+                decisions[i] = decision
+        active = [i for i in active if i not in decisions]
+        if len(active) == 1:
+            decisions[active[0]] = Decision(True, "alone", "all others have stopped")
+        if len(active) < 2:
+            break
+    return Standing((), k, reached, latest, unit, decisions)

@@ -12,6 +12,7 @@ from lensllm.selection.base import (
     Selector,
     Task,
 )
+from lensllm.selection.budget_optimal_probing import BudgetOptimalProbing
 from lensllm.selection.campaign import Runner, run_campaign
 from lensllm.selection.last_line import LastLine
 from lensllm.selection.law_extrapolation import LawExtrapolation
@@ -29,6 +30,7 @@ __all__ = [
     "AcceptThenStop",
     "Adaptive",
     "Budget",
+    "BudgetOptimalProbing",
     "BudgetTooSmallError",
     "Candidate",
     "Decision",

@@ -1,0 +1,159 @@
+"""Budget-optimal probing: deeper level by level, until a candidate is not worth its price."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lensllm.prehoc.law import RiskLaw
+from lensllm.prehoc.stopping import Standing, StoppingRule, judge
+from lensllm.selection.base import (
+    Budget,
+    BudgetTooSmallError,
+    RankedModel,
+    Selection,
+    Selector,
+    Task,
+    order,
+)
+from lensllm.selection.forecast import N_DRAWS, with_decisions
+from lensllm.selection.points import losses_by_size
+
+
+@dataclass(frozen=True)
+class BudgetOptimalProbing(Selector):
+    """Probe all candidates, then go deeper with those that the stopping rule lets go on.
+
+    A probe is a run on D < D_full samples; its cost c is D / D_full. The rule is
+    `lensllm.prehoc.StoppingRule` with the law R(c) = σ²_int + κ c^(−α) of past tasks, in units of
+    the variance of the candidates' losses (after Luo, Wang and Tang, arXiv:2606.17649). Candidates
+    are ranked by their latest losses, those that stopped early taken down by what the others fell
+    since; no loss at D_full is predicted.
+
+    Attributes:
+        intrinsic: σ²_int of the relative law.
+        scale: κ, its reducible risk at c = 1.
+        decay: α.
+        price: λ per full run in the same unit: below it a candidate's next probe is not worth its
+            price; 0 where the budget alone limits.
+        hopeless: Least probability of beating the leader with which a candidate goes on.
+        seed: Seed of the draws for the probability of being best.
+    """
+
+    intrinsic: float = 0.02
+    scale: float = 0.05
+    decay: float = 0.5
+    price: float = 0.0
+    hopeless: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.intrinsic >= 0 and self.scale >= 0 and self.decay > 0):
+            raise ValueError(
+                "Expected `intrinsic` and `scale` >= 0 and `decay` > 0, got "
+                f"{self.intrinsic:g}, {self.scale:g} and {self.decay:g}"
+            )
+        self.rule  # noqa: B018, checks price and hopeless
+
+    @property
+    def rule(self) -> StoppingRule:
+        """The stopping rule."""
+        law = RiskLaw(self.intrinsic, self.scale, self.decay)
+        return StoppingRule(law, self.price, self.hopeless)
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """The next level of those still in the race, the best first, as far as the budget pays.
+
+        Raises:
+            BudgetTooSmallError: Not even the smallest size of every candidate can be paid for.
+        """
+        sizes = _sizes(task, budget)
+        standing = self._standing(task, curves, sizes)
+        if not standing.going_on:
+            return []
+        size, left, pairs = sizes[standing.level], budget.remaining, []
+        for i in standing.going_on:
+            left -= task.costs[task.names[i], size]
+            if left < 0:
+                break
+            pairs.append((task.names[i], size))
+        if standing.level == 0 and len(pairs) < len(standing.going_on):
+            needed = sum(task.costs[name, size] for name in task.names)
+            raise BudgetTooSmallError(
+                f"Expected a budget of at least {needed:.3g} FLOPs ({needed / task.full_cost:.2%} "
+                f"of fine-tuning every candidate in full), which pays for one trial of every "
+                f"candidate at D = {size}; got {budget.flops:.3g}"
+            )
+        return pairs
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By the latest losses, made comparable; with the reason why each candidate stopped."""
+        sizes = _sizes(task, Budget())
+        standing = self._standing(task, curves, sizes)
+        chances = self._chances(task, standing, sizes)
+        entries, notes = [], []
+        for i, name in enumerate(task.names):
+            loss, level = float(standing.losses[i]), int(standing.reached[i])
+            if level < 0 or not math.isfinite(loss):
+                status = "no usable trial" if level < 0 else f"diverged at D = {sizes[level]}"
+                entries.append(RankedModel(name, math.nan, status=status))
+                continue
+            entries.append(RankedModel(name, loss, p_best=chances[i]))
+            why = standing.decisions.get(i)
+            reason = f"{why.reason}, {why.detail}" if why else "the budget was spent"
+            notes.append(f"{name} stopped at D = {sizes[level]}: {reason}")
+        ranking = order(entries)
+        best = ranking[0]
+        deepest = sizes[int(standing.reached.max())] if standing.reached.max() >= 0 else 0
+        reason = (
+            f"{best.model} has the smallest loss, taken to D = {deepest}: {best.score:.4f} nats "
+            f"per token; probability of being the best candidate {best.p_best:.0%}"
+            if best.status == "ranked"
+            else f"No candidate could be ranked: {best.status}"
+        )
+        selection = Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+        return with_decisions(selection, notes)
+
+    def _standing(self, task: Task, curves: pd.DataFrame, sizes: tuple[int, ...]) -> Standing:
+        """The race as far as the curves go."""
+        seen = losses_by_size(curves)
+        losses = np.array(
+            [[_loss(seen.get(name, {}), size) for size in sizes] for name in task.names]
+        )
+        return judge(self.rule, np.array(sizes) / task.n_samples_full, losses)
+
+    def _chances(self, task: Task, standing: Standing, sizes: tuple[int, ...]) -> np.ndarray:
+        """Probability of each to end below all others: Gaussian, variance R(c) of its depth."""
+        costs = np.array([sizes[max(level, 0)] for level in standing.reached]) / task.n_samples_full
+        spread = np.sqrt(self.rule.law(costs) * standing.unit)
+        usable = np.isfinite(standing.losses) & (standing.reached >= 0)
+        middle = np.where(usable, standing.losses, 1e300)
+        z = np.random.default_rng(self.seed).normal(size=(N_DRAWS, len(middle)))
+        winners = np.argmin(middle + spread * z, axis=1)
+        return np.bincount(winners, minlength=len(middle)) / N_DRAWS
+
+
+def _sizes(task: Task, budget: Budget) -> tuple[int, ...]:
+    """Sizes D > 0 that every candidate has and the budget permits, ascending.
+
+    Raises:
+        ValueError: There is none.
+    """
+    common = set.intersection(*(set(task.available[name]) for name in task.names))
+    sizes = tuple(sorted(n for n in common if n > 0 and budget.allows(n)))
+    if not sizes:
+        raise ValueError(
+            f"Expected a size 0 < D < {task.n_samples_full} that every candidate has on "
+            f"{task.dataset!r}, found none"
+        )
+    return sizes
+
+
+def _loss(seen: dict[int, float], size: int) -> float:
+    """Loss at a size; `nan` where it was not probed, `inf` where every run diverged."""
+    if size not in seen:
+        return math.nan
+    return seen[size] if math.isfinite(seen[size]) else math.inf

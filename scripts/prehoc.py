@@ -1,0 +1,67 @@
+"""What can be known before training, and how deep to probe: scripts/prehoc.py trials=FOLDER."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from lensllm.entry import entry_point, output_dir, run_group
+
+
+@dataclass
+class PrehocConfig:
+    """Keys of `conf/prehoc.yaml`."""
+
+    trials: str | None = None
+    kind: str = "steps"
+    n_samples: dict[str, int] = field(default_factory=dict)
+    n_costs: int = 20
+    max_cost: float = 0.5
+    leave_out: str = "model"
+    price: Any = MISSING
+    level: float = 0.9
+    n_draws: int = 400
+    hopeless: float = 0.1
+    n_candidates: int | None = None
+    seed: int = 0
+    synthetic: bool = False
+    features: Any = MISSING
+    benchmark: Any = None
+    candidates: Any = MISSING
+    optimizer: Any = MISSING
+    training: Any = MISSING
+    logger: Any = None
+    paths: Any = MISSING
+
+
+@entry_point("prehoc", PrehocConfig)
+def main(cfg: DictConfig) -> None:
+    """Decompose the risk of every task, and write tables, figures and `prehoc.json`."""
+    from functools import partial
+
+    from lensllm.prehoc.analysis import analyze
+    from lensllm.prehoc.load import load_runs
+    from lensllm.prehoc.report import summary_lines, write_analysis
+
+    names = ("trials", "kind", "n_costs", "max_cost", "synthetic", "seed")
+    runs = load_runs(
+        benchmark=instantiate(cfg.benchmark) if cfg.benchmark else None,
+        n_samples=dict(cfg.n_samples),
+        features=instantiate(cfg.features, _convert_="all"),
+        features_path=output_dir() / "features.csv",
+        **{name: cfg[name] for name in names},
+    )
+    names = ("leave_out", "level", "n_draws", "hopeless", "n_candidates", "seed")
+    analysis = analyze(runs, instantiate(cfg.price), **{name: cfg[name] for name in names})
+    make_logger = partial(instantiate(cfg.logger), group=run_group()) if cfg.logger else None
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    files = write_analysis(analysis, output_dir(), settings, make_logger)  # type: ignore[arg-type]
+    print(*summary_lines(analysis), sep="\n")
+    print(f"results: {output_dir()}: {', '.join(path.name for path in files)}")
+
+
+if __name__ == "__main__":
+    main()

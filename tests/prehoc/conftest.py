@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from lensllm.prehoc.load import concatenate
+from lensllm.prehoc.process import SyntheticProcess
+from lensllm.trials import Trial, TrialResult
+
+COSTS = np.geomspace(0.01, 1.0, 12)
+
+
+@pytest.fixture
+def draw():
+    """Runs of a synthetic process: static, dynamic or noisy by its variances."""
+
+    def make(n_models=24, n_seeds=3, seed=0, task="synthetic", costs=COSTS, **process):
+        rng = np.random.default_rng(seed)
+        return SyntheticProcess(**process).draw(costs, n_models, n_seeds, rng, task)
+
+    return make
+
+
+@pytest.fixture
+def two_tasks(draw):
+    """Runs of two tasks with eight models and three seeds each."""
+    return concatenate([draw(8, 3, seed=i, task=f"task-{i}") for i in range(2)])
+
+
+@pytest.fixture
+def results():
+    """Finished trials of four models, two seeds, D = 0, 200, 800 on one data set."""
+    found = []
+    for m in range(4):
+        for seed in range(2):
+            for n in (0, 200, 800):
+                steps = 3 * -(-n // 16)
+                final = 4.0 + 0.1 * m + 0.01 * seed - 0.001 * n
+                trace = tuple((s, final + (steps - s) / 100) for s in range(15, steps + 1, 15))
+                settings = {"training": {"max_epochs": 3, "batch_size": 16}} if n else {}
+                trial = Trial(f"m{m}", "data", n, seed, settings)
+                found.append(
+                    TrialResult(
+                        trial,
+                        "completed",
+                        test_loss=final,
+                        test_loss_per_byte=final / 4,
+                        n_params=1000 * (m + 1),
+                        n_steps=steps,
+                        train_flops=6.0 * n,
+                        flops=7.0 * n,
+                        seconds=n / 100,
+                        trace=trace,
+                    )
+                )
+    return found
