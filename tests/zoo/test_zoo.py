@@ -38,7 +38,7 @@ def chunks(tokenizer, pairs):
 def test_the_shipped_zoo_is_the_one_of_the_configuration():
     names = sorted(OmegaConf.load(CONF / "candidates" / "zoo.yaml").models)
     assert names == zoo_models()
-    assert {path.stem for path in (CONF / "model").glob("*.yaml")} == {*names, "source"}
+    assert {*names, "source"} <= {path.stem for path in (CONF / "model").glob("*.yaml")}
     specs = OmegaConf.load(CONF / "pretrain_zoo.yaml").models
     assert sorted(s.name for s in specs) == names
     for item in OmegaConf.to_container(specs):
