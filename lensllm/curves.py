@@ -277,7 +277,7 @@ def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFram
     Args:
         path: The file or folder. Which layout it has is read off its header or its contents. Lines
             of a tidy CSV that start with `#` are comments, and its diverged runs are left out.
-        allow_missing: Leave empty cells of wide files out instead of refusing them.
+        allow_missing: Leave points without a loss out instead of refusing them.
 
     Returns:
         A tidy, checked table of curves.
@@ -307,6 +307,8 @@ def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFram
     table = pd.read_csv(path, encoding="utf-8-sig", comment="#")
     if "status" in table.columns:
         table = table[table["status"] != "diverged"].reset_index(drop=True)
+    if allow_missing and "test_loss" in table.columns:
+        table = table.dropna(subset=["test_loss"])
     if "dataset" not in table.columns:
         table["dataset"] = path.stem
     if "seed" not in table.columns:

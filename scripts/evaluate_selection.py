@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ def main(cfg: DictConfig) -> None:
     found.scores.to_csv(folder / "scores.csv", index=False)
     found.predictions.to_csv(folder / "predictions.csv", index=False)
     summary = summary_table(found.scores, found.predictions, cfg.n_resamples, cfg.seed)
+    command = " ".join(["python scripts/evaluate_selection.py", *HydraConfig.get().overrides.task])
+    summary = replace(summary, caption=f"{summary.caption} Command: {command}")
     summary.write(folder)
     print_table(summary, console)
     console.print(f"scores.csv, predictions.csv and summary.* are in {folder}")

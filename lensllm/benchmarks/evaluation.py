@@ -163,10 +163,12 @@ def evaluate(
                     row, lines = _judge(selector, cell)
                     scores.append(row)
                     predictions += lines
-    return Evaluation(
-        pd.DataFrame.from_records(scores, columns=SCORE_COLUMNS),
-        pd.DataFrame.from_records(predictions, columns=PREDICTION_COLUMNS),
-    )
+    return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
+
+
+def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    """Rows as a table; D_max is whole, and absent where FLOPs are the budget."""
+    return pd.DataFrame.from_records(rows, columns=columns).astype({"max_n_samples": "Int64"})
 
 
 def with_prior_curves(selector: Selector, prior: pd.DataFrame) -> Selector:

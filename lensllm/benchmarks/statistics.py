@@ -10,6 +10,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 _CELL = ["dataset", "seed", "protocol", "budget_ratio", "budget_fraction"]
+# A selector that answered fewer cells than this share would leave the others too few in common.
+MIN_ANSWERED = 0.5
 # Fewer data sets than this cannot be resampled to any purpose.
 MIN_DATASETS = 5
 
@@ -19,7 +21,8 @@ class PairedBootstrap:
     """Mean values of a metric with their uncertainty, paired over selectors.
 
     Attributes:
-        selectors: Names, in the order of the arrays.
+        selectors: Names, in the order of the arrays, of those that ranked candidates in at least
+            `MIN_ANSWERED` of the cells.
         metric: `regret` (smaller is better) or `relative_accuracy` (larger is better).
         mean: Mean over the cells that all of them answered, shape (n_selectors,).
         lower: Lower end of its 95 % interval.
@@ -72,7 +75,8 @@ def paired_bootstrap(
         level: Level of the intervals.
 
     Returns:
-        The result; without a cell that all selectors answered, all values are `nan`.
+        The result; without a cell that all selectors answered, or in which the metric is defined,
+        all values are `nan`.
 
     Raises:
         ValueError: The metric is unknown.
@@ -82,11 +86,12 @@ def paired_bootstrap(
     names, scores, losses, datasets = _stack(predictions)
     n_cells, n_models = losses.shape
     rng = np.random.default_rng(seed)
-    if not n_cells or not np.isfinite(scores).any():
-        x = np.full(len(names), np.nan)
-        return PairedBootstrap(names, metric, x, x, x, x, x, x, x, n_cells=0, over_datasets=False)
     everyone = np.ones((1, n_models), dtype=bool)
     values = _metric(metric, scores, losses, everyone)[0]
+    mean = _weighted_means(values[None], np.ones((1, n_cells)))[0]
+    if not np.isfinite(mean).any():
+        x = np.full(len(names), np.nan)
+        return PairedBootstrap(names, metric, x, x, x, x, x, x, x, n_cells, over_datasets=False)
     counts = rng.multinomial(n_models, np.full(n_models, 1.0 / n_models), size=n_resamples)
     resampled = _metric(metric, scores, losses, counts > 0)
     labels, codes = np.unique(datasets, return_inverse=True)
@@ -96,13 +101,12 @@ def paired_bootstrap(
         share = np.full(len(labels), 1.0 / len(labels))
         weights = rng.multinomial(len(labels), share, size=n_resamples)[:, codes].astype(float)
     means = _weighted_means(resampled, weights)
-    mean = _weighted_means(values[None], np.ones((1, n_cells)))[0]
     sign = 1.0 if metric == "regret" else -1.0
     best = int(np.nanargmin(sign * mean))
     tails = 100 * np.array([0.5 - level / 2, 0.5 + level / 2])
     ranks = rankdata(sign * values, axis=0, nan_policy="omit")
     with warnings.catch_warnings():
-        # a selector that could rank nobody is nan throughout
+        # the relative accuracy is nan in every resample where the candidates tie
         warnings.simplefilter("ignore", RuntimeWarning)
         lower, upper = np.nanpercentile(means, tails, axis=0)
         apart = np.nanpercentile(means - means[:, [best]], tails, axis=0)
@@ -127,13 +131,19 @@ def _stack(
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
     """Names; scores (n_selectors, n_cells, n_models); losses (n_cells, n_models); data sets.
 
-    Cells that not every selector answered are left out; absent candidates are `nan`.
+    Selectors that answered too few cells are left out, then cells that not all others answered;
+    absent candidates are `nan`.
     """
     table = predictions.copy()
     table[_CELL] = table[_CELL].astype(object).where(table[_CELL].notna(), -1)
-    names = tuple(dict.fromkeys(table["selector"]))
+    ranked = table[np.isfinite(table["score"].astype(float))]
+    answered = ranked[[*_CELL, "selector"]].drop_duplicates().groupby("selector").size()
+    n_cells = len(table[_CELL].drop_duplicates())
+    kept = set(answered.index[answered >= MIN_ANSWERED * n_cells])
+    names = tuple(name for name in dict.fromkeys(table["selector"]) if name in kept)
+    table = table[table["selector"].isin(kept)]
     models = sorted(table["model"].unique())
-    by_cell = table.groupby(_CELL, sort=False)
+    by_cell = ranked[ranked["selector"].isin(kept)].groupby(_CELL, sort=False)
     cells = [key for key, rows in by_cell if rows["selector"].nunique() == len(names)]
     scores = np.full((len(names), len(cells), len(models)), np.nan)
     losses = np.full((len(cells), len(models)), np.nan)

@@ -7,7 +7,7 @@ from rich.table import Table as RichTable
 
 from lensllm.reporting.tables import Table
 
-MIN_WIDTH = 140
+MIN_WIDTH = 160
 
 
 def wide_console() -> Console:

@@ -50,7 +50,7 @@ def differences(study: Study) -> Table:
         "Difference to the selector with the best mean, with the 95 % interval of a paired "
         f"bootstrap over candidates ({study.n_resamples} resamples). `leads: yes` means that the "
         "interval has 0: nothing says that the selector is worse than the best. Only cells that "
-        "all selectors answered count."
+        "all selectors answered count; selectors that answered fewer than half are left out."
     )
     names = ("mean", "to the best", "lower", "upper")
     return Table(f"{study.benchmark.name}_differences", caption, frame, dict.fromkeys(names, 3))

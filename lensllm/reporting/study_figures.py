@@ -92,7 +92,8 @@ def fitted_against_true(study: Study) -> Figure:
         _draw_predictions(axes, part[part["budget_ratio"] == ratio])
         axes.set(title=f"{dataset}, D <= D_full / {ratio:g}", xlabel="true loss at D_full")
     panels[0].set_ylabel("predicted loss at D_full")
-    panels[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    handles = [line for axes in panels for line in axes.containers[: len(_FORECASTERS)]]
+    figure.legend(handles=handles[: len(_FORECASTERS)], fontsize=6, loc="outside right center")
     return figure
 
 

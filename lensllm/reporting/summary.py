@@ -60,10 +60,21 @@ def summary_table(
     caption = (
         "Means over data sets, seeds and budgets. Regret in nats per target token with the 95 % "
         "interval of a paired bootstrap over candidates; `lead`: not to be told from the smallest "
-        "regret by that bootstrap. `answered %`: cells whose budget sufficed, over which the means "
-        "are taken; selectors that answered different cells are not comparable by their means."
+        "regret by that bootstrap, over the cells that all selectors answered which answered at "
+        "least half. `answered %`: cells whose budget sufficed, over which the means are taken; "
+        "selectors that answered different cells are not comparable by their means. "
+        f"{_targets(scores)}"
     )
     return Table("summary", caption, frame, _DECIMALS)
+
+
+def _targets(scores: pd.DataFrame) -> str:
+    """Which data sets, at which D_full, over how many candidates."""
+    cells = scores.groupby("dataset", sort=False)[["target_n_samples", "n_candidates"]].max()
+    parts = [
+        f"{row.Index} {row.target_n_samples} ({row.n_candidates})" for row in cells.itertuples()
+    ]
+    return f"D_full (candidates): {', '.join(parts)}."
 
 
 _DECIMALS = {

@@ -50,6 +50,17 @@ def test_wide_folder_with_missing_cells(tmp_path):
         load_csv(tmp_path, allow_missing=False)
 
 
+def test_tidy_points_without_a_loss(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "model,n_samples,test_loss\na,100,3\na,200,2\nb,100,\nb,200,2.5\nc,100,3\nc,200,\n"
+    )
+    runner = load_csv(path).runner("mine")
+    assert runner.task().available == {"a": (100,), "b": ()}
+    with pytest.raises(ValueError, match=r"'test_loss' of .*mine.csv, got nan in row 3"):
+        load_csv(path, allow_missing=False)
+
+
 def test_zoo_layout_with_provenance_and_diverged_runs(tmp_path):
     path = tmp_path / "zoo.csv"
     path.write_text(

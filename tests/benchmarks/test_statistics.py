@@ -62,6 +62,19 @@ def test_equal_selectors_both_lead_and_a_hopeless_one_does_not():
     assert accuracy.leads.tolist() == [True, True, False]
 
 
+def test_a_selector_that_rarely_answers_does_not_take_the_cells_from_the_others():
+    rng = np.random.default_rng(3)
+    losses = rng.uniform(1, 2, size=(4, 10))
+    scores = {"often": losses, "always": -losses, "once": losses}
+    table = predictions(scores, losses, "wxyz")
+    table.loc[(table["selector"] == "often") & (table["dataset"] == "w"), "score"] = np.nan
+    table.loc[(table["selector"] == "once") & (table["dataset"] != "z"), "score"] = np.nan
+    found = paired_bootstrap(table, n_resamples=50)
+    assert found.selectors == ("often", "always")
+    assert found.n_cells == 3
+    np.testing.assert_allclose(found.mean, [0.0, np.ptp(losses[1:], axis=1).mean()])
+
+
 def test_cells_that_not_all_answered_do_not_count():
     losses = np.array([[1.0, 2.0], [1.0, 2.0]])
     table = predictions({"a": losses, "b": losses}, losses, "xy")
@@ -74,10 +87,19 @@ def test_cells_that_not_all_answered_do_not_count():
         paired_bootstrap(table, "accuracy")
 
 
-def test_a_selector_that_ranked_nobody_is_nan_and_does_not_lead():
+def test_relative_accuracy_of_ties_alone_is_undefined():
+    losses = np.ones((2, 3))
+    table = predictions({"a": losses, "b": losses}, losses, "xy")
+    found = paired_bootstrap(table, "relative_accuracy")
+    assert np.isnan(found.mean).all()
+    assert not found.leads.any()
+    assert paired_bootstrap(table).leads.all()
+
+
+def test_a_selector_that_ranked_nobody_is_left_out():
     losses = np.array([[1.0, 2.0, 3.0]])
     scores = {"a": losses, "none": np.full_like(losses, np.nan)}
     found = paired_bootstrap(predictions(scores, losses))
-    assert found.mean[0] == 0
-    assert np.isnan(found.mean[1])
-    assert found.leads.tolist() == [True, False]
+    assert found.selectors == ("a",)
+    assert found.mean.tolist() == [0.0]
+    assert found.leads.tolist() == [True]

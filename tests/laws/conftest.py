@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -26,12 +23,3 @@ def law_and_params(request):
 @pytest.fixture
 def sizes():
     return SIZES.copy()
-
-
-@pytest.fixture
-def benchmark_dir():
-    checkout = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("LENSLLM_BENCHMARK_DIR", checkout.parent / "shared" / "data"))
-    if not (folder / "rsl").is_dir():
-        pytest.skip("the recorded benchmark is not here: set LENSLLM_BENCHMARK_DIR")
-    return folder

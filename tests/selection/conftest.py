@@ -1,21 +1,8 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from lensllm.selection import Candidate, Task
-
-
-@pytest.fixture(scope="session")
-def benchmark_dir():
-    """Folder with `rsl/` and `published/` below it; the test is skipped where there is none."""
-    default = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("LENSLLM_BENCHMARK_DIR", default))
-    if not (folder / "rsl").is_dir():
-        pytest.skip(f"no recorded benchmark in {folder}: set LENSLLM_BENCHMARK_DIR")
-    return folder
 
 
 @pytest.fixture
