@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import rankdata, spearmanr
 
 from lensllm.curvature.bound import fit_hessian_decay
 from lensllm.reporting.tables import Table
@@ -109,11 +110,29 @@ def bound_table(analyses: Analyses, command: str) -> Table:
     caption = (
         f"{analyses.dataset}: largest h over layers by D, its decay beta_2 (h <= C_2 n^(-beta_2)) "
         "and that of h per squared distance moved; terms of the bound (not a certified bound) and "
-        f"test loss at the largest D, nats per target token. Command: {command}"
+        f"test loss at the largest D, nats per target token. {gap_correlations(analyses.sizes)} "
+        f"Command: {command}"
     )
     digits = dict.fromkeys(["beta_2", "its error", "beta_2 of h / |v|^2"], 2)
     digits |= dict.fromkeys(["test loss", "(1 + eps) training loss", "Hessian term"], 2)
     return Table(f"hessian_bound_{analyses.dataset}", caption, pd.DataFrame(rows), digits)
+
+
+def gap_correlations(sizes: pd.DataFrame) -> str:
+    """How the Hessian term orders the candidates beside test minus training loss, by D."""
+    texts = []
+    for n, rows in sizes.groupby("n_samples"):
+        gap = rows["test_loss"] - rows["training_loss"]
+        if len(rows) > 2:
+            rho = spearmanr(rows["hessian_term"], gap).statistic
+            low, high = bootstrap_spearman(rows["hessian_term"], gap)
+            texts.append(f"{rho:.2f} [{low:.2f}, {high:.2f}] at D = {n}")
+    if not texts:
+        return "Too few candidates for a correlation with the gap."
+    return (
+        "Spearman correlation of the Hessian term with test minus training loss over the "
+        f"candidates, 80 % intervals: {', '.join(texts)}."
+    )
 
 
 def _beta_of_unit_moves(layers: pd.DataFrame) -> float:
@@ -123,6 +142,19 @@ def _beta_of_unit_moves(layers: pd.DataFrame) -> float:
     if len(table) < 2:
         return float("nan")
     return fit_hessian_decay(table.index.to_numpy(), table.to_numpy().tolist(), 1.0).beta2
+
+
+def bootstrap_spearman(
+    x: pd.Series, y: pd.Series, n_draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Ends of the 80 % interval of a rank correlation, resampling pairs."""
+    rows = np.random.default_rng(seed).integers(len(x), size=(n_draws, len(x)))
+    rows = rows[[len(set(row)) > 2 for row in rows.tolist()]]
+    a, b = (rankdata(np.asarray(side)[rows], axis=1) for side in (x, y))
+    a, b = (side - side.mean(axis=1, keepdims=True) for side in (a, b))
+    draws = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    low, high = np.quantile(draws, [0.1, 0.9])
+    return float(low), float(high)
 
 
 def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:

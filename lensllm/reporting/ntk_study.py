@@ -15,7 +15,12 @@ from lensllm.benchmarks import Benchmark, evaluate
 from lensllm.curvature.ntk_loss import NTKLoss
 from lensllm.curvature.study import compare_with_rectified, fitted_terms, validate_forward
 from lensllm.laws import RectifiedLaw
-from lensllm.reporting.hessian_study import Analyses, bound_table, layer_table
+from lensllm.reporting.hessian_study import (
+    Analyses,
+    bootstrap_spearman,
+    bound_table,
+    layer_table,
+)
 from lensllm.reporting.tables import Table
 from lensllm.selection import AcceptThenStop, LawExtrapolation, LensLLM, Selector
 from lensllm.selection.line import LogLogLine
@@ -221,19 +226,6 @@ def line_forward(curves: pd.DataFrame, min_sizes: int = 4) -> pd.DataFrame:
                 if n > budget
             ]
     return pd.DataFrame(rows)
-
-
-def bootstrap_spearman(
-    x: pd.Series, y: pd.Series, n_draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Ends of the 80 % interval of a rank correlation, resampling pairs."""
-    rows = np.random.default_rng(seed).integers(len(x), size=(n_draws, len(x)))
-    rows = rows[[len(set(row)) > 2 for row in rows.tolist()]]
-    a, b = (stats.rankdata(np.asarray(side)[rows], axis=1) for side in (x, y))
-    a, b = (side - side.mean(axis=1, keepdims=True) for side in (a, b))
-    draws = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    low, high = np.quantile(draws, [0.1, 0.9])
-    return float(low), float(high)
 
 
 def _ends(by_model: Any, name: str) -> list[str]:

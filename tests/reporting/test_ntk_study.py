@@ -12,11 +12,15 @@ from scipy import stats
 from lensllm.benchmarks import Benchmark
 from lensllm.curvature import NTKLoss
 from lensllm.laws import LensLLMLaw
-from lensllm.reporting.hessian_study import Analyses, save_hessian_figure
+from lensllm.reporting.hessian_study import (
+    Analyses,
+    bootstrap_spearman,
+    gap_correlations,
+    save_hessian_figure,
+)
 from lensllm.reporting.ntk_figure import save_ntk_figure
 from lensllm.reporting.ntk_study import (
     NTKStudy,
-    bootstrap_spearman,
     line_forward,
 )
 
@@ -85,7 +89,7 @@ def analyses(tmp_path):
     ]
     pd.DataFrame(rows).to_csv(folder / "layers.csv", index=False)
     sizes = {"model": "a", "n_samples": [200, 3200], "test_loss": [4.0, 3.0]}
-    terms = {"empirical_term": [3.9, 2.9], "hessian_term": [0.5, 0.4]}
+    terms = {"training_loss": [3.5, 2.6], "empirical_term": [3.9, 2.9], "hessian_term": [0.5, 0.4]}
     pd.DataFrame({**sizes, **terms}).to_csv(folder / "sizes.csv", index=False)
     return Analyses(tmp_path / "multirun", "demo")
 
@@ -134,6 +138,17 @@ def test_bootstrap_of_a_rank_correlation():
     y = pd.Series(RNG.permutation(12).astype(float))
     low, high = bootstrap_spearman(x, y)
     assert low < stats.spearmanr(x, y).statistic < high
+
+
+def test_the_hessian_term_beside_the_gap():
+    sizes = pd.DataFrame(
+        {"n_samples": 200, "test_loss": [4.0, 3.0, 3.5, 3.2], "training_loss": [2.0, 2.9, 3.0, 3.0]}
+    )
+    gap = sizes["test_loss"] - sizes["training_loss"]
+    text = gap_correlations(sizes.assign(hessian_term=gap**3))
+    assert "1.00 [1.00, 1.00] at D = 200" in text
+    assert "-1.00 [-1.00, -1.00]" in gap_correlations(sizes.assign(hessian_term=-gap))
+    assert "Too few" in gap_correlations(sizes.assign(hessian_term=gap)[:2])
 
 
 def test_analyses_of_another_data_set_are_left_out(study, analyses, tmp_path):
