@@ -98,19 +98,25 @@ class SuccessiveHalving(Selector):
         Raises:
             BudgetTooSmallError: Not even the first round can be paid for.
         """
+        if len(grid) < 2:
+            limit = "" if budget.max_n_samples is None else f" <= {budget.max_n_samples}"
+            raise BudgetTooSmallError(
+                f"Expected at least two sizes 0 < n_samples{limit} for {task.dataset!r}, got "
+                f"{len(grid)}: a line needs two points"
+            )
         counts = [len(task.names)]
         while (fewer := math.ceil(counts[-1] / self.eta)) >= 2 and fewer < counts[-1]:
             counts.append(fewer)
         cost = math.inf
-        for n_rounds in range(min(len(counts), max(len(grid) - 1, 0)), 0, -1):
+        for n_rounds in range(min(len(counts), len(grid) - 1), 0, -1):
             for first in range(len(grid) - n_rounds, 0, -1):
                 cost = self._worst_cost(task, grid, counts[:n_rounds], first)
                 if cost <= budget.flops:
                     return counts[:n_rounds], first
         raise BudgetTooSmallError(
             f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
-            "fine-tuning every candidate in full) and two sizes, which pays for the first two "
-            f"trials of every candidate; got {budget.flops:.3g} FLOPs and {len(grid)} sizes"
+            "fine-tuning every candidate in full), which pays for the first two trials of every "
+            f"candidate; got {budget.flops:.3g}: raise budget.fraction or drop candidates"
         )
 
     def _worst_cost(self, task: Task, grid: list[int], counts: list[int], first: int) -> float:

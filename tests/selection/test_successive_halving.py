@@ -43,6 +43,10 @@ def test_a_budget_too_small_says_what_it_would_take(make_task, make_curves):
     with pytest.raises(BudgetTooSmallError, match=r"at least 2.16e\+04 FLOPs .* got 1e\+04"):
         SuccessiveHalving().ask(task, make_curves({}), Budget(flops=1e4))
     SuccessiveHalving().ask(task, make_curves({}), Budget(flops=36 * 600.0))
+    with pytest.raises(
+        BudgetTooSmallError, match=r"two sizes 0 < n_samples <= 200 .*, got 1: a line"
+    ):
+        SuccessiveHalving().ask(task, make_curves({}), Budget(max_n_samples=200))
 
 
 def test_bad_settings_are_refused():
