@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from lensllm.entry import entry_point, output_dir, run_group
+from lensllm.entry import entry_point, output_dir, quiet_libraries, run_group
 
 
 @dataclass
@@ -17,7 +17,7 @@ class PrehocConfig:
 
     trials: str | None = None
     kind: str = "steps"
-    n_samples: dict[str, int] = field(default_factory=dict)
+    n_samples: Any = None
     n_costs: int = 20
     max_cost: float = 0.5
     leave_out: str = "model"
@@ -46,10 +46,11 @@ def main(cfg: DictConfig) -> None:
     from lensllm.prehoc.load import load_runs
     from lensllm.prehoc.report import summary_lines, write_analysis
 
+    quiet_libraries()
     names = ("trials", "kind", "n_costs", "max_cost", "synthetic", "seed")
     runs = load_runs(
         benchmark=instantiate(cfg.benchmark) if cfg.benchmark else None,
-        n_samples=dict(cfg.n_samples),
+        n_samples=cfg.n_samples,
         features=instantiate(cfg.features, _convert_="all"),
         features_path=output_dir() / "features.csv",
         **{name: cfg[name] for name in names},

@@ -166,7 +166,8 @@ def analyze(
     depths = comparison = pd.DataFrame()
     if len(runs.task_names) > 1 or len(set(runs.seeds)) > 1:
         depths = compare_depths(runs, FIXED_DEPTHS, hopeless, n_candidates)
-        comparison = compare_with_hindsight(depths, seed=seed)
+        if not depths.empty:
+            comparison = compare_with_hindsight(depths, seed=seed)
     return Analysis(runs, tuple(found), refused, depths, comparison)
 
 

@@ -78,10 +78,10 @@ def load_runs(
 
 
 def synthetic_runs(max_cost: float, n_costs: int, seed: int) -> ProbedRuns:
-    """Draws of `TEACHING`: 24 models with three seeds each."""
+    """Draws of `TEACHING`: 12 models with six seeds each."""
     costs = np.geomspace(0.01, max_cost, n_costs)
     rng = np.random.default_rng(seed)
-    return concatenate([p.draw(costs, 24, 3, rng, task=name) for name, p in TEACHING.items()])
+    return concatenate([p.draw(costs, 12, 6, rng, task=name) for name, p in TEACHING.items()])
 
 
 def concatenate(parts: Sequence[ProbedRuns]) -> ProbedRuns:

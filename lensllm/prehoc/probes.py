@@ -31,7 +31,8 @@ def step_probes(
     Args:
         results: Finished trials, those with D = 0 included.
         static: Features by (model, data set); by default `default_features`.
-        n_samples: D of the final runs by data set; by default the largest D with traces.
+        n_samples: D of the final runs by data set, which leaves the others out; by default the
+            largest D of each.
         n_costs: Costs of the grid, evenly spread in log c; fewer where traces are coarser.
         max_cost: Largest cost.
 
@@ -155,7 +156,7 @@ def _final_runs(
             f"Expected data sets among {', '.join(datasets) or 'none'}, got {unknown[0]!r}"
         )
     full = []
-    for dataset in datasets:
+    for dataset in given or datasets:
         sizes = [n for _, d, n, _ in finished if d == dataset]
         size = given.get(dataset, max(sizes))
         full += [

@@ -14,6 +14,7 @@ from lensllm.prehoc.runs import ProbedRuns
 from lensllm.prehoc.stopping import Decision, StoppingRule, judge
 
 FIXED_DEPTHS = (0.01, 0.05, 0.10, 0.25)
+NEAR = 1.4  # a recorded cost within this factor stands for a fixed depth
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,14 @@ def compare_depths(
 
     Args:
         runs: Runs of one or more tasks.
-        depths: Fixed depths, shares of a full run.
+        depths: Fixed depths, shares of a full run; those with no recorded cost near are left out.
         hopeless: Of the rule.
         n_candidates: Size of the subsets of candidates that are all played; all by default.
 
     Returns:
         One row a task, seed, depth and way (`rule` or `fixed`): regret in nats, regret as a share
         of the range of final losses, share of full fine-tuning that was spent; means over subsets.
+        Empty where no depth was recorded.
 
     Raises:
         ValueError: There is neither a second task nor a second seed.
@@ -153,7 +155,7 @@ def compare_depths(
         other = runs.tasks != task if len(runs.task_names) > 1 else runs.seeds != seed
         rule = StoppingRule(relative_law(runs.select(other)), hopeless=hopeless)
         size = n_candidates or len(cell)
-        for depth in depths:
+        for depth in recorded_depths(runs.costs, depths):
             played = [
                 _play(rule, cell.select(np.array(subset)), depth)
                 for subset in combinations(range(len(cell)), size)
@@ -165,6 +167,11 @@ def compare_depths(
                     | dict(zip(names, map(float, values), strict=True))
                 )
     return pd.DataFrame(rows)
+
+
+def recorded_depths(costs: np.ndarray, depths: Sequence[float]) -> tuple[float, ...]:
+    """The depths that have a recorded cost near them."""
+    return tuple(d for d in depths if np.abs(np.log(costs / d)).min() <= np.log(NEAR))
 
 
 def _play(rule: StoppingRule, runs: ProbedRuns, depth: float) -> list[tuple[float, ...]]:

@@ -34,7 +34,8 @@ class BudgetOptimalProbing(Selector):
     since; no loss at D_full is predicted.
 
     Attributes:
-        intrinsic: σ²_int of the relative law.
+        intrinsic: σ²_int of the relative law. The defaults are that of the zoo's recorded curves,
+            where docstrings alone and wiki alone give nearly the same one (docs/prehoc.md).
         scale: κ, its reducible risk at c = 1.
         decay: α.
         price: λ per full run in the same unit: below it a candidate's next probe is not worth its
@@ -43,9 +44,9 @@ class BudgetOptimalProbing(Selector):
         seed: Seed of the draws for the probability of being best.
     """
 
-    intrinsic: float = 0.02
-    scale: float = 0.05
-    decay: float = 0.5
+    intrinsic: float = 0.0
+    scale: float = 0.13
+    decay: float = 0.67
     price: float = 0.0
     hopeless: float = 0.1
     seed: int = 0

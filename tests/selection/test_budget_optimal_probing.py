@@ -46,7 +46,8 @@ def test_never_spends_more_than_the_budget(make_task, make_curves, flops):
 def test_a_price_ends_it_before_the_budget_does(make_task, make_curves):
     task = make_task("abc", sizes=SIZES, full=6400)
     free, _ = play(BudgetOptimalProbing(hopeless=0.0), task, make_curves, Budget(), clear)
-    selector = BudgetOptimalProbing(price=1.0, hopeless=0.0)  # −V'(c) = 1 at c = 0.085: D = 546
+    law = {"intrinsic": 0.02, "scale": 0.05, "decay": 0.5}  # −V'(c) = 1 at c = 0.085: D = 546
+    selector = BudgetOptimalProbing(**law, price=1.0, hopeless=0.0)
     priced, rounds = play(selector, task, make_curves, Budget(), clear)
     assert {d for wave in rounds for _, d in wave} == {200, 400, 800}
     assert any("price" in note for note in priced.decisions)
@@ -68,7 +69,7 @@ def test_too_small_a_budget_and_bad_settings_are_refused(make_task, make_curves)
     task = make_task("abcd", sizes=SIZES, full=6400)
     with pytest.raises(BudgetTooSmallError, match=r"at least 2e\+03 FLOPs .* D = 200; got 1e\+03"):
         BudgetOptimalProbing().ask(task, make_curves({}), Budget(flops=1e3))
-    with pytest.raises(ValueError, match=r"`decay` > 0, got 0\.02, 0.05 and 0"):
+    with pytest.raises(ValueError, match=r"`decay` > 0, got 0, 0.13 and 0"):
         BudgetOptimalProbing(decay=0.0)
     with pytest.raises(ValueError, match="`price` >= 0, got -1"):
         BudgetOptimalProbing(price=-1)
