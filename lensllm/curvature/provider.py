@@ -53,6 +53,8 @@ class NTKProvider:
         n_dims: Dimensions of a random projection; `None` for the exact kernel.
         memory_bytes: See `lensllm.curvature.ntk.empirical_ntk`.
         prompt: Text around the input, as in fine-tuning.
+        finetune: How candidates are fine-tuned that do not say it themselves, which is part of
+            their names; the kernel is that of the weights before.
 
     Raises:
         ValueError: `n_probe` is not positive.
@@ -71,12 +73,13 @@ class NTKProvider:
         n_dims: int | None = None,
         memory_bytes: float = 2**31,
         prompt: str = "{input}\n",
+        finetune: Any = None,
     ) -> None:
         if n_probe <= 0:
             raise ValueError(f"Expected `n_probe` > 0, got {n_probe}")
         if not learning_rate > 0:
             raise ValueError(f"Expected `learning_rate` > 0, got {learning_rate:g}")
-        self.sources = _by_name(sources)
+        self.sources = _by_name(sources, finetune)
         self.data = data
         self.folder = Path(folder)
         self.learning_rate = learning_rate
@@ -152,10 +155,11 @@ class SpectrumProvider:
     Args:
         sources: The candidates; a text stands for `ModelSource(text)`.
         folder: Where results are kept.
+        finetune: See `NTKProvider`.
     """
 
-    def __init__(self, sources: Sequence[Any], folder: str | Path) -> None:
-        self.sources = _by_name(sources)
+    def __init__(self, sources: Sequence[Any], folder: str | Path, finetune: Any = None) -> None:
+        self.sources = _by_name(sources, finetune)
         self.folder = Path(folder)
 
     def __call__(self, model: str) -> Mapping[str, float]:
@@ -245,10 +249,11 @@ def cached_json(
     return result
 
 
-def _by_name(sources: Sequence[Any]) -> dict[str, Any]:
+def _by_name(sources: Sequence[Any], finetune: Any) -> dict[str, Any]:
+    from lensllm.finetune.adapters import FULL
     from lensllm.finetune.models import as_sources
 
-    return {source.name: source for source in as_sources(sources)}
+    return {source.name: source for source in as_sources(sources, finetune or FULL)}
 
 
 def _find(sources: Mapping[str, Any], model: str) -> Any:

@@ -92,7 +92,7 @@ def test_groups_and_slices_under_a_memory_bound_change_nothing(name):
     np.testing.assert_allclose(found.kernel, expected.kernel, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("bound", [2**31, 60_000, 20_000, 1])
+@pytest.mark.parametrize("bound", [2**31, 60_000, 20_000])
 def test_memory_is_known_before_it_is_run(bound):
     model, n, c = build("gpt2"), 5, 2
     batch = make_batch(False)
@@ -104,8 +104,7 @@ def test_memory_is_known_before_it_is_run(bound):
     if bound == 2**31:
         assert plan.gradient_bytes == 4 * (n + 2 * c) * found.n_params
     else:
-        rows = max(p.numel() // len(p) for p in model.parameters())
-        assert plan.gradient_bytes <= max(bound, 4 * (n + 2 * c) * rows) + 4 * 2 * widest
+        assert plan.gradient_bytes <= bound + 4 * 2 * widest
     meta = build("gpt2").to("meta")
     meta.tie_weights()
     assert ntk_memory(meta, n, memory_bytes=bound, chunk_size=c) == plan

@@ -8,6 +8,7 @@ import pytest
 
 from lensllm.curvature import provider as provider_module
 from lensllm.curvature.provider import NTKProvider, SpectrumProvider, cached_json
+from lensllm.finetune.adapters import FineTuning
 
 from .conftest import build, loop_gradients, make_batch
 
@@ -20,6 +21,7 @@ class Source:
     fingerprint: str = "w"
     dtype: str = "float32"
     is_encoder_decoder: bool = False
+    finetune: None = None
     loads: list[int] = field(default_factory=list)
 
     def load_model(self):
@@ -67,6 +69,14 @@ def test_other_settings_are_other_results(probe, tmp_path, change):
     NTKProvider([source], Data(), tmp_path, **{**settings, **change})("tiny")
     assert len(source.loads) == 2
     assert len(list(tmp_path.glob("ntk-*.json"))) == 2
+
+
+def test_candidates_have_the_names_that_a_campaign_gives_them(tmp_path):
+    given = (["gpt2-48x2"], Data(), tmp_path)
+    assert list(NTKProvider(*given, 1e-3, finetune=FineTuning("lora")).sources) == [
+        "gpt2-48x2+lora"
+    ]
+    assert list(SpectrumProvider(given[0], tmp_path).sources) == ["gpt2-48x2"]
 
 
 def test_other_weights_or_data_are_other_results(probe, tmp_path):
