@@ -23,12 +23,15 @@ from lensllm.selection import (
     Budget,
     BudgetTooSmallError,
     SubTuning,
+    ZeroShot,
     run_campaign,
 )
 from lensllm.selection.lensllm_stand_in import LensLLMStandIn
 from lensllm.trials import TrialResult, TrialStore, results_table
 
 Setting = tuple[int, float]
+# Columns beside LensLLM's correlation, with their decimals.
+_BESIDE = {"ats": 2, "sub_tuning": 2, "zero_shot": 2, "regret": 3, "loss at D_full": 3}
 
 
 def lensllm_table8(study: Study) -> Table:
@@ -44,29 +47,23 @@ def lensllm_table8(study: Study) -> Table:
     for setting in sorted(set(theirs) | set(cells)):
         study.say(f"batch size {setting[0]}, learning rate {setting[1]:g}")
         mine = judge_cell(cells[setting]) if setting in cells else {}
-        value = theirs.get(setting, math.nan)
+        measured, value = mine.get("lensllm_stand_in", math.nan), theirs.get(setting, math.nan)
         rows.append(
-            {
-                "batch size": setting[0],
-                "learning rate": f"{setting[1]:g}",
-                "measured": mine.get("lensllm_stand_in", math.nan),
-                "published": value,
-                "difference": mine.get("lensllm_stand_in", math.nan) - value,
-                "ats": mine.get("ats", math.nan),
-                "sub_tuning": mine.get("sub_tuning", math.nan),
-                "loss at D_full": mine.get("loss", math.nan),
-            }
+            {"batch size": setting[0], "learning rate": f"{setting[1]:g}"}
+            | {"measured": measured, "published": value, "difference": measured - value}
+            | {name: mine.get(name, math.nan) for name in _BESIDE}
+            | {"best": best_model(cells[setting]) if setting in cells else None}
         )
     caption = (
         "Pearson correlation in percent between predicted and true loss at D_full over the "
         f"candidates. Measured: {_design(cells)}; LensLLM given every D < D_full (`measured`; "
-        f"{STAND_IN}), AtS and sub-tuning beside it, and the mean test loss at D_full in nats. "
+        f"{STAND_IN.rstrip('.')}); AtS, sub-tuning and zero-shot beside it; LensLLM's regret, the "
+        "mean test loss at D_full in nats, and the model that is best there. "
         f"Published: {LENSLLM}, Table 8, on FLAN with other models and sizes: the difference is "
         "one of design, not an error."
     )
-    decimals = dict.fromkeys(("measured", "published", "difference", "ats", "sub_tuning"), 2)
-    frame = pd.DataFrame.from_records(rows)
-    return Table("lensllm_table8", caption, frame, {**decimals, "loss at D_full": 3})
+    decimals = {"measured": 2, "published": 2, "difference": 2, **_BESIDE}
+    return Table("lensllm_table8", caption, pd.DataFrame.from_records(rows), decimals)
 
 
 def sweep_curves(folder: str) -> dict[Setting, pd.DataFrame]:
@@ -97,26 +94,34 @@ def _setting(settings: Mapping[str, Any]) -> Setting | None:
 
 
 def judge_cell(curves: pd.DataFrame) -> dict[str, float]:
-    """Pearson correlation of each selector in percent, and the mean loss at D_full.
+    """Pearson correlation of each selector in percent, LensLLM's regret, the mean loss at D_full.
 
     Each selector is given every D below the largest. Means over data sets and seeds; a selector for
     which these sizes are too few has no value.
     """
     sizes = sorted(int(n) for n in curves["n_samples"].unique())
     full = curves[curves["n_samples"] == sizes[-1]]
-    found: dict[str, list[float]] = {"loss": [float(full["test_loss"].mean())]}
+    found: dict[str, list[float]] = {"loss at D_full": [float(full["test_loss"].mean())]}
     benchmark = Benchmark("sweep", curves)
     for dataset in benchmark.datasets:
         for seed in benchmark.seeds(dataset):
             runner = benchmark.runner(dataset, seed)
-            for selector in (LensLLMStandIn(), AcceptThenStop(), SubTuning()):
+            for selector in (LensLLMStandIn(), AcceptThenStop(), SubTuning(), ZeroShot()):
                 try:
                     selection, _ = run_campaign(selector, runner, Budget(max_n_samples=sizes[-2]))
                 except BudgetTooSmallError:
                     continue
-                value = selection_metrics(selection, runner.truth())["pearson"]
-                found.setdefault(selector.name, []).append(100.0 * value)
+                metrics = selection_metrics(selection, runner.truth())
+                found.setdefault(selector.name, []).append(100.0 * metrics["pearson"])
+                if isinstance(selector, LensLLMStandIn):
+                    found.setdefault("regret", []).append(metrics["regret"])
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def best_model(curves: pd.DataFrame) -> str:
+    """The model with the smallest loss at the largest size, the mean over data sets and seeds."""
+    full = curves[curves["n_samples"] == curves["n_samples"].max()]
+    return str(full.groupby("model")["test_loss"].mean().idxmin())
 
 
 def _design(cells: Mapping[Setting, pd.DataFrame]) -> str:

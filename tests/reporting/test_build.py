@@ -121,7 +121,7 @@ def test_table_8_by_hand(sweep, study, tmp_path):
     wide = cells[64, 1e-4].pivot_table(index="model", columns="n_samples", values="test_loss")
     found = judge_cell(cells[64, 1e-4])
     assert found["sub_tuning"] == pytest.approx(100 * np.corrcoef(wide[400], wide[800])[0, 1])
-    assert found["loss"] == pytest.approx(wide[800].mean())
+    assert found["loss at D_full"] == pytest.approx(wide[800].mean())
     line = [
         np.polyfit(np.log([100, 200, 400]), np.log(row), 1)
         for row in wide[[100, 200, 400]].to_numpy()
@@ -132,6 +132,7 @@ def test_table_8_by_hand(sweep, study, tmp_path):
     row = table.frame.set_index(["batch size", "learning rate"]).loc[(64, "0.0001")]
     assert row["published"] == 78.41
     assert row["difference"] == pytest.approx(row["measured"] - 78.41)
+    assert row["best"] == wide[800].idxmin()
     assert table.frame["measured"].notna().sum() == 2
     assert "4 models (a, b, c, d), x, D = 0, 100, 200, 400, 800, 1 seed" in table.caption
 
