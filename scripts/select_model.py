@@ -37,6 +37,7 @@ class SelectConfig:
     sizes: list[int] | None = None
     seed: int = 0
     rank_by: str = "token"
+    preflight: bool = True
     candidates: Any = MISSING
     dataset: Any = None
     optimizer: Any = None
@@ -55,6 +56,7 @@ class SelectConfig:
 @entry_point("select", SelectConfig)
 def main(cfg: DictConfig) -> float:
     """Run one campaign and write what it found."""
+    from lensllm.finetune.estimate import check_fit
     from lensllm.reporting.console import wide_console
     from lensllm.reporting.progress import CampaignProgress
     from lensllm.reporting.selection_report import (
@@ -67,6 +69,8 @@ def main(cfg: DictConfig) -> float:
     console = wide_console()
     selector = instantiate(cfg.selector)
     runner = instantiate_runner(cfg)
+    if cfg.preflight and hasattr(runner, "longest"):  # recorded curves need no memory
+        check_fit(runner)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     with CampaignProgress(console, budget) as progress:
         selection, curves = run_campaign(selector, runner, budget, progress.update)

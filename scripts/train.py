@@ -36,11 +36,15 @@ class TrainConfig:
 @entry_point("train", TrainConfig)
 def main(cfg: DictConfig) -> float:
     """Fine-tune one model on one subset, store the result, and return its test loss."""
+    from pytorch_lightning.utilities import rank_zero_only
+
     from lensllm.trials import Trial
 
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
     result = runner.run(Trial(name, runner.data.name, cfg.n_samples, cfg.seed))
+    if rank_zero_only.rank > 0:  # one of several processes that train together tells
+        return result.test_loss
     path = Path(output_dir()) / "result.json"
     path.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     print(

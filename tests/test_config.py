@@ -26,6 +26,7 @@ OWNERS = {  # the primary config that a group is composed into, where several ha
     "training": "train",
     "finetune": "train",
     "trainer": "train",
+    "hardware": "estimate",
     "logger": "train",
     "paths": "train",
     "candidates": "select",

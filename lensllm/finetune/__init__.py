@@ -3,7 +3,8 @@
 from lensllm.finetune.adapters import FineTuning
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import FineTuner, warmup_schedule
-from lensllm.finetune.trial import TrainingSettings, run_trial
+from lensllm.finetune.settings import TrainingSettings
+from lensllm.finetune.trial import run_trial
 
 __all__ = [
     "FineTuner",

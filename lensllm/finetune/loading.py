@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from lensllm.finetune.encoding import IGNORED, Collator, Example, LengthBucketSampler
+from lensllm.finetune.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Part:
         counts: Whether they count.
         batch: Examples of the whole batch.
         n_parts: Micro-batches of the whole batch, over all processes.
-        is_first: Whether it is the first one, which carries the whole batch's tokens.
+        is_first: Whether it is its process's first one, which carries the whole batch's tokens.
     """
 
     indices: tuple[int, ...]
@@ -31,15 +34,15 @@ class Part:
     is_first: bool
 
 
-def parts_of(batch: Sequence[int], n_parts: int) -> list[Part]:
-    """Cut a batch into exactly `n_parts` micro-batches.
+def parts_of(batch: Sequence[int], n_parts: int, world_size: int = 1) -> list[Part]:
+    """Cut a batch into exactly `n_parts` micro-batches, of which processes take turns.
 
     A batch of fewer examples than that (the last one of an epoch) is filled up with repetitions
     that count for nothing, so that every batch takes equally many steps in every process.
     """
     cuts = [batch[i::n_parts] for i in range(n_parts)]
     return [
-        Part(tuple(cut) or (batch[0],), bool(cut), tuple(batch), n_parts, i == 0)
+        Part(tuple(cut) or (batch[0],), bool(cut), tuple(batch), n_parts, i < world_size)
         for i, cut in enumerate(cuts)
     ]
 
@@ -76,9 +79,8 @@ class PartSampler(Sampler[Part]):
     def __iter__(self) -> Iterator[Part]:
         skipped, self.start = self.start, 0
         for batch in self.batches:
-            for part in parts_of(batch, self.n_parts * self.world_size)[
-                self.rank :: self.world_size
-            ]:
+            parts = parts_of(batch, self.n_parts * self.world_size, self.world_size)
+            for part in parts[self.rank :: self.world_size]:
                 if skipped > 0:
                     skipped -= 1
                 else:
@@ -114,8 +116,8 @@ class PartCollator:
         Returns:
             What `Collator` returns, and `loss_scale`: what the summed loss has to be multiplied
             with so that the mean over all micro-batches and processes is the mean over the target
-            tokens of the whole batch. `n_tokens` is the whole batch's on its first micro-batch and
-            0 on the others.
+            tokens of the whole batch. `n_tokens` is the whole batch's on a process's first
+            micro-batch of it and 0 on the others, so that every process counts all tokens.
         """
         part, examples = given
         batch = self.collate([examples[i] for i in part.indices])
@@ -162,3 +164,52 @@ def make_loader(
         batch_sampler=PartSampler(sampler, n_parts, rank, world_size),
         collate_fn=PartCollator(collator),
     )
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """The three splits, encoded for one model; the training split as the subset of one trial."""
+
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+
+class TrialData(pl.LightningDataModule):
+    """The encoded splits as loaders, made in the process that needs them.
+
+    Args:
+        encoded: The splits.
+        collator: Collator of examples.
+        settings: Batch sizes.
+        seed: Seed of the order of the training split.
+    """
+
+    def __init__(
+        self, encoded: EncodedData, collator: Collator, settings: TrainingSettings, seed: int
+    ) -> None:
+        super().__init__()
+        self.encoded = encoded
+        self.collator = collator
+        self.settings = settings
+        self.seed = seed
+
+    def _loader(self, examples: Sequence[Example], batch_size: int, **options: Any) -> Any:
+        trainer = self.trainer
+        options |= {"rank": trainer.global_rank, "world_size": trainer.world_size}
+        return make_loader(examples, self.collator, batch_size, seed=self.seed, **options)
+
+    def train_dataloader(self) -> Any:
+        """The subset, shuffled, in micro-batches."""
+        n_parts = self.settings.n_parts(self.trainer.world_size)
+        return self._loader(
+            self.encoded.train, self.settings.batch_size, shuffle=True, n_parts=n_parts
+        )
+
+    def val_dataloader(self) -> Any:
+        """The validation split, from short to long."""
+        return self._loader(self.encoded.validation, self.settings.evaluation_batch_size)
+
+    def test_dataloader(self) -> Any:
+        """The test split, from short to long."""
+        return self._loader(self.encoded.test, self.settings.evaluation_batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,14 @@ from lensllm.finetune.adapters import FULL, FineTuning, split_method
 from lensllm.zoo import ZOO_DIR, zoo_models
 
 _TEXT_FILES = ("config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model")
+# Names that transformers' configs have for the number of layers.
+DEPTHS = (
+    "num_hidden_layers",
+    "num_layers",
+    "num_decoder_layers",
+    "encoder_layers",
+    "decoder_layers",
+)
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -97,12 +106,22 @@ class ModelSource:
         """Architecture of the model, as `transformers` names it."""
         return str(self.config.model_type)
 
-    def meta_model(self) -> Any:
-        """The model without any weights, adapters included: shapes alone."""
+    def meta_model(self, n_layers: int | None = None) -> Any:
+        """The model without any weights, adapters included: shapes alone.
+
+        Args:
+            n_layers: Layers (of encoder and decoder each); as many as it has by default.
+        """
+        config = self.config if n_layers is None else copy.deepcopy(self.config)
+        for name in DEPTHS if n_layers is not None else ():
+            if isinstance(getattr(config, name, None), int):
+                setattr(config, name, n_layers)
+        if n_layers is not None and getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:n_layers]
         with torch.device("meta"):
-            model = self._auto_class.from_config(self.config)
+            model = self._auto_class.from_config(config, dtype=getattr(torch, self.dtype))
             method = self.finetune or FULL
-            return replace(method, method="lora").prepare(model) if not method.is_full else model
+            return model if method.is_full else replace(method, method="lora").prepare(model)
 
     @cached_property
     def n_params(self) -> int:

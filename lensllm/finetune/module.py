@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torchmetrics import SumMetric
 from transformers import get_scheduler
 
@@ -134,6 +135,10 @@ class FineTuner(pl.LightningModule):
         Lightning refuses those because in fp16 they unscale gradients by themselves; in bf16 there
         is no scale.
         """
+        shared = self.trainer.strategy.model
+        if isinstance(shared, FullyShardedDataParallel) and gradient_clip_val:
+            shared.clip_grad_norm_(gradient_clip_val)  # the norm is over all processes
+            return
         fused = getattr(optimizer, "_step_supports_amp_scaling", False)
         plain_norm = gradient_clip_algorithm in (None, "norm")
         if fused and plain_norm and self.trainer.precision == "bf16-mixed" and gradient_clip_val:

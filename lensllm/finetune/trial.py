@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import math
 import platform
 import resource
@@ -10,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,169 +21,26 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from lensllm.data.pairs import TextData
-from lensllm.finetune.adapters import FULL, frozen_names
+from lensllm.finetune.adapters import FULL
+from lensllm.finetune.best_weights import BestWeights
 from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
-from lensllm.finetune.encoding import (
-    PROMPT,
-    Collator,
-    Example,
-    PairEncoder,
-    context_length,
-    nested_subset,
-)
-from lensllm.finetune.loading import make_loader
+from lensllm.finetune.encoding import Collator, PairEncoder, context_length, nested_subset
+from lensllm.finetune.loading import EncodedData, TrialData
+from lensllm.finetune.memory import free_memory, largest_micro_batch
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
+from lensllm.finetune.settings import TrainingSettings
 from lensllm.trials import Trial, TrialResult
 
+logger = logging.getLogger(__name__)
+
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning")
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What decides the outcome of a trial beside the model, the data and the optimizer.
-
-    Attributes:
-        batch_size: Examples a step.
-        max_epochs: Passes over the subset.
-        patience: Evaluations without a better validation loss after which training stops.
-        n_evaluations: Evaluations on the validation set, evenly spread over the run.
-        evaluation_batch_size: Examples a batch of validation and test; changes no result.
-        prompt: Text around the input, see `PairEncoder`.
-        micro_batch_size: Most examples that go through the model at once; a batch is cut into
-            equal parts whose gradients are added up. `None` for whole batches. Like the two
-            below, it is a matter of memory and time, not of the outcome, but for rounding and for
-            which of their units dropout drops.
-        gradient_checkpointing: Compute activations twice instead of keeping them.
-        compile: Compile the model with `torch.compile`.
-
-    Raises:
-        ValueError: A number is not positive.
-    """
-
-    batch_size: int = 16
-    max_epochs: int = 3
-    patience: int = 3
-    n_evaluations: int = 6
-    evaluation_batch_size: int = 64
-    prompt: str = PROMPT
-    micro_batch_size: int | None = None
-    gradient_checkpointing: bool = False
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in (
-            "batch_size",
-            "max_epochs",
-            "patience",
-            "n_evaluations",
-            "evaluation_batch_size",
-            "micro_batch_size",
-        ):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"Expected `{name}` > 0, got {value}")
-
-    def n_steps(self, n_samples: int) -> int:
-        """Optimizer steps of a whole run on `n_samples`."""
-        return self.max_epochs * -(-n_samples // self.batch_size)
-
-    def n_parts(self, world_size: int = 1) -> int:
-        """Micro-batches that each of so many processes makes of a batch."""
-        return max(
-            1, -(-self.batch_size // ((self.micro_batch_size or self.batch_size) * world_size))
-        )
-
-    def decisive(self) -> dict[str, Any]:
-        """The settings that a trial's outcome depends on."""
-        free = ("evaluation_batch_size", "micro_batch_size", "gradient_checkpointing", "compile")
-        return {name: value for name, value in asdict(self).items() if name not in free}
-
-
-@dataclass(frozen=True)
-class EncodedData:
-    """The three splits, encoded for one model; the training split as the subset of one trial."""
-
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
-
-
-class TrialData(pl.LightningDataModule):
-    """The encoded splits as loaders, made in the process that needs them.
-
-    Args:
-        encoded: The splits.
-        collator: Collator of examples.
-        settings: Batch sizes.
-        seed: Seed of the order of the training split.
-    """
-
-    def __init__(
-        self, encoded: EncodedData, collator: Collator, settings: TrainingSettings, seed: int
-    ) -> None:
-        super().__init__()
-        self.encoded = encoded
-        self.collator = collator
-        self.settings = settings
-        self.seed = seed
-
-    def _loader(self, examples: list[Example], batch_size: int, **options: Any) -> Any:
-        trainer = self.trainer
-        options |= {"rank": trainer.global_rank, "world_size": trainer.world_size}
-        return make_loader(examples, self.collator, batch_size, seed=self.seed, **options)
-
-    def train_dataloader(self) -> Any:
-        """The subset, shuffled, in micro-batches."""
-        n_parts = self.settings.n_parts(self.trainer.world_size)
-        return self._loader(
-            self.encoded.train, self.settings.batch_size, shuffle=True, n_parts=n_parts
-        )
-
-    def val_dataloader(self) -> Any:
-        """The validation split, from short to long."""
-        return self._loader(self.encoded.validation, self.settings.evaluation_batch_size)
-
-    def test_dataloader(self) -> Any:
-        """The test split, from short to long."""
-        return self._loader(self.encoded.test, self.settings.evaluation_batch_size)
-
-
-class BestWeights(Callback):
-    """Keeps a copy of the weights with the lowest validation loss, and puts it back."""
-
-    def __init__(self) -> None:
-        self.loss = math.inf
-        self.step = 0
-        self._weights: dict[str, torch.Tensor] = {}
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy the weights when the validation loss is the lowest so far."""
-        loss = float(trainer.callback_metrics["val_loss"])
-        if loss < self.loss:
-            self.loss, self.step = loss, int(trainer.global_step)
-            model = pl_module.model
-            frozen = frozen_names(model)
-            self._weights = {
-                name: value.detach().to("cpu", copy=True)
-                for name, value in model.state_dict().items()
-                if name not in frozen
-            }
-
-    def restore(self, model: torch.nn.Module) -> None:
-        """Put the best weights back, where there was an evaluation."""
-        if self._weights:
-            model.load_state_dict(self._weights, strict=False)
-            self._weights = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best weights so far, for a checkpoint."""
-        return {"loss": self.loss, "step": self.step, "weights": self._weights}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them from a checkpoint."""
-        self.loss, self.step = float(state_dict["loss"]), int(state_dict["step"])
-        self._weights = state_dict["weights"]
+_USUAL_WARNINGS = (
+    ".*does not have many workers.*",  # data are in memory: workers would cost more than they bring
+    ".*modules in eval mode.*",
+    ".*dataloader is not resumable.*",  # `Checkpoints` knows the place in the epoch's order
+    ".*sync_dist=True.*",  # the sums are synchronised before they are logged
+)
 
 
 def make_encoder(source: ModelSource, tokenizer: Any, data: TextData, prompt: str) -> PairEncoder:
@@ -194,6 +52,20 @@ def make_encoder(source: ModelSource, tokenizer: Any, data: TextData, prompt: st
         max_target_tokens=data.max_target_tokens,
         context=context_length(source.config),
         prompt=prompt,
+    )
+
+
+def encode_splits(trial: Trial, data: TextData, encoder: PairEncoder) -> EncodedData:
+    """The trial's subset and the two other splits, encoded.
+
+    Raises:
+        ValueError: There are fewer training pairs than the trial wants.
+    """
+    positions = nested_subset(len(data.train), trial.n_samples, trial.seed)
+    return EncodedData(
+        encoder.encode([data.train[i] for i in positions]),
+        encoder.encode(data.validation),
+        encoder.encode(data.test),
     )
 
 
@@ -231,35 +103,65 @@ def run_trial(
     Raises:
         ValueError: There are fewer training pairs than the trial wants.
     """
+    while True:
+        try:
+            return _run_once(
+                trial,
+                source,
+                data,
+                settings,
+                make_optimizer,
+                make_scheduler,
+                make_trainer,
+                loggers,
+                checkpoint,
+                checkpoint_seconds,
+            )
+        except torch.OutOfMemoryError as error:
+            settings = _halved(settings, source, error)
+            torch.cuda.empty_cache()
+
+
+def _halved(
+    settings: TrainingSettings, source: ModelSource, error: torch.OutOfMemoryError
+) -> TrainingSettings:
+    """Settings with half the micro-batch; the outcome stays what the batch says."""
+    micro = settings.micro_batch_size
+    micro = micro if isinstance(micro, int) else settings.batch_size
+    if micro == 1:
+        raise ValueError(
+            f"Expected room for {source.name} with one example at once, got: {error}; take "
+            "finetune=lora, training.gradient_checkpointing=true or shorter inputs"
+        ) from error
+    logger.warning("Out of memory with %d examples of %s at once: halved", micro, source.name)
+    return replace(settings, micro_batch_size=micro // 2)
+
+
+def _run_once(
+    trial: Trial,
+    source: ModelSource,
+    data: TextData,
+    settings: TrainingSettings,
+    make_optimizer: Callable[..., torch.optim.Optimizer],
+    make_scheduler: Callable[..., Any],
+    make_trainer: Callable[..., pl.Trainer],
+    loggers: Sequence[Any],
+    checkpoint: Path | None,
+    checkpoint_seconds: float,
+) -> TrialResult:
+    """One attempt at `run_trial`, whose arguments it has."""
     start = time.perf_counter()
-    positions = nested_subset(len(data.train), trial.n_samples, trial.seed)
-    pl.seed_everything(trial.seed, verbose=False)
     tokenizer = source.load_tokenizer()
-    encoder = make_encoder(source, tokenizer, data, settings.prompt)
-    encoded = EncodedData(
-        encoder.encode([data.train[i] for i in positions]),
-        encoder.encode(data.validation),
-        encoder.encode(data.test),
-    )
-    pad = tokenizer.pad_token_id or 0
-    collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)
-    loaders = TrialData(encoded, collator, settings, trial.seed)
-    model = (source.finetune or FULL).prepare(source.load_model())
-    module = FineTuner(model, make_optimizer, make_scheduler)
-    n_params = sum(parameter.numel() for parameter in model.parameters())
-    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
-        model.compile()
+    encoded = encode_splits(trial, data, make_encoder(source, tokenizer, data, settings.prompt))
     best = BestWeights()
-    callbacks: list[Callback] = [best, EarlyStopping("val_loss", patience=settings.patience)]
+    # Under FSDP every process has weights of its own, of which a checkpoint would hold one's.
+    if "fsdp" in str(getattr(make_trainer, "keywords", {}).get("strategy", "")):
+        checkpoint = None
     keeper = None if checkpoint is None else Checkpoints(checkpoint, checkpoint_seconds)
-    if keeper is not None:
-        callbacks.append(keeper)
+    callbacks: list[Callback] = [best, EarlyStopping("val_loss", patience=settings.patience)]
     n_steps = settings.n_steps(trial.n_samples)
     trainer = make_trainer(
-        callbacks=callbacks,
+        callbacks=callbacks if keeper is None else [*callbacks, keeper],
         logger=list(loggers) or False,
         max_epochs=settings.max_epochs,
         val_check_interval=max(1, -(-n_steps // settings.n_evaluations)),
@@ -270,32 +172,22 @@ def run_trial(
         num_sanity_val_steps=0,
         log_every_n_steps=max(1, min(10, n_steps // settings.max_epochs)),
     )
+    settings = _with_micro_batch(settings, source, encoded, trainer)
     # Only the trainer knows how many processes share a batch.
     trainer.accumulate_grad_batches = settings.n_parts(trainer.world_size)
     trainer.val_check_interval *= trainer.accumulate_grad_batches
-    metrics = {"test_loss": math.nan, "test_loss_per_byte": math.nan}
-    with warnings.catch_warnings():
-        # Data are in memory already: workers would cost more than they bring.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*modules in eval mode.*")
-        # Checkpoints knows the place in the epoch's order.
-        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
-        try:
-            if trial.n_samples > 0:
-                ready = usable_checkpoint(checkpoint)
-                trainer.fit(module, loaders, ckpt_path=ready, weights_only=True)
-                if not module.trace or module.trace[-1][0] < trainer.global_step:
-                    trainer.validate(module, loaders, verbose=False)  # the last step
-                best.restore(module.model)
-            measured = trainer.test(module, loaders, verbose=False)[0]
-            metrics = {name: float(measured[name]) for name in metrics}
-        except DivergedError:
-            pass
-    finite = math.isfinite(metrics["test_loss"])
+    pl.seed_everything(trial.seed, verbose=False)
+    model = prepare_model(source, settings)
+    module = FineTuner(model, make_optimizer, make_scheduler)
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    collator = Collator(tokenizer.pad_token_id or 0, is_encoder_decoder=source.is_encoder_decoder)
+    loaders = TrialData(encoded, collator, settings, trial.seed)
+    metrics = _fit_and_test(trainer, module, loaders, best, usable_checkpoint(checkpoint))
     train_flops = (4.0 * n_params + 2.0 * n_trainable) * module.n_train_tokens
     return TrialResult(
         trial,
-        "completed" if finite else "diverged",
+        "completed" if math.isfinite(metrics["test_loss"]) else "diverged",
         **metrics,
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
         n_params=n_params,
@@ -314,6 +206,59 @@ def run_trial(
         },
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _fit_and_test(
+    trainer: pl.Trainer,
+    module: FineTuner,
+    loaders: TrialData,
+    best: BestWeights,
+    checkpoint: Path | None,
+) -> dict[str, float]:
+    """Train where there is something to train on, and measure; `nan` where it diverged."""
+    with warnings.catch_warnings():
+        for message in _USUAL_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            if loaders.encoded.train:
+                trainer.fit(module, loaders, ckpt_path=checkpoint, weights_only=True)
+                if not module.trace or module.trace[-1][0] < trainer.global_step:
+                    trainer.validate(module, loaders, verbose=False)  # the last step
+                best.restore(module.model)
+            measured = trainer.test(module, loaders, verbose=False)[0]
+        except DivergedError:
+            return {"test_loss": math.nan, "test_loss_per_byte": math.nan}
+    return {name: float(measured[name]) for name in ("test_loss", "test_loss_per_byte")}
+
+
+def prepare_model(source: ModelSource, settings: TrainingSettings) -> Any:
+    """The candidate's weights, with adapters and what saves memory or time."""
+    model = (source.finetune or FULL).prepare(source.load_model())
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.compile:
+        model.compile()
+    return model
+
+
+def _with_micro_batch(
+    settings: TrainingSettings, source: ModelSource, encoded: EncodedData, trainer: pl.Trainer
+) -> TrainingSettings:
+    """Settings with a number in the place of `auto`: as many examples as memory allows."""
+    if settings.micro_batch_size != "auto":
+        return settings
+    if not encoded.train:
+        return replace(settings, micro_batch_size=None)
+    micro = largest_micro_batch(
+        source,
+        -(-settings.batch_size // trainer.world_size),
+        max(len(example.source) for example in encoded.train),
+        max(len(example.target) for example in encoded.train),
+        free_memory(),
+        precision=str(trainer.precision),
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+    return replace(settings, micro_batch_size=micro)
 
 
 def peak_memory_bytes() -> int:

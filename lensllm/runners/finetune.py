@@ -13,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
+from lensllm.finetune.encoding import Example
 from lensllm.finetune.models import ModelSource, as_sources
 from lensllm.finetune.trial import TrainingSettings, describe, make_encoder, run_trial
 from lensllm.selection.base import Candidate, Task
@@ -120,9 +121,11 @@ class FineTuneRunner:
         self.seed = seed
         self.loss_unit = loss_unit
         self.checkpoint_minutes = checkpoint_minutes
+        self._examples: dict[str, list[list[Example]]] = {}
 
     @cached_property
-    def _precision(self) -> str:
+    def precision(self) -> str:
+        """Lightning's name of the precision that is trained in."""
         return str(getattr(self.make_trainer, "keywords", {}).get("precision", "32-true"))
 
     def _optimizer(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
@@ -155,7 +158,7 @@ class FineTuneRunner:
                 f"{self.data.name!r}, got {trial.n_samples}"
             )
         source = self.sources[trial.model]
-        training = {**self.settings.decisive(), "precision": self._precision}
+        training = {**self.settings.decisive(), "precision": self.precision}
         decisive: dict[str, Any] = {
             "data": self.data.fingerprint,
             "weights": source.fingerprint,
@@ -224,7 +227,7 @@ class FineTuneRunner:
         costs = {
             (name, size): self._cost(source, size, tokens)
             for name, source in self.sources.items()
-            for tokens in [self._token_counts(source)]
+            for tokens in [self._token_counts(name)]
             for size in {*self.sizes, self.n_samples_full}
         }
         available = {
@@ -235,12 +238,27 @@ class FineTuneRunner:
             self.data.name, candidates, self.n_samples_full, available, costs, seed=self.seed
         )
 
-    def _token_counts(self, source: ModelSource, n_pairs: int = 512) -> tuple[float, int, int]:
+    def longest(self, name: str) -> tuple[int, int]:
+        """Tokens of a candidate's longest input and longest target, of those that were counted."""
+        examples = [example for part in self._encoded(name) for example in part]
+        return (
+            max(len(example.source) for example in examples),
+            max(len(example.target) for example in examples),
+        )
+
+    def _encoded(self, name: str, n_pairs: int = 512) -> list[list[Example]]:
+        """The first training pairs, and all of the two other splits, encoded for a candidate."""
+        if name not in self._examples:
+            source, prompt = self.sources[name], self.settings.prompt
+            encoder = make_encoder(source, source.load_tokenizer(), self.data, prompt)
+            splits = (self.data.train[:n_pairs], self.data.validation, self.data.test)
+            self._examples[name] = [encoder.encode(pairs) for pairs in splits]
+        return self._examples[name]
+
+    def _token_counts(self, name: str) -> tuple[float, int, int]:
         """Mean tokens a training pair, and tokens of the validation and of the test set."""
-        encoder = make_encoder(source, source.load_tokenizer(), self.data, self.settings.prompt)
         train, validation, test = (
-            [example.n_tokens for example in encoder.encode(pairs)]
-            for pairs in (self.data.train[:n_pairs], self.data.validation, self.data.test)
+            [example.n_tokens for example in part] for part in self._encoded(name)
         )
         return sum(train) / len(train), sum(validation), sum(test)
 

@@ -59,7 +59,8 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch(
         parts = [part for rank in ranks for part in rank[i * n_parts : (i + 1) * n_parts]]
         losses = [target_loss(model, part)[0] * part["loss_scale"] / len(parts) for part in parts]
         assert torch.allclose(gradient(losses), expected, rtol=1e-5, atol=1e-9)
-        assert sum(int(part["n_tokens"]) for part in parts) == int(batch["n_tokens"])
+        n_tokens = [int(part["n_tokens"]) for part in parts]
+        assert sum(n_tokens) == world_size * int(batch["n_tokens"])
         labels = sum(int((part["labels"] != IGNORED).sum()) for part in parts)
         assert labels == int(n_targets)
 

@@ -1,0 +1,191 @@
+"""What a campaign would take, before anything is spent: memory, FLOPs, time and money."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lensllm.finetune.hardware import Hardware
+from lensllm.finetune.memory import (
+    HEADROOM,
+    MemoryEstimate,
+    advice,
+    estimate_memory,
+    free_memory,
+    largest_micro_batch,
+)
+from lensllm.finetune.models import ModelSource
+from lensllm.finetune.trial import TrainingSettings
+
+
+@dataclass(frozen=True)
+class CandidateEstimate:
+    """What one candidate takes.
+
+    Attributes:
+        model: Its name.
+        n_params: Parameters, adapters included.
+        n_trainable: Parameters that are trained.
+        micro_batch: Examples at once that fit, at most a whole batch.
+        memory: Peak of a training step with so many, in its parts.
+        fits: Whether it fits at all.
+        advice: What would make it fit; empty where it does.
+        flops: FLOPs of a trial by its size D, an upper estimate where training may stop early.
+        gated: Whether its licence has to be accepted on the Hub first.
+        notes: Class, licence and so on, where its configuration has them.
+    """
+
+    model: str
+    n_params: int
+    n_trainable: int
+    micro_batch: int
+    memory: MemoryEstimate
+    fits: bool
+    advice: str
+    flops: Mapping[int, float]
+    gated: bool = False
+    notes: str = ""
+
+
+def estimate_candidate(
+    source: ModelSource,
+    flops: Mapping[int, float],
+    longest: tuple[int, int],
+    settings: TrainingSettings,
+    hardware: Hardware,
+    precision: str,
+) -> CandidateEstimate:
+    """Estimate one candidate.
+
+    Args:
+        source: The candidate.
+        flops: FLOPs of its trials by size.
+        longest: Tokens of the longest input and of the longest target.
+        settings: Batch sizes.
+        hardware: Devices.
+        precision: Lightning's name of the precision.
+
+    Returns:
+        The estimate; a candidate that does not fit says what would make it fit.
+    """
+    options: dict[str, Any] = {
+        "precision": precision,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+    }
+    room = free_memory() if hardware.memory_gb is None else 1e9 * hardware.memory_gb
+    most = -(-settings.batch_size // hardware.n_devices)
+    if isinstance(settings.micro_batch_size, int):
+        most = min(most, settings.micro_batch_size)
+    words, micro = "", most
+    try:
+        if settings.micro_batch_size == "auto":
+            micro = largest_micro_batch(source, most, *longest, memory=room, **options)
+        memory = estimate_memory(source, micro, *longest, **options)
+    except ValueError:
+        micro = 1
+        memory = estimate_memory(source, 1, *longest, **options)
+    fits = needed(memory, hardware) <= HEADROOM * room
+    if not fits:
+        words = advice(source, memory, options)
+        if settings.micro_batch_size != "auto":
+            words = f"training.micro_batch_size=auto; {words}"
+    return CandidateEstimate(
+        source.name,
+        source.n_params,
+        source.n_trainable,
+        micro,
+        memory,
+        fits,
+        words,
+        dict(flops),
+        source.gated,
+        source.notes,
+    )
+
+
+def needed(memory: MemoryEstimate, hardware: Hardware) -> float:
+    """Bytes of the memory that is short: main memory holds everything where there is no GPU."""
+    on_cpu = hardware.is_here and not torch.cuda.is_available()
+    return memory.total if on_cpu else memory.device
+
+
+def estimate_campaign(
+    runner: Any, hardware: Hardware, smallest: float = 0.0
+) -> list[CandidateEstimate]:
+    """Estimate the candidates of a runner; loads configs and tokenizers, no weights.
+
+    Args:
+        runner: A `FineTuneRunner`.
+        hardware: Devices.
+        smallest: Candidates are left out whose weights take less bytes in float32.
+    """
+    task = runner.task()
+    sizes = [*task.sizes, task.n_samples_full]
+    return [
+        estimate_candidate(
+            source,
+            {n: task.costs[name, n] for n in sizes if (name, n) in task.costs},
+            runner.longest(name),
+            runner.settings,
+            hardware,
+            runner.precision,
+        )
+        for name, source in runner.sources.items()
+        if 4.0 * source.n_params >= smallest
+    ]
+
+
+def check_fit(runner: Any) -> None:
+    """Refuse a campaign one of whose candidates does not fit here.
+
+    Candidates whose weights take less than one part in two hundred of the free memory fit.
+
+    Raises:
+        ValueError: With the first candidate that does not fit, and what would make it fit.
+    """
+    here = Hardware("the free memory of this machine", peak_flops=1.0)
+    for estimate in estimate_campaign(runner, here, smallest=free_memory() / 200):
+        if not estimate.fits:
+            raise ValueError(
+                f"Expected candidates that fit into {here.name} ({free_memory() / 1e9:.1f} GB), "
+                f"{estimate.model} takes {needed(estimate.memory, here) / 1e9:.1f} GB with "
+                f"{estimate.micro_batch} examples at once: {estimate.advice}; or leave it out, or "
+                "set preflight=false"
+            )
+
+
+def as_record(
+    estimates: Sequence[CandidateEstimate], hardware: Hardware, budget_flops: float
+) -> dict[str, Any]:
+    """Everything that is known, in JSON types."""
+    return {
+        "hardware": asdict(hardware),
+        "budget": {
+            "flops": budget_flops,
+            "seconds": hardware.seconds(budget_flops),
+            "price": hardware.price(budget_flops),
+        },
+        "candidates": [
+            {
+                **asdict(estimate),
+                "memory": {
+                    **asdict(estimate.memory),
+                    "device": estimate.memory.device,
+                    "total": estimate.memory.total,
+                },
+                "trials": [
+                    {
+                        "n_samples": n,
+                        "flops": flops,
+                        "seconds": hardware.seconds(flops),
+                        "price": hardware.price(flops),
+                    }
+                    for n, flops in estimate.flops.items()
+                ],
+            }
+            for estimate in estimates
+        ],
+    }

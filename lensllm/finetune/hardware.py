@@ -1,0 +1,56 @@
+"""What a device does in a second and an hour costs: from FLOPs to time and money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Devices that a campaign would run on.
+
+    Attributes:
+        name: Name in tables.
+        peak_flops: FLOPs a second of one device at the precision that is trained in, by its data
+            sheet.
+        utilization: Share of the peak that training reaches; 0.3 to 0.5 is usual for models of 1 B
+            parameters and more, less for smaller ones. Measure your own.
+        memory_gb: Memory of one device in GB (10^9 bytes); `None` for what is free here and now.
+        price_per_hour: Price of one device and hour; `None` where it is not known.
+        currency: Currency of that price.
+        n_devices: Devices that work at once.
+
+    Raises:
+        ValueError: A number is not positive, or the share is above 1.
+    """
+
+    name: str
+    peak_flops: float
+    utilization: float = 0.3
+    memory_gb: float | None = None
+    price_per_hour: float | None = None
+    currency: str = "USD"
+    n_devices: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("peak_flops", "utilization", "memory_gb", "price_per_hour", "n_devices"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"Expected hardware.{name} > 0, got {value}")
+        if self.utilization > 1:
+            raise ValueError(f"Expected hardware.utilization <= 1, got {self.utilization}")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it stands for this machine, whose free memory counts."""
+        return self.memory_gb is None
+
+    def seconds(self, flops: float) -> float:
+        """Wall time of so many FLOPs on all devices together."""
+        return flops / (self.peak_flops * self.utilization * self.n_devices)
+
+    def price(self, flops: float) -> float | None:
+        """Price of so many FLOPs; the number of devices does not change it."""
+        if self.price_per_hour is None:
+            return None
+        return self.seconds(flops) * self.n_devices / 3600 * self.price_per_hour

@@ -1,0 +1,219 @@
+"""How much memory training takes, from a model's config alone: no weights, no device."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from lensllm.finetune.adapters import FULL
+from lensllm.finetune.encoding import target_loss
+from lensllm.finetune.models import DEPTHS, ModelSource
+
+HEADROOM = 0.9
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that training takes on one device, at its peak.
+
+    Attributes:
+        weights: All weights, and the low-precision copies of autocast that backward needs.
+        optimizer: AdamW's two moments of what is trained.
+        gradients: Gradients of what is trained.
+        best_weights: The copy that early stopping keeps, in main memory.
+        activations: What one micro-batch's forward pass keeps for backward.
+        loss: Logits and their gradients while the loss is computed.
+    """
+
+    weights: float
+    optimizer: float
+    gradients: float
+    best_weights: float
+    activations: float
+    loss: float
+
+    @property
+    def static(self) -> float:
+        """What does not depend on the batch, of the device."""
+        return self.weights + self.optimizer
+
+    @property
+    def device(self) -> float:
+        """Peak on the device: at the end of a forward pass, or when all gradients are there."""
+        return self.static + max(self.activations + self.loss, self.gradients)
+
+    @property
+    def total(self) -> float:
+        """The same where device and main memory are one, as on a CPU."""
+        return self.device + self.best_weights
+
+
+def estimate_memory(
+    source: ModelSource,
+    micro_batch: int,
+    n_source: int,
+    n_target: int,
+    *,
+    precision: str = "32-true",
+    gradient_checkpointing: bool = False,
+) -> MemoryEstimate:
+    """Estimate the peak memory of a training step.
+
+    Activations are what autograd saves in a forward pass over tensors without data, for one layer
+    and for two; every further layer takes as much as the second.
+
+    Args:
+        source: The candidate, with its way of fine-tuning.
+        micro_batch: Examples at once.
+        n_source: Tokens of the longest input.
+        n_target: Tokens of the longest target.
+        precision: Lightning's name of the precision.
+        gradient_checkpointing: Whether activations inside a layer are computed twice.
+
+    Returns:
+        The parts, in bytes.
+    """
+    autocast = precision in ("bf16-mixed", "16-mixed")
+    width = torch.finfo(getattr(torch, source.dtype)).bits // 8
+    method = source.finetune or FULL
+    # Four bits and the scales of their blocks; peft keeps adapters in float32.
+    per_weight = 4.5 / 8 if method.method == "qlora" else width
+    n_adapters = 0 if method.is_full else source.n_trainable
+    trainable = float(source.n_trainable * (width if method.is_full else 4))
+    n_layers = _depth(source.config)
+    one, head = _saved(source, 1, micro_batch, n_source, n_target, autocast)
+    two, _ = _saved(source, 2, micro_batch, n_source, n_target, autocast)
+    layer = two - one
+    if gradient_checkpointing:
+        hidden = micro_batch * (n_source + n_target) * _hidden_size(source.config)
+        inputs = n_layers * hidden * (2 if autocast else width)
+        # A layer is computed again when the logits are gone, and the first gradients are there.
+        activations = inputs + max(one - layer, layer + trainable - 2 * head)
+    else:
+        activations = one + (n_layers - 1) * layer
+    return MemoryEstimate(
+        weights=(source.n_params - n_adapters) * per_weight + 4.0 * n_adapters,
+        optimizer=2 * trainable,
+        gradients=trainable,
+        best_weights=trainable,
+        activations=float(activations),
+        loss=2.0 * head,
+    )
+
+
+def largest_micro_batch(
+    source: ModelSource,
+    batch_size: int,
+    n_source: int,
+    n_target: int,
+    memory: float,
+    **options: Any,
+) -> int:
+    """The largest micro-batch that fits, at most `batch_size`.
+
+    Args:
+        source: The candidate.
+        batch_size: Examples of a whole batch.
+        n_source: Tokens of the longest input.
+        n_target: Tokens of the longest target.
+        memory: Bytes that are free on the device.
+        **options: See `estimate_memory`.
+
+    Raises:
+        ValueError: Not even one example fits; the message has what would make it fit.
+    """
+    one, two = (estimate_memory(source, n, n_source, n_target, **options) for n in (1, 2))
+    each = two.activations + two.loss - one.activations - one.loss
+    room = HEADROOM * memory - one.device
+    if room < 0:
+        raise ValueError(
+            f"Expected room for {source.name} in {memory / 1e9:.1f} GB, its training takes "
+            f"{one.device / 1e9:.1f} GB with one example at once: {advice(source, one, options)}"
+        )
+    return max(1, min(batch_size, 1 + int(room // max(each, 1.0))))
+
+
+def advice(source: ModelSource, estimate: MemoryEstimate, options: dict[str, Any]) -> str:
+    """What would make a candidate fit, in words."""
+    ways = []
+    if (source.finetune or FULL).is_full:
+        ways.append(f"finetune=lora (about {1.1 * estimate.weights / 1e9:.1f} GB and activations)")
+    if source.dtype == "float32":
+        ways.append("a `dtype` of bfloat16 (half of it)")
+    if not options.get("gradient_checkpointing"):
+        ways.append("training.gradient_checkpointing=true")
+    return "; ".join([*ways, "a device with more memory, or trainer=fsdp over several"])
+
+
+def free_memory() -> float:
+    """Free bytes of the current CUDA device where there is one, else of main memory."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.mem_get_info()[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return 1024.0 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _depth(config: Any) -> int:
+    return max(int(getattr(config, name, 0) or 0) for name in DEPTHS)
+
+
+def _hidden_size(config: Any) -> int:
+    return int(getattr(config, "hidden_size", None) or config.d_model)
+
+
+def _without_data(model: torch.nn.Module) -> torch.nn.Module:
+    """Put tensors without data, but of a device, in the place of a meta model's.
+
+    Operators then choose their kernels as they would on a CPU.
+    """
+    made: dict[int, torch.Tensor] = {}
+
+    def replaced(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in made:
+            empty = torch.empty_like(tensor, device="cpu")
+            if isinstance(tensor, torch.nn.Parameter):
+                empty = torch.nn.Parameter(empty, requires_grad=tensor.requires_grad)
+            made[id(tensor)] = empty
+        return made[id(tensor)]
+
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            tensors.update({n: replaced(t) for n, t in tensors.items() if t is not None})
+    return model
+
+
+def _saved(
+    source: ModelSource, n_layers: int, n_rows: int, n_source: int, n_target: int, autocast: bool
+) -> tuple[int, int]:
+    """Bytes that autograd saves with so many layers, parameters not among them; logits' bytes."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = _without_data(source.meta_model(n_layers)).train()
+        own = {p.untyped_storage()._cdata for p in model.parameters()}
+        kept: dict[int, torch.Tensor] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.untyped_storage()._cdata not in own:
+                kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+            return tensor
+
+        length = n_source if source.is_encoder_decoder else n_source + n_target - 1
+        batch = {
+            "input_ids": torch.zeros(n_rows, length, dtype=torch.long),
+            "attention_mask": torch.ones(n_rows, length, dtype=torch.long),
+            "labels": torch.zeros(n_rows, n_target, dtype=torch.long),
+        }
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False),
+        ):
+            target_loss(model, batch)
+        total = sum(t.untyped_storage().nbytes() for t in kept.values())
+    return total, n_rows * n_target * int(source.config.vocab_size) * 4

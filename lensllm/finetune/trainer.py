@@ -1,0 +1,19 @@
+"""Lightning trainers for GPUs, and how much of a batch goes onto one at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+def make_gpu_trainer(*, tf32: bool = True, **options: Any) -> pl.Trainer:
+    """A Lightning trainer, with TensorFloat-32 for what stays in float32.
+
+    Args:
+        tf32: Whether float32 matrix products may round to TF32 (10 bits of mantissa).
+        **options: What `pytorch_lightning.Trainer` takes.
+    """
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    return pl.Trainer(**options)

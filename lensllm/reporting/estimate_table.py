@@ -1,0 +1,78 @@
+"""What a campaign would take, as a table and in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from lensllm.finetune.estimate import CandidateEstimate, needed
+from lensllm.finetune.hardware import Hardware
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that suits them.
+
+    Example:
+        >>> duration(42), duration(600), duration(9000), duration(400000)
+        ('42 s', '10 min', '2.5 h', '4.6 days')
+    """
+    for unit, size, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172800)):
+        if seconds < most:
+            digits = 1 if unit == "h" else 0
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def money(amount: float | None, currency: str) -> str:
+    """An amount with its currency; nothing where no price is known."""
+    return "" if amount is None else f"{amount:.2f} {currency}"
+
+
+def estimate_table(estimates: Sequence[CandidateEstimate], hardware: Hardware) -> Table:
+    """One row a candidate: memory, and its largest trial and full fine-tuning."""
+    table = Table(title=f"Estimate for {hardware.name}")
+    for name in (
+        "candidate",
+        "parameters",
+        "trained",
+        "memory",
+        "examples at once",
+        "FLOPs in full",
+    ):
+        table.add_column(name, justify="left" if name == "candidate" else "right")
+    for name in ("time in full", "price in full", "notes"):
+        table.add_column(name, justify="left" if name == "notes" else "right")
+    for estimate in estimates:
+        full = estimate.flops[max(estimate.flops)]
+        notes = [estimate.notes] if estimate.notes else []
+        notes += ["gated: accept its licence on the Hub first"] if estimate.gated else []
+        notes += [] if estimate.fits else [f"DOES NOT FIT: {estimate.advice}"]
+        table.add_row(
+            estimate.model,
+            f"{estimate.n_params / 1e6:.2f} M",
+            f"{estimate.n_trainable / estimate.n_params:.1%}",
+            f"{needed(estimate.memory, hardware) / 1e9:.2f} GB",
+            str(estimate.micro_batch),
+            f"{full:.3g}",
+            duration(hardware.seconds(full)),
+            money(hardware.price(full), hardware.currency) or "-",
+            "; ".join(notes),
+        )
+    return table
+
+
+def estimate_sentence(
+    estimates: Sequence[CandidateEstimate], hardware: Hardware, budget_flops: float
+) -> str:
+    """The campaign's budget beside fine-tuning every candidate in full."""
+    full = sum(estimate.flops[max(estimate.flops)] for estimate in estimates)
+    parts = [
+        f"{flops:.3g} FLOPs, {duration(hardware.seconds(flops))}"
+        + (f", {money(price, hardware.currency)}" if (price := hardware.price(flops)) else "")
+        for flops in (budget_flops, full)
+    ]
+    return (
+        f"The campaign may spend {parts[0]}; every candidate in full takes {parts[1]} on "
+        f"{hardware.name}, at {hardware.utilization:.0%} of its peak."
+    )

@@ -1,0 +1,66 @@
+"""What a campaign would take, before anything is spent: memory, FLOPs, time and money."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig
+
+from lensllm.entry import entry_point, instantiate_runner, output_dir
+
+
+@dataclass
+class BudgetConfig:
+    """What may be spent: a share of fine-tuning every candidate in full, or FLOPs."""
+
+    fraction: float | None = 0.1
+    flops: float | None = None
+
+
+@dataclass
+class EstimateConfig:
+    """Keys of `conf/estimate.yaml`."""
+
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    n_samples_full: int | None = None
+    sizes: list[int] | None = None
+    seed: int = 0
+    rank_by: str = "token"
+    candidates: Any = MISSING
+    dataset: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = MISSING
+    training: Any = MISSING
+    finetune: Any = MISSING
+    trainer: Any = MISSING
+    hardware: Any = MISSING
+    logger: Any = None
+    runner: Any = MISSING
+    paths: Any = MISSING
+
+
+@entry_point("estimate", EstimateConfig)
+def main(cfg: DictConfig) -> None:
+    """Print the estimate and write it to `estimate.json`."""
+    from lensllm.finetune.estimate import as_record, estimate_campaign
+    from lensllm.reporting.console import wide_console
+    from lensllm.reporting.estimate_table import estimate_sentence, estimate_table
+    from lensllm.selection.campaign import make_budget
+
+    console = wide_console()
+    runner, hardware = instantiate_runner(cfg), instantiate(cfg.hardware)
+    estimates = estimate_campaign(runner, hardware)
+    budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
+    record = as_record(estimates, hardware, budget.flops)
+    path = output_dir() / "estimate.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    console.print(estimate_table(estimates, hardware))
+    console.print(estimate_sentence(estimates, hardware, budget.flops))
+    console.print(f"json: {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from lensllm.finetune import ModelSource, TrainingSettings
+from lensllm.finetune.estimate import as_record, check_fit, estimate_campaign
+from lensllm.finetune.hardware import Hardware
+from lensllm.reporting.estimate_table import estimate_sentence, estimate_table
+from lensllm.runners.finetune import FineTuneRunner
+from lensllm.trials import Trial, TrialStore
+
+GPU = Hardware("a GPU", peak_flops=1e12, utilization=0.5, memory_gb=1.0, price_per_hour=36.0)
+
+
+@pytest.fixture
+def runner(model_folders, text_data, make_parts, tmp_path):
+    return FineTuneRunner(
+        [str(model_folders["gpt2"]), f"{model_folders['opt']}+lora"],
+        text_data,
+        settings=TrainingSettings(batch_size=8, max_epochs=1, n_evaluations=2),
+        store=TrialStore(tmp_path / "trials"),
+        sizes=[0, 16],
+        **make_parts(),
+    )
+
+
+def test_a_campaign_is_estimated_without_loading_weights(runner, monkeypatch):
+    monkeypatch.setattr(ModelSource, "load_model", lambda self: pytest.fail("loaded weights"))
+    estimates = estimate_campaign(runner, GPU)
+    assert [e.model for e in estimates] == ["tiny-gpt2", "tiny-opt+lora"]
+    assert [sorted(e.flops) for e in estimates] == [[0, 16, 80]] * 2
+    assert all(e.fits and e.advice == "" and e.micro_batch == 8 for e in estimates)
+    assert estimates[0].n_trainable == estimates[0].n_params
+    assert estimates[1].n_trainable < estimates[1].n_params
+
+
+def test_estimated_flops_are_those_that_are_charged(runner):
+    for estimate in estimate_campaign(runner, GPU):
+        for size in (0, 80):
+            measured = runner.run(Trial(estimate.model, "toy", size)).flops
+            assert estimate.flops[size] == pytest.approx(measured, rel=1e-9)
+
+
+def test_time_and_money_follow_from_flops():
+    assert GPU.seconds(1e13) == 20.0
+    assert GPU.price(1e13) == pytest.approx(0.2)
+    two = Hardware("two", 1e12, 0.5, price_per_hour=36.0, n_devices=2)
+    assert two.seconds(1e13) == 10.0
+    assert two.price(1e13) == pytest.approx(0.2)
+    assert Hardware("free", 1e12).price(1e13) is None
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs(runner, monkeypatch):
+    check_fit(runner)
+    monkeypatch.setattr("lensllm.finetune.estimate.free_memory", lambda: 3e5)
+    with pytest.raises(ValueError, match=r"gpt2 takes .*_size=auto; finetune=lora"):
+        check_fit(runner)
+
+
+def test_the_record_and_the_table_hold_the_same(runner):
+    small = Hardware("a toy", 1e9, 0.5, memory_gb=1e-3, price_per_hour=1.0)
+    estimates = estimate_campaign(runner, small)
+    record = json.loads(json.dumps(as_record(estimates, small, 1e9)))
+    assert record["budget"] == {"flops": 1e9, "seconds": 2.0, "price": pytest.approx(1 / 1800)}
+    first = record["candidates"][0]
+    assert first["memory"]["device"] == estimates[0].memory.device
+    assert [t["n_samples"] for t in first["trials"]] == [0, 16, 80]
+    assert not first["fits"]
+    table = estimate_table(estimates, small)
+    assert table.row_count == 2
+    assert "DOES NOT FIT" in "".join(map(str, table.columns[-1].cells))
+    assert "1e+09 FLOPs, 2 s, 0.00 USD" in estimate_sentence(estimates, small, 1e9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"peak_flops": 0.0}, r"hardware\.peak_flops > 0, got 0\.0"),
+        ({"peak_flops": 1.0, "utilization": 1.5}, r"utilization <= 1, got 1\.5"),
+    ],
+)
+def test_bad_hardware_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Hardware("x", **options)
+
+
+def test_out_of_memory_halves_the_micro_batch_until_it_fits(
+    model_folders, text_data, make_parts, monkeypatch
+):
+    import torch
+
+    from lensllm.finetune import trial
+
+    tried = []
+
+    def run_once(*arguments):
+        settings = arguments[3]
+        tried.append(settings.micro_batch_size)
+        if settings.micro_batch_size != 2:
+            raise torch.OutOfMemoryError("no room")
+        return SimpleNamespace(status="completed")
+
+    monkeypatch.setattr(trial, "_run_once", run_once)
+    source = ModelSource(str(model_folders["gpt2"]))
+    arguments = (Trial("a", "toy", 8), source, text_data)
+    settings = TrainingSettings(batch_size=8)
+    assert trial.run_trial(*arguments, settings, **make_parts()).status == "completed"
+    assert tried == [None, 4, 2]
+    with pytest.raises(ValueError, match="tiny-gpt2 with one example at once, got: no room"):
+        trial.run_trial(
+            *arguments, TrainingSettings(batch_size=8, micro_batch_size=1), **make_parts()
+        )
