@@ -146,7 +146,11 @@ def seed_variance(runs: ProbedRuns) -> float:
 def _shares(
     runs: ProbedRuns, static_errors: np.ndarray, law: RiskLaw, n_draws: int, seed: int
 ) -> np.ndarray:
-    """Shares of Var(Y): static 1 − R(0), dynamic R(0) − σ²_int, intrinsic σ²_int, each draw."""
+    """Shares of Var(Y): static 1 − R(0), dynamic R(0) − σ²_int, intrinsic σ²_int, each draw.
+
+    A mean and a slope fitted to the m − 1 other models add about the share 2 / (m − 1) to R(0).
+    Every second draw is without it, so that the spread covers R(0) with and without this cost.
+    """
     rng = np.random.default_rng(seed)  # the same resamples as those of the law
     y = runs.outcomes - runs.outcomes.mean()
     table = np.stack([y, y**2, static_errors], axis=1)
@@ -154,6 +158,8 @@ def _shares(
     means = np.vstack([table.mean(0), means])
     variance = np.maximum(means[:, 1] - means[:, 0] ** 2, 1e-300)
     intrinsic = np.concatenate([[law.intrinsic], law.draws[:, 0]])
-    risk = np.clip(means[:, 2] / variance, 0.0, 1.0)
+    ratio = means[:, 2] / variance
+    ratio[1::2] /= 1 + 2 / max(len(set(runs.models)) - 1, 1)
+    risk = np.clip(ratio, 0.0, 1.0)
     floor = np.minimum(intrinsic / variance, risk)
     return np.stack([1 - risk, risk - floor, floor], axis=1)
