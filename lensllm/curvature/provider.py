@@ -109,6 +109,8 @@ class NTKProvider:
             "n_dims": self.n_dims,
             "prompt": self.prompt,
         }
+        if self.subset == "lora":
+            key["adapters"] = _method(source).settings()
         stored = cached_json(self.folder, "ntk", model, key, lambda: self._compute(source))
         curve = NTKLoss(
             np.asarray(stored["eigenvalues"]),
@@ -122,7 +124,7 @@ class NTKProvider:
         from lensllm.curvature.parameters import select_parameters
         from lensllm.curvature.projection import CountSketch
 
-        model = source.load_model()
+        model = self._load(source)
         batch = probe_batch(
             source,
             self.data,
@@ -147,6 +149,17 @@ class NTKProvider:
             "relative_error": found.relative_error,
             "n_passes": found.n_passes,
         }
+
+    def _load(self, source: Any) -> Any:
+        """The model before fine-tuning, with fresh adapters where the kernel is taken over them."""
+        import torch
+
+        model = source.load_model()
+        if self.subset != "lora":
+            return model
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return _method(source).prepare(model)
 
 
 class SpectrumProvider:
@@ -254,6 +267,13 @@ def _by_name(sources: Sequence[Any], finetune: Any) -> dict[str, Any]:
     from lensllm.finetune.models import as_sources
 
     return {source.name: source for source in as_sources(sources, finetune or FULL)}
+
+
+def _method(source: Any) -> Any:
+    """How a candidate is fine-tuned."""
+    from lensllm.finetune.adapters import FULL
+
+    return source.finetune or FULL
 
 
 def _find(sources: Mapping[str, Any], model: str) -> Any:
