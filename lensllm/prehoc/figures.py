@@ -52,14 +52,14 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     if task.plan.cost > 0:
         axes.axvline(task.plan.cost, color="#3c7d3c", lw=1.0, label=f"c* = {task.plan.cost:.2g}")
     axes.set_ylim(bottom=bottom)
-    axes.set_title(f"{d.task}: {task.phase.verdict}", fontsize=8.5)
+    axes.set_title(f"{d.task}: {task.phase.verdict.partition(' (')[0]}", fontsize=8.5)
     axes.tick_params(which="both", labelsize=7)
     axes.legend(fontsize=6, loc="lower left", framealpha=0.8)
 
 
 def phase_figure(phases: Sequence[Phase]) -> Figure:
     """All tasks in the plane of static and intrinsic share of Var(Y), with bootstrap clouds."""
-    figure = _figure(5.4, 4.8)
+    figure = _figure(5.4, 5.2)
     axes = figure.subplots()
     half = MAJORITY
     for corners, color, name, place in (
@@ -76,7 +76,7 @@ def phase_figure(phases: Sequence[Phase]) -> Figure:
         x, y = phase.shares[0], phase.shares[2]
         label = f"{phase.task}: {phase.verdict}"
         axes.plot([x], [y], "o", color=color, ms=7, mec="black", mew=0.8, zorder=4, label=label)
-    axes.legend(fontsize=7.5, loc="upper right")
+    figure.legend(fontsize=7.5, loc="outside lower center")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_xlabel("share of Var(Y) that static features explain", fontsize=9)
     axes.set_ylabel("intrinsic share, σ² / Var(Y)", fontsize=9)
