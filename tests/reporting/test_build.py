@@ -10,7 +10,7 @@ import pytest
 from lensllm.benchmarks import Benchmark, load_rsl
 from lensllm.reporting.build import build
 from lensllm.reporting.lensllm_sweep import judge_cell, lensllm_table8, sweep_curves
-from lensllm.reporting.lensllm_tables import lensllm_cost, lensllm_selection
+from lensllm.reporting.lensllm_tables import lensllm_cost, lensllm_gamma_tau, lensllm_selection
 from lensllm.reporting.rsl_tables import rsl_k_delta, rsl_table1
 from lensllm.reporting.study import Study
 from lensllm.selection import AcceptThenStop, LastLine, RandomChoice, SubTuning, ZeroShot
@@ -165,6 +165,21 @@ def test_lensllm_tables_state_what_was_published(benchmark_dir):
     assert cost.loc["lensllm_stand_in", "difference"] == pytest.approx(
         cost.loc["lensllm_stand_in", "D/16"] - 88.5
     )
+
+
+def test_gamma_and_tau_beside_published(benchmark_dir):
+    benchmark = load_rsl(benchmark_dir)
+    few = sorted(benchmark.curves["model"].unique())[:4]
+    curves = benchmark.curves
+    curves = curves[curves["model"].isin(few) & (curves["dataset"] == "wmt19")]
+    study = Study(replace(benchmark, curves=curves), [], (8,), gamma_tau_ratios=(512,))
+    table = lensllm_gamma_tau(study)
+    assert "12 of these 315 correlations exceed 100" in table.caption
+    frame = table.frame.set_index(["gamma", "tau"])
+    assert len(frame) == 15
+    row = frame.loc[(4, 2)]
+    assert (row["published"], row["AtS published"]) == (58.90, 59.15)
+    assert row["difference"] == pytest.approx(row["pearson"] - 58.90)
 
 
 def test_the_caption_says_how_to_make_the_table(study, tmp_path):
