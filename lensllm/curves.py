@@ -23,11 +23,14 @@ arXiv:2402.02314): one file a data set, one row a model, one column a size, and 
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 REQUIRED_COLUMNS = ("model", "dataset", "n_samples", "seed", "test_loss")
 _NAME_HEADERS = ("config name", "model", "name")
@@ -186,6 +189,8 @@ def read_wide_csv(
             )
     if not records:
         raise ValueError(f"Expected at least one loss in {path}, got only missing cells")
+    for size in sorted(set(sizes.values()) - {record["n_samples"] for record in records}):
+        logger.warning("No model has a loss at n_samples = %s in %s: left out", size, path)
     return check_curves(pd.DataFrame.from_records(records), source=str(path))
 
 

@@ -50,6 +50,14 @@ def test_wide_folder_with_missing_cells(tmp_path):
         load_csv(tmp_path, allow_missing=False)
 
 
+def test_a_size_without_any_truth_is_said_and_left_out(tmp_path, caplog):
+    (tmp_path / "news.csv").write_text("model,100,200,400\nm1,3,2.5,\nm2,3.5,3,nan\n")
+    with caplog.at_level(logging.WARNING):
+        benchmark = load_csv(tmp_path)
+    assert "No model has a loss at n_samples = 400" in caplog.text
+    assert benchmark.target("news") == 200
+
+
 def test_tidy_points_without_a_loss(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(
