@@ -41,12 +41,14 @@ class CurvatureConfig:
 @entry_point("curvature", CurvatureConfig)
 def main(cfg: DictConfig) -> None:
     """Analyse one candidate, and write tables, figures and `curvature.json`."""
+    from lensllm.benchmarks.local import ZOO_CSV
     from lensllm.curvature.analysis import analyze
     from lensllm.curvature.report import read_curve, summary_lines, write_analysis
 
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
-    curves = read_curve(cfg.curves, name, runner.data.name)
+    path = str(ZOO_CSV) if cfg.curves == "zoo" else cfg.curves
+    curves = read_curve(path, name, runner.data.name)
     sizes = [cfg.n_samples] if isinstance(cfg.n_samples, int) else list(cfg.n_samples)
     analysis = analyze(
         runner,
