@@ -25,8 +25,7 @@ class TuneConfig:
     judged_targets: list[int | None] = field(default_factory=list)
     n_settings: int = 64
     seed: int = 0
-    ranking: dict[str, list[Any]] = field(default_factory=dict)
-    spread: dict[str, list[Any]] = field(default_factory=dict)
+    stages: list[Any] = field(default_factory=list)
     benchmark: Any = None
     paths: Any = None
 
@@ -34,9 +33,12 @@ class TuneConfig:
 @entry_point("tune", TuneConfig)
 def main(cfg: DictConfig) -> None:
     """Choose settings, judge them where they were not chosen, and write both."""
-    from lensllm.benchmarks.tuned import judge_choices, ranking_judge, spread_judge
+    from lensllm.benchmarks import evaluate
+    from lensllm.benchmarks.tuned import JUDGES, judge_choices
     from lensllm.benchmarks.tuning import sample_settings, tune
-    from lensllm.reporting.console import wide_console
+    from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.tuning_report import write_tuning_report
+    from lensllm.selection import AcceptThenStop
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
@@ -48,15 +50,16 @@ def main(cfg: DictConfig) -> None:
 
     console, choices = wide_console(), {}
     folder = Path(HydraConfig.get().runtime.output_dir)
-    for stage, judge in (("ranking", ranking_judge), ("spread", spread_judge)):
-        grid = sample_settings(values[stage], values["n_settings"], values["seed"])
-        scored = judge(build, values["budget_ratios"], values["targets"])
-        with console.status(stage) as status:
-            found = tune(benchmark, grid, scored, choices, progress=status.update)
-        found.scores.to_csv(folder / f"{stage}.csv", index=False)
+    for number, stage in enumerate(values["stages"], start=1):
+        grid = sample_settings(stage["search"], values["n_settings"], values["seed"])
+        judge = JUDGES[stage["by"]](build, values["budget_ratios"], values["targets"])
+        with console.status(f"stage {number}") as status:
+            found = tune(benchmark, grid, judge, choices, progress=status.update)
+        found.scores.to_csv(folder / f"stage_{number}.csv", index=False)
+        (folder / f"stage_{number}.json").write_text(json.dumps(grid, indent=2) + "\n")
         choices = {name: {**choices.get(name, {}), **found.choice(name)} for name in found.chosen}
-        (folder / "choices.json").write_text(json.dumps(choices, indent=2) + "\n")
-        console.print_json(json.dumps(choices))
+    (folder / "choices.json").write_text(json.dumps(choices, indent=2) + "\n")
+    console.print_json(json.dumps(choices))
     judged = judge_choices(
         benchmark, choices, build, values["budget_ratios"], values["judged_targets"]
     )
@@ -64,10 +67,10 @@ def main(cfg: DictConfig) -> None:
     judged.predictions.to_csv(folder / "predictions.csv", index=False)
     for label, calibration in judged.calibrations.items():
         calibration.candidates.to_csv(folder / f"calibration_{label}.csv", index=False)
-    metrics = ["pearson", "relative_accuracy", "log_rmse", "coverage80"]
-    means = judged.scores.groupby(["settings", "target_n_samples", "dataset"])[metrics].mean()
-    console.print(means.round(3).to_string())
-    console.print(f"choices.json, scores.csv, predictions.csv and calibration_*.csv: {folder}")
+    baseline = evaluate(benchmark, [AcceptThenStop()], values["budget_ratios"])
+    for table in write_tuning_report(judged, baseline.scores, folder):
+        print_table(table, console)
+    console.print(f"choices.json, scores.csv, predictions.csv and tables are in {folder}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Judged:
 
 
 def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
-    """Score = Pearson correlation + relative accuracy − RMSE of log loss, as fractions."""
+    """Score = Pearson correlation + relative accuracy, as fractions: what is asked of a ranking."""
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
         predictor = build(values).predictor
@@ -50,14 +50,18 @@ def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | N
 
 
 def spread_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
-    """Score = minus the interval score of the 80 % intervals of log loss."""
+    """Score = minus the distance of the 80 % intervals' coverage from 80 %."""
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
         predictor = build(values).predictor
         found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=_N_DRAWS)
-        return found.candidates[["dataset"]].assign(score=-found.interval_score(0.8))
+        shares = found.coverage(0.8).groupby(found.candidates["dataset"]).mean()
+        return pd.DataFrame({"dataset": shares.index, "score": -(shares - 0.8).abs().to_numpy()})
 
     return judge
+
+
+JUDGES = {"ranking": ranking_judge, "spread": spread_judge}
 
 
 def judge_choices(
@@ -143,11 +147,11 @@ def bootstrap_over_models(
 
 
 def _cell_score(cell: pd.DataFrame) -> float:
-    """Pearson correlation + relative accuracy − RMSE of log loss."""
+    """Pearson correlation + relative accuracy."""
     predicted, truth = np.exp(cell["median"].to_numpy()), np.exp(cell["log_loss"].to_numpy())
     pearson = float(np.corrcoef(predicted, truth)[0, 1])
     accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
-    return pearson + accuracy - float(np.sqrt(np.mean(np.log(predicted / truth) ** 2)))
+    return pearson + float(accuracy)
 
 
 def _scores(

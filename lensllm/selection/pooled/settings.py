@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 # Exponents β of D that are considered.
-_BETAS = np.exp(np.linspace(math.log(0.07), math.log(1.15), 14))
+_BETAS = np.exp(np.linspace(math.log(0.07), math.log(1.15), 10))
 
 
 @dataclass(frozen=True)
