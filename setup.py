@@ -53,6 +53,8 @@ setup(
             "lensllm-select=lensllm.scripts.select_model:main",
             "lensllm-fit=lensllm.scripts.fit_laws:main",
             "lensllm-evaluate=lensllm.scripts.evaluate_selection:main",
+            "lensllm-tables=lensllm.scripts.make_tables:main",
+            "lensllm-download=lensllm.scripts.download_benchmark:main",
         ]
     },
 )
