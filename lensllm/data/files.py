@@ -29,12 +29,22 @@ def load_jsonl(path: str | Path, **options: Any) -> TextData:
         FileNotFoundError: There is no such file.
         ValueError: A line is no object, lacks a field, or there are too few pairs.
     """
+    path = Path(path)
+    return _load(path, read_jsonl(path), options)
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Line numbers and objects of a JSON Lines file; empty lines are left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line is no object, or no text.
+    """
     path = _existing(path)
     with _text(path), path.open(encoding="utf-8-sig") as stream:
-        lines = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
-        return _load(
-            path, ((number, _object(line, number, path)) for number, line in lines), options
-        )
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield number, _object(line, number, path)
 
 
 def load_csv(path: str | Path, **options: Any) -> TextData:

@@ -39,6 +39,23 @@ class Example:
         return len(self.source) + len(self.target)
 
 
+@dataclass
+class EncodingCounts:
+    """What became of the pairs that were encoded.
+
+    Attributes:
+        pairs: Pairs that were encoded.
+        cut_inputs: Inputs that were too long.
+        cut_targets: Targets that were too long.
+        dropped: Pairs whose target has no token, or none after cutting.
+    """
+
+    pairs: int = 0
+    cut_inputs: int = 0
+    cut_targets: int = 0
+    dropped: int = 0
+
+
 class PairEncoder:
     """Encodes text pairs for one model.
 
@@ -53,10 +70,15 @@ class PairEncoder:
         max_target_tokens: Longer targets are cut at their end.
         context: Most tokens that the model can take in one sequence; `None` for no limit. Inputs
             are cut further where it is reached.
-        prompt: Text around the input; it has to contain `{input}` once.
+        prompt: Text around the input; it has to contain `{input}` once. `chat` takes the
+            tokenizer's own chat template, with the input as what the user says.
+
+    Attributes:
+        counts: What was cut and dropped so far.
 
     Raises:
-        ValueError: The prompt lacks `{input}`, or the context leaves no room for an input.
+        ValueError: The prompt lacks `{input}`, the tokenizer has no chat template, or the context
+            leaves no room for an input.
     """
 
     def __init__(
@@ -69,11 +91,14 @@ class PairEncoder:
         context: int | None = None,
         prompt: str = PROMPT,
     ) -> None:
+        self.tokenizer = tokenizer
+        self.counts = EncodingCounts()
+        start, end = self._added_tokens()
+        if prompt == "chat":
+            prompt, start, end = _chat_prompt(tokenizer), [], []
         if prompt.count("{input}") != 1:
             raise ValueError(f"Expected a prompt that contains {{input}} once, got {prompt!r}")
-        self.tokenizer = tokenizer
         before, after = prompt.split("{input}")
-        start, end = self._added_tokens()
         self._before = [*start, *self._ids([before])[0]]
         self._after = [*self._ids([after])[0], *(end if is_encoder_decoder else [])]
         self._end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
@@ -103,7 +128,7 @@ class PairEncoder:
         return list(full[:start]), list(full[start + len(bare) :])
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Example]:
-        """Encode pairs of texts.
+        """Encode pairs of texts; those whose target has no token left are dropped, and counted.
 
         Raises:
             ValueError: Neither prompt nor input leaves a token to go on from.
@@ -120,9 +145,15 @@ class PairEncoder:
                     f"Expected at least one token before the target, got input {given!r}: give "
                     "it a text, or the prompt one around it"
                 )
+            self.counts.pairs += 1
+            self.counts.cut_inputs += len(source) > self.max_input_tokens
             if len(target) > room:
+                self.counts.cut_targets += 1
                 target = target[:room]
                 text = self.tokenizer.decode(target)
+            if not target:
+                self.counts.dropped += 1
+                continue
             cut = source[: self.max_input_tokens]
             examples.append(
                 Example(
@@ -132,6 +163,17 @@ class PairEncoder:
                 )
             )
         return examples
+
+
+def _chat_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's chat template around one turn of a user."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            f"Expected a tokenizer with a chat template for training.prompt=chat, "
+            f"{tokenizer.name_or_path} has none: give the prompt as a text with {{input}}"
+        )
+    turns = [{"role": "user", "content": "{input}"}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
 def context_length(config: Any) -> int | None:

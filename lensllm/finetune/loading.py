@@ -170,9 +170,9 @@ def make_loader(
 class EncodedData:
     """The three splits, encoded for one model; the training split as the subset of one trial."""
 
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
 
 
 class TrialData(pl.LightningDataModule):

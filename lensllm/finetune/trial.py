@@ -21,15 +21,23 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from lensllm.data.pairs import TextData
+from lensllm.data.rows import Rows, take
 from lensllm.finetune.adapters import FULL
 from lensllm.finetune.best_weights import BestWeights
 from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
-from lensllm.finetune.encoding import Collator, PairEncoder, context_length, nested_subset
+from lensllm.finetune.encoding import (
+    Collator,
+    Example,
+    PairEncoder,
+    context_length,
+    nested_subset,
+)
 from lensllm.finetune.loading import EncodedData, TrialData
 from lensllm.finetune.memory import free_memory, largest_micro_batch
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
 from lensllm.finetune.settings import TrainingSettings
+from lensllm.finetune.token_cache import encode_once
 from lensllm.trials import Trial, TrialResult
 
 logger = logging.getLogger(__name__)
@@ -55,18 +63,51 @@ def make_encoder(source: ModelSource, tokenizer: Any, data: TextData, prompt: st
     )
 
 
-def encode_splits(trial: Trial, data: TextData, encoder: PairEncoder) -> EncodedData:
-    """The trial's subset and the two other splits, encoded.
+def encode_splits(
+    trial: Trial,
+    source: ModelSource,
+    data: TextData,
+    encoder: PairEncoder,
+    prompt: str,
+    token_cache: Path | None,
+) -> EncodedData:
+    """The trial's subset and the two other splits, encoded; large data sets once and on disk.
 
     Raises:
-        ValueError: There are fewer training pairs than the trial wants.
+        ValueError: There are fewer training pairs than the trial wants, or a split has no pair
+            whose target has a token.
     """
-    positions = nested_subset(len(data.train), trial.n_samples, trial.seed)
-    return EncodedData(
-        encoder.encode([data.train[i] for i in positions]),
-        encoder.encode(data.validation),
-        encoder.encode(data.test),
+    subset = take(data.train, nested_subset(len(data.train), trial.n_samples, trial.seed))
+    train: Sequence[Example]
+    if isinstance(subset, Rows) and token_cache is not None:
+        key = {
+            "data": data.fingerprint,
+            "tokenizer": source.text_fingerprint,
+            "prompt": prompt,
+            "n_samples": trial.n_samples,
+            "seed": trial.seed,
+        }
+        train = encode_once(encoder, subset, token_cache, key)
+    else:
+        train = encoder.encode(list(subset))
+    encoded = EncodedData(
+        train, encoder.encode(list(data.validation)), encoder.encode(list(data.test))
     )
+    for split, wanted in (("train", trial.n_samples), ("validation", 1), ("test", 1)):
+        if wanted and not getattr(encoded, split):
+            raise ValueError(
+                f"Expected {split} targets with at least one token for {source.name} on "
+                f"{data.name!r}, got none: raise dataset.max_target_tokens"
+            )
+    if encoder.counts.dropped:
+        logger.warning(
+            "Dropped %d of %d pairs of %s for %s: their targets have no token",
+            encoder.counts.dropped,
+            encoder.counts.pairs,
+            data.name,
+            source.name,
+        )
+    return encoded
 
 
 def run_trial(
@@ -80,6 +121,7 @@ def run_trial(
     loggers: Sequence[Any] = (),
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 600.0,
+    token_cache: Path | None = None,
 ) -> TrialResult:
     """Fine-tune on the trial's subset, with early stopping, and measure the test loss.
 
@@ -95,6 +137,8 @@ def run_trial(
         checkpoint: Where to keep the trial's state, to go on from after a kill; whoever stores the
             result removes it. `None` for no checkpoints.
         checkpoint_seconds: Seconds between checkpoints.
+        token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None` to
+            encode them in every trial.
 
     Returns:
         The result; its status is `diverged`, with a test loss of `nan`, when a training or test
@@ -116,6 +160,7 @@ def run_trial(
                 loggers,
                 checkpoint,
                 checkpoint_seconds,
+                token_cache,
             )
         except torch.OutOfMemoryError as error:
             settings = _halved(settings, source, error)
@@ -148,11 +193,13 @@ def _run_once(
     loggers: Sequence[Any],
     checkpoint: Path | None,
     checkpoint_seconds: float,
+    token_cache: Path | None,
 ) -> TrialResult:
     """One attempt at `run_trial`, whose arguments it has."""
     start = time.perf_counter()
     tokenizer = source.load_tokenizer()
-    encoded = encode_splits(trial, data, make_encoder(source, tokenizer, data, settings.prompt))
+    encoder = make_encoder(source, tokenizer, data, settings.prompt)
+    encoded = encode_splits(trial, source, data, encoder, settings.prompt, token_cache)
     best = BestWeights()
     # Under FSDP every process has weights of its own, of which a checkpoint would hold one's.
     if "fsdp" in str(getattr(make_trainer, "keywords", {}).get("strategy", "")):

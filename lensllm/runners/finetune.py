@@ -67,6 +67,8 @@ class FineTuneRunner:
         finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
         checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial goes
             on; they are in the store's folder until the trial is stored. `None` for none.
+        token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
+            for none.
 
     Raises:
         ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
@@ -89,6 +91,7 @@ class FineTuneRunner:
         loss_unit: str = "token",
         finetune: FineTuning | None = None,
         checkpoint_minutes: float | None = 10.0,
+        token_cache: str | Path | None = None,
     ) -> None:
         if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
             raise ValueError(
@@ -121,6 +124,7 @@ class FineTuneRunner:
         self.seed = seed
         self.loss_unit = loss_unit
         self.checkpoint_minutes = checkpoint_minutes
+        self.token_cache = None if token_cache is None else Path(token_cache)
         self._examples: dict[str, list[list[Example]]] = {}
 
     @cached_property
@@ -207,6 +211,7 @@ class FineTuneRunner:
                 loggers=[] if logger is None else [logger],
                 checkpoint=None if self.checkpoint_minutes is None else self._checkpoint(trial),
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
+                token_cache=self.token_cache,
             )
             if logger is not None:
                 logger.log_result(result)

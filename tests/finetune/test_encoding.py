@@ -322,3 +322,45 @@ def test_subsets_of_one_seed_are_nested_and_of_two_seeds_are_not():
     assert nested_subset(100, 64, 6).tolist() != whole[:64]
     with pytest.raises(ValueError, match=r"`n_samples` <= 100, .*got 101"):
         nested_subset(100, 101, 5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "gpt_neox", "llama"])
+def test_the_padding_side_does_not_change_the_loss(load, examples, name):
+    """Padded on the right by hand, with the full logits, against the collator's left."""
+    model, _ = load(name)
+    rows = [torch.tensor([*e.source, *e.target]) for e in examples]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    with torch.no_grad():
+        log_p = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
+    total = -sum(
+        float(log_p[i, len(e.source) - 1 : len(e.source) + len(e.target) - 1]
+              .gather(1, torch.tensor(e.target)[:, None]).sum())
+        for i, e in enumerate(examples)
+    )  # fmt: skip
+    assert batch_loss(model, examples, False)[0] == pytest.approx(total, rel=1e-9)
+
+
+def test_what_is_cut_and_dropped_is_counted(tokenizer):
+    long = "the old cat sees the small dog " * 20
+    short = encoder(tokenizer, max_input_tokens=5, max_target_tokens=4)
+    found = short.encode([(long, "A"), ("x", long), ("x", "A")])
+    assert len(found) == 3
+    assert vars(short.counts) == {"pairs": 3, "cut_inputs": 1, "cut_targets": 1, "dropped": 0}
+    none = encoder(tokenizer, max_target_tokens=1)  # the end token alone
+    assert none.encode([("x", "CAT")]) == []
+    assert none.counts.dropped == 1
+
+
+def test_a_chat_template_goes_around_the_input(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    with pytest.raises(ValueError, match=r"a chat template for training\.prompt=chat"):
+        encoder(tokenizer, prompt="chat")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant: {% endif %}"
+    )
+    (example,) = encoder(tokenizer, prompt="chat").encode([("the cat", "DOG")])
+    assert tokenizer.decode(example.source) == "<s>user: the cat</s><s>assistant: "
+    assert tokenizer.decode(example.target) == "DOG</s>"

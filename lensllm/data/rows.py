@@ -1,0 +1,173 @@
+"""Pairs that stay on disk: views of a memory-mapped table, split without loading it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+
+from lensllm.data.pairs import Pair
+
+logger = logging.getLogger(__name__)
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a row of a table becomes a pair of texts.
+
+    Attributes:
+        input: Format string of the input; `{document}` is a column, `{translation[de]}` a field
+            of one.
+        target: Format string of the target.
+
+    Example:
+        >>> row = {"translation": {"de": "Ja", "en": "Yes"}}
+        >>> Template("{translation[de]}", "{translation[en]}").pair(row)
+        ('Ja', 'Yes')
+    """
+
+    input: str
+    target: str
+
+    def pair(self, row: dict[str, Any]) -> Pair:
+        """The pair of one row.
+
+        Raises:
+            ValueError: A column is missing, with those that are there.
+        """
+        try:
+            return self.input.format(**row), self.target.format(**row)
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"Expected columns for dataset.input={self.input!r} and dataset.target="
+                f"{self.target!r}, got a table with {', '.join(row)} (missing: {error})"
+            ) from error
+
+
+class Rows(Sequence[Pair]):
+    """Pairs of some rows of a table of `datasets`, made when they are asked for.
+
+    Args:
+        table: A memory-mapped `datasets.Dataset`.
+        template: How a row becomes a pair.
+        indices: Rows, in this order; all by default.
+    """
+
+    def __init__(self, table: Any, template: Template, indices: np.ndarray | None = None) -> None:
+        self.table = table
+        self.template = template
+        self.indices = np.arange(len(table)) if indices is None else indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+
+    def __getitem__(self, index: int | slice) -> Pair | Rows:
+        if isinstance(index, slice):
+            return Rows(self.table, self.template, self.indices[index])
+        return self.template.pair(self.table[int(self.indices[index])])
+
+    def __iter__(self) -> Iterator[Pair]:
+        for start in range(0, len(self), BATCH):
+            columns = self.table[self.indices[start : start + BATCH]]
+            for values in zip(*columns.values(), strict=True):
+                yield self.template.pair(dict(zip(columns, values, strict=True)))
+
+
+def take(pairs: Sequence[Pair], positions: np.ndarray) -> Sequence[Pair]:
+    """Pairs at some positions, still on disk where they are."""
+    if isinstance(pairs, Rows):
+        return Rows(pairs.table, pairs.template, pairs.indices[positions])
+    return [pairs[i] for i in positions]
+
+
+def digests(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """64-bit hashes of the inputs, and of whole pairs; 0 where the target has no text.
+
+    Returns:
+        Two arrays of shape (n_pairs,).
+    """
+    inputs = np.empty(len(pairs), dtype=np.uint64)
+    whole = np.empty(len(pairs), dtype=np.uint64)
+    for i, (source, target) in enumerate(pairs):
+        inputs[i] = _digest(source)
+        whole[i] = _digest(f"{source}\x1f{target}") if target.strip() else 0
+    return inputs, whole
+
+
+def _digest(text: str) -> int:
+    return max(1, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Exact overlap of two splits.
+
+    Attributes:
+        pairs: Pairs of the first that are in the second as they are.
+        inputs: Pairs of the first whose input is an input of the second.
+    """
+
+    pairs: int
+    inputs: int
+
+
+def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
+    """Count the pairs and inputs of one split that are in another one.
+
+    Example:
+        >>> overlap([("a", "1"), ("b", "2"), ("c", "3")], [("a", "1"), ("b", "9")])
+        Overlap(pairs=1, inputs=2)
+    """
+    (inputs, pairs), (other_inputs, other_pairs) = digests(first), digests(second)
+    return Overlap(int(np.isin(pairs, other_pairs).sum()), int(np.isin(inputs, other_inputs).sum()))
+
+
+def split_rows(
+    rows: Rows, n_validation: int, n_test: int, seed: int
+) -> tuple[Rows, Rows, Rows, int]:
+    """Split rows at random; equal inputs stay in one split, repeated and empty pairs are dropped.
+
+    Args:
+        rows: All rows.
+        n_validation: Distinct inputs for validation.
+        n_test: Distinct inputs for the test.
+        seed: Seed of the split.
+
+    Returns:
+        Training, validation and test rows, and the number of rows that were dropped.
+
+    Raises:
+        ValueError: There are not enough distinct inputs.
+    """
+    inputs, pairs = digests(rows)
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[np.unique(pairs, return_index=True)[1]] = True
+    kept &= pairs != 0
+    distinct, group = np.unique(inputs[kept], return_inverse=True)
+    if len(distinct) < n_validation + n_test + 1:
+        raise ValueError(
+            f"Expected more than {n_validation + n_test} distinct inputs (dataset.n_validation + "
+            f"dataset.n_test), got {len(distinct)}"
+        )
+    place = np.empty(len(distinct), dtype=np.int64)
+    place[np.random.default_rng(seed).permutation(len(distinct))] = np.arange(len(distinct))
+    at = place[group]
+    indices = rows.indices[kept]
+    test, validation = at < n_test, (at >= n_test) & (at < n_test + n_validation)
+    parts = (
+        Rows(rows.table, rows.template, indices[mask])
+        for mask in (~(test | validation), validation, test)
+    )
+    train, held, tested = parts
+    return train, held, tested, int((~kept).sum())

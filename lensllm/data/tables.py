@@ -1,0 +1,170 @@
+"""Tables of the Hub and on disk, through `datasets`: memory-mapped, whatever their size."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lensllm.data.pairs import TextData, make_text_data
+from lensllm.data.rows import Rows, Template, overlap, split_rows
+
+logger = logging.getLogger(__name__)
+
+
+def load_parquet(path: str | Sequence[str], **options: Any) -> TextData:
+    """Load pairs from Parquet files.
+
+    Args:
+        path: A file, a pattern such as `data/*.parquet`, or several.
+        **options: See `load_table`; `name` is the file's by default.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: See `load_table`.
+    """
+    first = path if isinstance(path, str) else path[0]
+    folder, pattern = Path(first).parent, Path(first).name
+    if not any(folder.glob(pattern)):
+        raise FileNotFoundError(f"Expected Parquet files at dataset.path={first}, found none there")
+    options["name"] = options.get("name") or Path(first).stem.strip("*-_") or folder.name
+    return load_table(
+        "parquet", data_files=path if isinstance(path, str) else list(path), **options
+    )
+
+
+def load_table(
+    path: str,
+    name: str,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    data_files: Any = None,
+    train_split: str = "train",
+    validation_split: str | None = None,
+    test_split: str | None = None,
+    input: str = "{input}",  # noqa: A002
+    target: str = "{target}",
+    n_train: int | None = None,
+    n_validation: int = 1000,
+    n_test: int = 2000,
+    seed: int = 0,
+    max_input_tokens: int = 512,
+    max_target_tokens: int = 128,
+) -> TextData:
+    """Load pairs from a data set of the Hub, a folder of files, or files of one format.
+
+    Splits that the data set does not have are taken from its training rows, by distinct inputs.
+    Training pairs that are in the test set are reported.
+
+    Args:
+        path: What `datasets.load_dataset` takes: a Hub id, a folder, or a format.
+        name: Name of the data set in trials and curves.
+        config: Configuration of the data set, such as a language pair.
+        revision: Branch, tag or commit on the Hub.
+        data_files: Files, where `path` is a format.
+        train_split: Split to train on.
+        validation_split: Split for validation; `None` to take it from the training rows.
+        test_split: Split for the test; likewise.
+        input: Format string of the input, see `Template`.
+        target: Format string of the target.
+        n_train: Most training pairs, by a seeded choice; all by default.
+        n_validation: Most validation pairs.
+        n_test: Most test pairs.
+        seed: Seed of splits and choices.
+        max_input_tokens: See `TextData`.
+        max_target_tokens: See `TextData`.
+
+    Raises:
+        ValueError: The data set is out of reach, lacks a split or a column, or is too small.
+    """
+    for option, value in (("n_validation", n_validation), ("n_test", n_test)):
+        if value <= 0:
+            raise ValueError(f"Expected dataset.{option} > 0, got {value}")
+    splits = (train_split, validation_split, test_split)
+    tables = load_splits(path, name, config, revision, data_files, splits)
+    template = Template(input, target)
+    train, validation, test, dropped = split_rows(
+        Rows(tables[train_split], template),
+        0 if validation_split else n_validation,
+        0 if test_split else n_test,
+        seed,
+    )
+    if dropped:
+        logger.warning("Dropped %d repeated or empty pairs of %s", dropped, name)
+    if validation_split:
+        validation = _choice(Rows(tables[validation_split], template), n_validation, seed)
+    if test_split:
+        test = _choice(Rows(tables[test_split], template), n_test, seed)
+    train = train if n_train is None else _choice(train, n_train, seed)
+    shared = overlap(train, test)
+    if shared.inputs:
+        logger.warning(
+            "Contamination of %s: %d of %d training pairs are in the test set, %d have an input of "
+            "it",
+            name,
+            shared.pairs,
+            len(train),
+            shared.inputs,
+        )
+    return make_text_data(name, train, validation, test, max_input_tokens, max_target_tokens)
+
+
+def _choice(rows: Rows, most: int, seed: int) -> Rows:
+    """So many rows by a seeded choice, or all."""
+    order = np.random.default_rng(seed).permutation(len(rows))[:most]
+    return Rows(rows.table, rows.template, rows.indices[np.sort(order)])
+
+
+def load_splits(
+    path: str,
+    name: str,
+    config: str | None,
+    revision: str | None,
+    data_files: Any,
+    splits: Sequence[str | None],
+) -> Mapping[str, Any]:
+    """The splits of a data set, memory-mapped.
+
+    Raises:
+        ValueError: It is out of reach or lacks a split, or the disk is full.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    options = {} if data_files is None else {"data_files": data_files}
+    try:
+        tables = datasets.load_dataset(path, config, revision=revision, **options)
+    except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:
+        raise ValueError(_explained(error, path)) from error
+    for split in splits:
+        if split is not None and split not in tables:
+            raise ValueError(
+                f"Expected a split among {', '.join(tables)} of {name!r}, got {split!r}"
+            )
+    return tables
+
+
+def _explained(error: Exception, path: str) -> str:
+    """What is the matter with a data set, and what to do."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    full = next((c for c in causes if getattr(c, "errno", None) == errno.ENOSPC), None)
+    if full is not None:
+        cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
+        return (
+            f"Expected room for the cache of {path!r} below {cache}, got: {full}; free some, or "
+            "set HF_HOME to another disk"
+        )
+    if type(error).__name__ == "DatasetGenerationError":
+        return f"Expected files that can be read at {path!r}, got: {causes[-1]}"
+    return (
+        f"Expected the data set {path!r} on the Hub, in the local cache or as a folder, got: "
+        f"{error}; a gated one needs its terms accepted and `hf auth login`"
+    )
