@@ -63,7 +63,11 @@ def main(cfg: DictConfig) -> None:
                 for selector in named_selectors(cfg.selectors, conf_dir() / "selector", values):
                     row = judge_live(selector, runner, fraction, truth.to_dict())
                     rows.append({"seed": seed, "candidates": " ".join(models), **row})
-                    console.print(rows[-1], soft_wrap=True)
+                    console.print(
+                        f"seed {seed}, {len(models)} candidates, {fraction:.0%}: {row['selector']} "
+                        f"{row['selected'] or row['status']}, regret {row['regret']:.3f}",
+                        soft_wrap=True,
+                    )
                     pd.DataFrame(rows).to_csv(output_dir() / "live.csv", index=False)
     summary = summarize_live(pd.DataFrame(rows), str(rows[0]["selector"]))
     table = live_table(summary, task.dataset, len(rows))
