@@ -34,10 +34,11 @@ class TuneConfig:
 def main(cfg: DictConfig) -> None:
     """Choose settings, judge them where they were not chosen, and write both."""
     from lensllm.benchmarks import evaluate
+    from lensllm.benchmarks.evaluation import with_prior_curves
     from lensllm.benchmarks.tuned import JUDGES, judge_choices
     from lensllm.benchmarks.tuning import sample_settings, tune
     from lensllm.reporting.console import print_table, wide_console
-    from lensllm.reporting.tuning_report import write_tuning_report
+    from lensllm.reporting.tuning_report import Example, write_tuning_report
     from lensllm.selection import AcceptThenStop
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
@@ -68,7 +69,12 @@ def main(cfg: DictConfig) -> None:
     for label, calibration in judged.calibrations.items():
         calibration.candidates.to_csv(folder / f"calibration_{label}.csv", index=False)
     baseline = evaluate(benchmark, [AcceptThenStop()], values["budget_ratios"])
-    for table in write_tuning_report(judged, baseline.scores, folder):
+    first = benchmark.datasets[0]
+    prior = benchmark.curves[benchmark.curves["dataset"] != first]
+    example = Example(
+        benchmark.runner(first), with_prior_curves(build(choices[first]).predictor, prior)
+    )
+    for table in write_tuning_report(judged, baseline.scores, example, folder):
         print_table(table, console)
     console.print(f"choices.json, scores.csv, predictions.csv and tables are in {folder}")
 

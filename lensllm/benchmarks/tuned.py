@@ -50,13 +50,12 @@ def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | N
 
 
 def spread_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
-    """Score = minus the distance of the 80 % intervals' coverage from 80 %."""
+    """Score = minus the interval score of the 80 % intervals of log loss."""
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
         predictor = build(values).predictor
         found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=_N_DRAWS)
-        shares = found.coverage(0.8).groupby(found.candidates["dataset"]).mean()
-        return pd.DataFrame({"dataset": shares.index, "score": -(shares - 0.8).abs().to_numpy()})
+        return found.candidates[["dataset"]].assign(score=-found.interval_score(0.8))
 
     return judge
 

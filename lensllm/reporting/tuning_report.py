@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,29 @@ from matplotlib.figure import Figure
 from lensllm.benchmarks.calibration import LEVELS, Calibration
 from lensllm.benchmarks.tuned import Judged, best_in_top, bootstrap_over_models
 from lensllm.reporting.tables import Table
+from lensllm.runners.replay import ReplayRunner
+from lensllm.selection.draws import Predictor
 
 _COLORS = ("#1f5fa8", "#b5442e", "#3c7d3c", "#7a4fa3", "#c98a1b")
 _EDGES = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 1)
 _LABELS = {"held_out": "chosen on the others", "in_sample": "in-sample"}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Curves to show with their predictions.
+
+    Attributes:
+        runner: Replays the data set.
+        predictor: The predictor, with its earlier tasks.
+        ratio: D_full / D_max.
+        n_models: How many candidates, spread evenly over the true ranking.
+    """
+
+    runner: ReplayRunner
+    predictor: Predictor
+    ratio: int = 64
+    n_models: int = 5
 
 
 def tuning_tables(judged: Judged, n_resamples: int = 1000) -> list[Table]:
@@ -55,17 +75,19 @@ def tuning_tables(judged: Judged, n_resamples: int = 1000) -> list[Table]:
     ]
 
 
-def tuning_figure(judged: Judged, baseline: pd.DataFrame) -> Figure:
-    """Correlation by budget, coverage by level, and reliability of P(best).
+def tuning_figure(judged: Judged, baseline: pd.DataFrame, example: Example) -> Figure:
+    """An example, correlation by budget, coverage by level, and reliability of P(best).
 
     Args:
         judged: What was judged; the settings chosen on the other data sets are drawn.
         baseline: Scores of another selector at the same D_full, for comparison.
+        example: What to show the curves of.
     """
     full = int(judged.scores["target_n_samples"].max())
-    figure = Figure(figsize=(10.5, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 6.8), layout="constrained")
     FigureCanvasAgg(figure)
-    left, middle, right = figure.subplots(1, 3)
+    (first, left), (middle, right) = figure.subplots(2, 2)
+    _draw_example(first, example)
     scores = judged.scores[judged.scores["target_n_samples"] == full]
     _draw_correlations(left, scores[scores["settings"] == "held_out"], baseline)
     found = _at(judged.calibrations["held_out"], full)
@@ -74,8 +96,10 @@ def tuning_figure(judged: Judged, baseline: pd.DataFrame) -> Figure:
     return figure
 
 
-def write_tuning_report(judged: Judged, baseline: pd.DataFrame, folder: Path) -> list[Table]:
-    """Write the tables and `pooled_judged.png` into a folder.
+def write_tuning_report(
+    judged: Judged, baseline: pd.DataFrame, example: Example, folder: Path
+) -> list[Table]:
+    """Write the tables and `pooled.png` into a folder.
 
     Returns:
         The tables.
@@ -83,7 +107,7 @@ def write_tuning_report(judged: Judged, baseline: pd.DataFrame, folder: Path) ->
     tables = tuning_tables(judged)
     for table in tables:
         table.write(folder)
-    tuning_figure(judged, baseline).savefig(folder / "pooled_judged.png", dpi=150)
+    tuning_figure(judged, baseline, example).savefig(folder / "pooled.png", dpi=130)
     return tables
 
 
@@ -146,6 +170,33 @@ def _at(calibration: Calibration, full: int) -> Calibration:
     """The part at one D_full."""
     rows = calibration.candidates
     return Calibration(rows[rows["target_n_samples"] == full].reset_index(drop=True))
+
+
+def _draw_example(axes: Axes, example: Example) -> None:
+    """Points given and withheld, predictions and 80 % intervals of a few candidates."""
+    task, curves = example.runner.task(), example.runner.curves
+    largest = task.n_samples_full // example.ratio
+    later = [n for n in task.sizes if n > largest] + [task.n_samples_full]
+    seen = curves[curves["n_samples"] <= largest]
+    draws = example.predictor.draws(task, seen, later, n_draws=2000, seed=0)
+    truth = sorted(example.runner.truth().items(), key=lambda item: item[1])
+    places = np.linspace(0, len(truth) - 1, min(example.n_models, len(truth))).astype(int)
+    for color, (model, _) in zip(_COLORS, [truth[i] for i in places], strict=False):
+        rows = curves[(curves["model"] == model) & (curves["n_samples"] > 0)]
+        known = rows["n_samples"] <= largest
+        low, middle, high = np.exp(
+            np.quantile(draws.log_loss[:, draws.models.index(model)], (0.1, 0.5, 0.9), axis=0)
+        )
+        axes.fill_between(later, low, high, color=color, alpha=0.15, lw=0)
+        axes.plot(later, middle, color=color, lw=1.2, label=model.split("/")[-1])
+        for part, face in ((rows[known], color), (rows[~known], "white")):
+            axes.plot(part["n_samples"], part["test_loss"], "o", color=color, mfc=face, ms=3.5)
+    axes.set(xscale="log", yscale="log", xlabel="D", ylabel="test loss")
+    ticks = [0.5, 1, 1.5, 2, 3, 4]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_title(f"{task.dataset}: given up to D = {largest} (filled)", fontsize=9)
+    axes.legend(fontsize=7, frameon=False)
 
 
 def _draw_correlations(axes: Axes, scores: pd.DataFrame, baseline: pd.DataFrame) -> None:

@@ -34,19 +34,19 @@ class PooledSettings:
         min_points: Points that a candidate needs to take part in the forward validation.
     """
 
-    exponent: float = 0.4
+    exponent: float = 0.5
     exponent_spread: float = 0.5
-    floor_shares: tuple[float, ...] = (0.2, 0.4)
-    decay: float = 0.3
+    floor_shares: tuple[float, ...] = (0.4,)
+    decay: float = 0.45
     validation_strength: float = 4.0
-    reversion: float = 0.03
+    reversion: float = 0.0
     reversion_strength: float = 5.0
-    family_variance: float = 0.25
+    family_variance: float = 0.5
     model_variance: float = 0.1
-    prior_weight: float = 0.3
+    prior_weight: float = 0.5
     rate_spread: float = 0.01
     spread_strength: float = 2.0
-    inflation: float = 1.2
+    inflation: float = 1.0
     tolerance: float = 0.01
     min_points: int = 3
 
