@@ -38,6 +38,15 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curves", check_curves(self.curves, f"the benchmark {self.name}"))
+        if "flops" in self.curves:
+            wrong = self.curves[(self.curves["n_samples"] > 0) & (self.curves["flops"] <= 0)]
+            if len(wrong):
+                row = wrong.iloc[0]
+                raise ValueError(
+                    f"Expected `flops` > 0 where n_samples > 0 in the benchmark {self.name}, got "
+                    f"{row['flops']:g} for {row['model']!r} at n_samples = {row['n_samples']}: "
+                    "leave cells empty where they are unknown"
+                )
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -156,6 +156,7 @@ def evaluate(
         informed = [_Remembering(with_prior_curves(item, prior)) for item in selectors]
         for seed in _seeds(benchmark, dataset, seeds):
             runner = benchmark.runner(dataset, seed)
+            _warn_if_undefined(runner)
             for cell in _cells(runner, budget_ratios, budget_fractions):
                 for selector in informed:
                     if progress is not None:
@@ -164,6 +165,19 @@ def evaluate(
                     scores.append(row)
                     predictions += lines
     return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
+
+
+def _warn_if_undefined(runner: ReplayRunner) -> None:
+    """Say on which data set there is nothing to choose."""
+    truth = runner.truth()
+    if len(set(truth.values())) < 2:
+        logger.warning(
+            "Nothing to choose on %s (seed %d), so relative accuracy and correlations are "
+            "undefined: %d candidate(s) with one true loss",
+            runner.dataset,
+            runner.seed,
+            len(truth),
+        )
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:

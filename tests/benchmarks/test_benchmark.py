@@ -50,6 +50,12 @@ def test_wide_folder_with_missing_cells(tmp_path):
         load_csv(tmp_path, allow_missing=False)
 
 
+def test_trials_for_nothing_are_refused():
+    table = tidy(ROWS).assign(flops=0.0)
+    with pytest.raises(ValueError, match=r"`flops` > 0 where n_samples > 0 .* got 0 for 'a' at"):
+        Benchmark("demo", table)
+
+
 def test_a_size_without_any_truth_is_said_and_left_out(tmp_path, caplog):
     (tmp_path / "news.csv").write_text("model,100,200,400\nm1,3,2.5,\nm2,3.5,3,nan\n")
     with caplog.at_level(logging.WARNING):

@@ -91,7 +91,7 @@ def test_other_winner_gets_the_other_data_sets_only():
     assert found.set_index("dataset")["selected"].to_dict() == {"x": "c", "y": "a"}
 
 
-def test_hand_made_hard_cases():
+def test_hand_made_hard_cases(caplog):
     """Ties, one model, a missing cell, no truth, and models in some data sets only."""
     table = curves("abc", ("x", "one", "gap"))
     table = table[(table["dataset"] != "one") | (table["model"] == "a")]
@@ -102,6 +102,9 @@ def test_hand_made_hard_cases():
     table = table[~gone & ~no_truth]
     selectors = [ZeroShot(), SubTuning(), AcceptThenStop(), OtherWinner(), RandomChoice()]
     found = evaluate(Benchmark("demo", table), selectors, [2, 8])
+    assert "Nothing to choose on one (seed 0)" in caplog.text
+    assert "Nothing to choose on x (seed 0)" in caplog.text
+    assert "Nothing to choose on gap" not in caplog.text
     rows = found.scores.set_index(["dataset", "budget_ratio", "selector"])
     tied = rows.loc["x"]
     assert (tied.loc[tied["status"] == "ranked", "regret"].abs() < 1e-12).all()
