@@ -101,6 +101,7 @@ SHAPES: dict[str, Callable[[], Any]] = {
         )
     ),
 }
+PARTS = ("ntk", "memory", "hvp")
 SHORT = (8, 13, 4, 7)  # input and target tokens, from the first to below the second, of --large
 
 
@@ -359,6 +360,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--large", action="store_true", help="also the 0.3 billion parameters")
     parser.add_argument("--peak", choices=["loop", "lensllm"], help=argparse.SUPPRESS)
     parser.add_argument("--model", default="gpt2-48x2", help=argparse.SUPPRESS)
@@ -370,10 +372,12 @@ def main() -> None:
         return
     print(f"load of the machine (1 minute): {os.getloadavg()[0]:.1f}")
     lines: list[str] = []
-    for name in ("gpt2-48x2", "llama-128x4", "t5-96x2"):
+    for name in ("gpt2-48x2", "llama-128x4", "t5-96x2") if "ntk" in given.parts else ():
         lines += bench_ntk(name, given.n, given.repeats)
-    lines += bench_memory("llama-128x4", given.n)
-    lines += bench_hvp(given.repeats)
+    if "memory" in given.parts:
+        lines += bench_memory("llama-128x4", given.n)
+    if "hvp" in given.parts:
+        lines += bench_hvp(given.repeats)
     if given.large:
         bench_large()
     print(f"load of the machine (1 minute): {os.getloadavg()[0]:.1f}")
