@@ -21,6 +21,7 @@ class TrainConfig:
     n_samples_full: int | None = None
     sizes: list[int] | None = None
     rank_by: str = "token"
+    objective: str = "test_loss"
     model: Any = MISSING
     dataset: Any = MISSING
     optimizer: Any = MISSING
@@ -35,16 +36,18 @@ class TrainConfig:
 
 @entry_point("train", TrainConfig)
 def main(cfg: DictConfig) -> float:
-    """Fine-tune one model on one subset, store the result, and return its test loss."""
+    """Fine-tune one model on one subset, store the result, and return its `objective`."""
     from pytorch_lightning.utilities import rank_zero_only
 
     from lensllm.trials import Trial
 
+    if cfg.objective not in ("test_loss", "validation_loss"):
+        raise ValueError(f"Expected objective test_loss or validation_loss, got {cfg.objective!r}")
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
     result = runner.run(Trial(name, runner.data.name, cfg.n_samples, cfg.seed))
     if rank_zero_only.rank > 0:  # one of several processes that train together tells
-        return result.test_loss
+        return float(getattr(result, cfg.objective))
     path = Path(output_dir()) / "result.json"
     path.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     print(
@@ -52,7 +55,7 @@ def main(cfg: DictConfig) -> float:
         f"test loss {result.test_loss:.4f} nats a token ({result.test_loss_per_byte:.4f} a byte), "
         f"{result.flops:.3g} FLOPs, {result.seconds:.1f} s"
     )
-    return result.test_loss
+    return float(getattr(result, cfg.objective))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,6 +161,20 @@ def free_memory() -> float:
         return 1024.0 * int(fields["MemAvailable"].split()[0])
     except (OSError, KeyError):
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def peak_memory_bytes() -> int:
+    """Peak memory of the CUDA device where there is one, else of this process since its start."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        # Not getrusage, which starts from what the process was forked from.
+        with open("/proc/self/status", encoding="ascii") as lines:
+            peak = next(line for line in lines if line.startswith("VmHWM"))
+        return 1024 * int(peak.split()[1])
+    except (OSError, StopIteration):
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(used if sys.platform == "darwin" else used * 1024)
 
 
 def _depth(config: Any) -> int:

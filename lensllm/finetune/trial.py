@@ -6,8 +6,6 @@ import importlib.metadata
 import logging
 import math
 import platform
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +31,7 @@ from lensllm.finetune.encoding import (
     nested_subset,
 )
 from lensllm.finetune.loading import EncodedData, TrialData
-from lensllm.finetune.memory import free_memory, largest_micro_batch
+from lensllm.finetune.memory import free_memory, largest_micro_batch, peak_memory_bytes
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
 from lensllm.finetune.settings import TrainingSettings
@@ -306,14 +304,6 @@ def _with_micro_batch(
         gradient_checkpointing=settings.gradient_checkpointing,
     )
     return replace(settings, micro_batch_size=micro)
-
-
-def peak_memory_bytes() -> int:
-    """Peak memory of the CUDA device where there is one, else of this process since its start."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 def describe(make: Callable[..., Any]) -> Mapping[str, Any]:
