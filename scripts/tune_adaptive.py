@@ -52,7 +52,9 @@ def main(cfg: DictConfig) -> None:
     predictors = {name: {"predictor": {"settings": own}} for name, own in fitted.items()}
 
     def build(settings: Mapping[str, Any]) -> Any:
-        return instantiate(OmegaConf.merge(base, settings), _convert_="all")
+        own = dict(settings)
+        fit = {"predictor": {"settings": own.pop("predictor_settings", {})}}
+        return instantiate(OmegaConf.merge(base, own, fit), _convert_="all")
 
     chosen = values["chosen"]
     if chosen is None:

@@ -110,7 +110,7 @@ def test_a_higher_price_stops_earlier_and_says_so(task, make_curves):
 
 def test_reasons_name_the_trials_and_the_numbers(task, make_curves):
     _, decisions = play(make(), task, make_curves, Budget(flops=0.1 * task.full_cost))
-    assert decisions[0].reasons[0].startswith("start with D = 200 of a, b, c, d, e and 3 more")
+    assert decisions[0].reasons[0].startswith("start with D = 200 to 400 of a, b, c, d, e and 3 more")
     for decision in decisions[1:-1]:
         (reason,) = decision.reasons
         names = ", ".join(t.model for t in decision.trials)
