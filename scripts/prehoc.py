@@ -18,6 +18,7 @@ class PrehocConfig:
     trials: str | None = None
     kind: str = "steps"
     n_samples: Any = None
+    models: Any = None
     n_costs: int = 20
     max_cost: float = 0.5
     leave_out: str = "model"
@@ -51,6 +52,7 @@ def main(cfg: DictConfig) -> None:
     runs = load_runs(
         benchmark=instantiate(cfg.benchmark) if cfg.benchmark else None,
         n_samples=cfg.n_samples,
+        models=cfg.models,
         features=instantiate(cfg.features, _convert_="all"),
         features_path=output_dir() / "features.csv",
         **{name: cfg[name] for name in names},

@@ -30,6 +30,7 @@ def load_runs(
     synthetic: bool = False,
     kind: Literal["steps", "size"] = "steps",
     n_samples: Mapping[str, int] | None = None,
+    models: Sequence[str] | None = None,
     n_costs: int = N_COSTS,
     max_cost: float = 0.5,
     features: Mapping[str, Any] | None = None,
@@ -44,6 +45,7 @@ def load_runs(
         synthetic: The synthetic process instead, once in each regime.
         kind: `steps` of the final run, or a smaller `size`.
         n_samples: D of the final runs by data set; the largest by default.
+        models: Which models; all by default.
         n_costs: Costs of the grid of steps.
         max_cost: Largest cost of a probe.
         features: `datasets` (by name), and `spectra` and `ntk` (providers, or `None`), for static
@@ -66,6 +68,8 @@ def load_runs(
         if trials is not None
         else results_of_curves(benchmark.curves)
     )
+    if models is not None:
+        results = [result for result in results if result.trial.model in models]
     static = None
     if features and features.get("datasets"):
         table = feature_table(results, **features)

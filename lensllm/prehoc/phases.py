@@ -12,6 +12,7 @@ from lensllm.prehoc.risk import Decomposition
 Regime = Literal["static-sufficient", "dynamic-critical", "noise-dominant", "mixed"]
 REGIMES: tuple[Regime, ...] = ("static-sufficient", "dynamic-critical", "noise-dominant")
 MAJORITY = 0.5
+EXCESS = 2.0  # a fitted σ²_int beyond this many times the variance over seeds is not noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class Phase:
         support: Share of bootstrap draws in each of `REGIMES`, and in none (`mixed`), length 4.
         level: Of the intervals, and of `near_boundary`.
         draws: Bootstrap draws of the shares, shape (n_draws, 3).
+        seed_share: Variance over seeds as a share of Var(Y). Static features tell models apart, so
+            σ²_int cannot be more than it.
     """
 
     task: str
@@ -41,6 +44,12 @@ class Phase:
     support: np.ndarray
     level: float
     draws: np.ndarray
+    seed_share: float
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether most of what looks intrinsic is what too few or too different models leave."""
+        return self.regime == "noise-dominant" and self.shares[2] > EXCESS * self.seed_share
 
     @property
     def near_boundary(self) -> bool:
@@ -49,7 +58,9 @@ class Phase:
 
     @property
     def verdict(self) -> str:
-        """The regime, or between which ones the task lies."""
+        """The regime, between which ones the task lies, or that it cannot be told."""
+        if self.unresolved:
+            return f"unresolved (seeds are only {self.seed_share:.0%} of Var(Y))"
         if not self.near_boundary:
             return self.regime
         likely = [
@@ -84,4 +95,5 @@ def locate(decomposition: Decomposition, level: float = 0.9) -> Phase:
         support=support,
         level=level,
         draws=draws,
+        seed_share=decomposition.seed_variance / decomposition.outcome_variance,
     )

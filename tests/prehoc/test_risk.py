@@ -48,6 +48,15 @@ def test_a_task_on_a_boundary_is_called_so(draw):
     assert phase.verdict.startswith("near a boundary (")
 
 
+def test_one_model_unlike_the_others_is_not_called_noise(draw):
+    runs = draw(8, 4, static_variance=1e-6, reducible=1e-4, scale=1e-6, intrinsic=1e-4)
+    outlier = np.where(runs.models == "model-0", 1.0, 0.0)
+    odd = replace(runs, outcomes=runs.outcomes + outlier)
+    phase = locate(decompose(odd, "synthetic", n_draws=50))
+    assert phase.unresolved
+    assert phase.verdict.startswith("unresolved (seeds are only 0% of Var(Y))")
+
+
 def test_shares_are_named_by_their_majority():
     shares = np.array([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.4, 0.3, 0.3]])
     assert classify(shares).tolist() == [0, 1, 2, 3]
