@@ -27,7 +27,7 @@ class TuneAdaptiveConfig:
     seed: int = 0
     predictor_choices: str | None = None
     baselines: list[Any] = field(default_factory=list)
-    chosen: dict[str, int] | None = None
+    chosen: Any = None
     benchmark: Any = None
     paths: Any = None
 
