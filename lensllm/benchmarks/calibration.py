@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,26 @@ from lensllm.selection import Selector, Task
 from lensllm.selection.draws import LossDraws, Predictor
 
 LEVELS = (0.5, 0.8, 0.95)
+P = TypeVar("P", bound=Predictor)
+
+
+@dataclass(frozen=True, eq=False)
+class Question(Generic[P]):
+    """One cell of a benchmark.
+
+    Attributes:
+        task: The question.
+        curves: The points with D ≤ D_full / ratio.
+        truth: True loss at D_full by candidate.
+        ratio: D_full / D_max.
+        predictor: Who is asked, with the curves of the other data sets.
+    """
+
+    task: Task
+    curves: pd.DataFrame
+    truth: dict[str, float]
+    ratio: int
+    predictor: P
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,37 +103,57 @@ def calibrate(
         Intervals, probabilities and truths.
     """
     rows: list[dict[str, Any]] = []
+    for question in questions(benchmark, predictor, budget_ratios, datasets, targets, min_sizes):
+        if progress is not None:
+            progress(f"{question.task.dataset} D/{question.ratio}")
+        task = question.task
+        draws = question.predictor.draws(
+            task, question.curves, [task.n_samples_full], n_draws=n_draws, seed=0
+        )
+        keys = {
+            "dataset": task.dataset,
+            "seed": task.seed,
+            "target_n_samples": task.n_samples_full,
+            "budget_ratio": question.ratio,
+        }
+        rows += [{**keys, **row} for row in _candidate_rows(draws, question.truth)]
+    return Calibration(pd.DataFrame.from_records(rows))
+
+
+def questions(
+    benchmark: Benchmark,
+    predictor: P,
+    budget_ratios: Sequence[int],
+    datasets: Sequence[str] | None = None,
+    targets: Sequence[int | None] = (None,),
+    min_sizes: int = 3,
+) -> Iterator[Question[P]]:
+    """The cells that `calibrate` asks, with the predictor informed of the other data sets.
+
+    Args:
+        benchmark: See `calibrate`, as for the others.
+        predictor: The predictor.
+        budget_ratios: D_full / D_max.
+        datasets: Which data sets.
+        targets: Sizes D_full.
+        min_sizes: Cells with fewer sizes are passed over.
+
+    Yields:
+        One question a target, data set, seed and ratio.
+    """
     for target in targets:
         aimed = replace(benchmark, target_n_samples=target) if target else benchmark
         for dataset in datasets or benchmark.datasets:
             prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
-            informed = with_prior_curves(cast(Selector, predictor), prior)
+            informed = cast(P, with_prior_curves(cast(Selector, predictor), prior))
             for seed in benchmark.seeds(dataset):
-                if progress is not None:
-                    progress(f"{dataset} seed {seed}")
                 runner = aimed.runner(dataset, seed)
                 task, truth = runner.task(), runner.truth()
                 for ratio in budget_ratios:
                     largest = task.n_samples_full // ratio
-                    if sum(0 < n <= largest for n in task.sizes) < min_sizes:
-                        continue
-                    seen = runner.curves[runner.curves["n_samples"] <= largest]
-                    draws = cast(Predictor, informed).draws(
-                        task, seen, [task.n_samples_full], n_draws=n_draws, seed=0
-                    )
-                    keys = _keys(task, ratio)
-                    rows += [{**keys, **row} for row in _candidate_rows(draws, truth)]
-    return Calibration(pd.DataFrame.from_records(rows))
-
-
-def _keys(task: Task, ratio: int) -> dict[str, Any]:
-    """What tells a cell from others."""
-    return {
-        "dataset": task.dataset,
-        "seed": task.seed,
-        "target_n_samples": task.n_samples_full,
-        "budget_ratio": ratio,
-    }
+                    if sum(0 < n <= largest for n in task.sizes) >= min_sizes:
+                        seen = runner.curves[runner.curves["n_samples"] <= largest]
+                        yield Question(task, seen, truth, ratio, informed)
 
 
 def _candidate_rows(draws: LossDraws, truth: dict[str, float]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from lensllm.benchmarks.benchmark import Benchmark
-from lensllm.benchmarks.calibration import Calibration, calibrate
+from lensllm.benchmarks.calibration import Calibration, Question, calibrate, questions
 from lensllm.benchmarks.evaluation import evaluate
 from lensllm.benchmarks.tuning import NONE_HELD_OUT, Judge
+from lensllm.selection.pooled import PooledPredictor
 from lensllm.selection.pooled_fit import PooledFit
 
-_N_DRAWS = 500  # a cell, while choosing
+_N_DRAWS = 1000  # a cell, while choosing
 
 Build = Callable[[Mapping[str, Any]], PooledFit]
 
@@ -41,9 +43,8 @@ def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | N
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
         predictor = build(values).predictor
-        found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=_N_DRAWS)
-        cells = found.candidates.groupby(["dataset", "seed", "target_n_samples", "budget_ratio"])
-        rows = [(key[0], _cell_score(cell)) for key, cell in cells]
+        asked = questions(benchmark, predictor, ratios, targets=targets)
+        rows = [(question.task.dataset, _cell_score(question)) for question in asked]
         return pd.DataFrame(rows, columns=["dataset", "score"])
 
     return judge
@@ -145,9 +146,14 @@ def bootstrap_over_models(
     return pd.DataFrame(rows)
 
 
-def _cell_score(cell: pd.DataFrame) -> float:
+def _cell_score(question: Question[PooledPredictor]) -> float:
     """Pearson correlation + relative accuracy."""
-    predicted, truth = np.exp(cell["median"].to_numpy()), np.exp(cell["log_loss"].to_numpy())
+    model = question.predictor.fit(question.task, question.curves)
+    if model is None:
+        return math.nan
+    target = np.array([float(question.task.n_samples_full)])
+    predicted = np.exp(model.centre(target)[:, 0])
+    truth = np.array([question.truth[name] for name in model.table.models])
     pearson = float(np.corrcoef(predicted, truth)[0, 1])
     accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
     return pearson + float(accuracy)

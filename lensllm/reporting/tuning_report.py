@@ -192,7 +192,8 @@ def _draw_example(axes: Axes, example: Example) -> None:
         for part, face in ((rows[known], color), (rows[~known], "white")):
             axes.plot(part["n_samples"], part["test_loss"], "o", color=color, mfc=face, ms=3.5)
     axes.set(xscale="log", yscale="log", xlabel="D", ylabel="test loss")
-    ticks = [0.5, 1, 1.5, 2, 3, 4]
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in (0.5, 0.7, 1, 1.5, 2, 3, 4, 6) if low <= tick <= high]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_title(f"{task.dataset}: given up to D = {largest} (filled)", fontsize=9)
@@ -232,9 +233,9 @@ def _draw_reliability(axes: Axes, table: pd.DataFrame) -> None:
     share, count = table["is_best"].to_numpy(), table["n"].to_numpy()
     error = np.sqrt(np.maximum(share * (1 - share), 0.25 / count) / count)
     axes.errorbar(table["p_best"], share, error, fmt="o", color=_COLORS[0], ms=4, capsize=2)
-    for x, y, n in zip(table["p_best"], share, count, strict=True):
-        axes.annotate(f"{n}", (x, y), textcoords="offset points", xytext=(5, -9), fontsize=7)
-    limit = 1.1 * max(float(table["p_best"].max()), float((share + error).max()))
+    for x, y, n in zip(table["p_best"], share + error, count, strict=True):
+        axes.annotate(f"{n}", (x, y), textcoords="offset points", xytext=(-3, 4), fontsize=7)
+    limit = 1.15 * max(float(table["p_best"].max()), float((share + error).max()))
     axes.set(xlim=(-0.02, limit), ylim=(-0.02, limit))
     axes.set(xlabel="P(best)", ylabel="share that was best")
     axes.set_title("probabilities (number of candidates)", fontsize=9)
