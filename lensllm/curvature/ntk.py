@@ -72,9 +72,9 @@ def empirical_ntk(
     nothing but n · p numbers is held, one pass suffices whenever 2c · P fits, and Θ is an unbiased
     estimate (see `CountSketch`).
 
-    `lensllm.curvature.groups.ntk_memory` says what that is for a model before it is run. A model of
-    10⁹ parameters in float32 (4 GB) with n = 256, c = 1 and `memory_bytes` = 16 · 2³⁰
-    stays below 24 GiB: exact in about 60 passes, sketched in one.
+    `lensllm.curvature.groups.ntk_memory` says what that is for a model before it is run. A Llama of
+    1.2 · 10⁹ parameters in float32 with n = 256, c = 1 and `memory_bytes` = 16 · 2³⁰ stays below
+    24 GiB by it: exact in 129 passes, sketched in one.
 
     Args:
         model: A causal or encoder-decoder model of `transformers`; left as it was.
