@@ -43,7 +43,7 @@ class PooledSettings:
     reversion_strength: float = 5.0
     family_variance: float = 0.5
     model_variance: float = 0.1
-    prior_weight: float = 0.5
+    prior_weight: float = 0.3
     rate_spread: float = 0.01
     spread_strength: float = 2.0
     inflation: float = 1.0
