@@ -38,7 +38,7 @@ def live_table(summary: pd.DataFrame, dataset: str, n_campaigns: int) -> Table:
         "intervals by bootstrap over repetitions, paired over selectors. "
         "`scripts/compare_selectors_live.py`"
     )
-    return Table("live", caption, frame, _DECIMALS)
+    return Table("live_summary", caption, frame, _DECIMALS)
 
 
 def _ends(summary: pd.DataFrame, name: str, scale: float, digits: int) -> list[str | None]:

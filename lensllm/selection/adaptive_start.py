@@ -6,15 +6,21 @@ from collections.abc import Mapping
 
 from lensllm.selection.base import Budget, BudgetTooSmallError, Task
 
+# Points below which a candidate's own slope is not to be trusted.
+MIN_POINTS = 3
+
 
 def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> list[tuple[str, int]]:
-    """The smallest sizes of every candidate.
+    """The smallest sizes of every candidate, or one larger size.
+
+    Sizes below a bend are a poor guide to a slope: where fewer than `MIN_POINTS` of the smallest
+    sizes are affordable, their money goes into the largest single size instead.
 
     Args:
         task: The question.
         budget: What may be spent in all.
         n_points: Sizes D > 0 a candidate.
-        share: Share of the budget that they may take; fewer sizes where they would take more.
+        share: Share of the budget that they may take.
 
     Returns:
         (candidate, D) pairs by ascending size: at least one size of every candidate that has one,
@@ -49,8 +55,20 @@ def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> lis
             f"which pays for the smallest trial of every candidate; got {budget.flops:.3g} "
             f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"
         )
-    fit = [n for n in range(2, n_points + 1) if cost(smallest(n)) <= share * budget.flops]
-    return sorted(smallest(max(fit, default=1)), key=lambda pair: pair[1])
+    allowed = share * budget.flops
+    fit = max((n for n in range(2, n_points + 1) if cost(smallest(n)) <= allowed), default=1)
+    if fit >= min(n_points, MIN_POINTS):
+        pairs = smallest(fit)
+    else:
+        pairs = smallest(1)
+        for limit in sorted({size for own in sizes.values() for size in own}):
+            single = [
+                (model, max([n for n in own if n <= limit], default=own[0]))
+                for model, own in sizes.items()
+                if own
+            ]
+            pairs = single if cost(single) <= allowed else pairs
+    return sorted(pairs, key=lambda pair: pair[1])
 
 
 def next_of_silent(

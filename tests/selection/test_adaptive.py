@@ -110,7 +110,7 @@ def test_a_higher_price_stops_earlier_and_says_so(task, make_curves):
 
 def test_reasons_name_the_trials_and_the_numbers(task, make_curves):
     _, decisions = play(make(), task, make_curves, Budget(flops=0.1 * task.full_cost))
-    assert decisions[0].reasons[0].startswith("start with D = 200 to 400 of a, b, c, d, e and 3 more")
+    assert decisions[0].reasons[0].startswith("start with D = 400 of a, b, c, d, e and 3 more")
     for decision in decisions[1:-1]:
         (reason,) = decision.reasons
         names = ", ".join(t.model for t in decision.trials)
@@ -160,6 +160,18 @@ def test_a_candidate_that_always_diverges_comes_last(make_task, make_curves):
     )
     assert selection.ranking[-1].model == "a"
     assert selection.ranking[-1].status == "no usable trial"
+
+
+@pytest.mark.parametrize(
+    ("share", "sizes"), [(0.02, [200]), (0.06, [400]), (0.2, [200, 400, 800]), (0.4, SIZES[1:5])]
+)
+def test_it_starts_with_three_points_or_more_or_one_as_large_as_possible(
+    task, make_curves, share, sizes
+):
+    budget = Budget(flops=share * task.full_cost)
+    start = make(start_share=0.6, start_points=4).decide(task, make_curves({}), budget)
+    assert sorted({t.n_samples for t in start.trials}) == list(sizes)
+    assert len(start.trials) == len(sizes) * len(NAMES)
 
 
 def test_tiny_budgets_rank_by_what_they_bought(task, make_curves):
