@@ -39,6 +39,7 @@ setup(
         "tokenizers>=0.21",
         "sentencepiece>=0.2",
         "powerlaw>=1.5",
+        "peft>=0.17",
     ],
     extras_require={
         "dev": ["ruff", "mypy", "pytest>=8", "pytest-xdist", "hypothesis"],
@@ -51,6 +52,7 @@ setup(
         "console_scripts": [
             "lensllm-train=lensllm.scripts.train:main",
             "lensllm-select=lensllm.scripts.select_model:main",
+            "lensllm-estimate=lensllm.scripts.estimate:main",
             "lensllm-fit=lensllm.scripts.fit_laws:main",
             "lensllm-evaluate=lensllm.scripts.evaluate_selection:main",
             "lensllm-tables=lensllm.scripts.make_tables:main",

@@ -156,3 +156,10 @@ def test_every_zoo_model_loads_and_answers(name):
     text = "Return the größte value, 猫!\n"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert len(tokenizer) == model.config.vocab_size
+
+
+def test_a_gated_model_says_where_its_licence_is():
+    source = ModelSource("meta-llama/Llama-3.2-1B", gated=True)
+    message = r"accept its licence on https://huggingface\.co/meta-llama/Llama-3\.2-1B, then `hf"
+    with pytest.raises(ValueError, match=message):
+        _ = source.location
