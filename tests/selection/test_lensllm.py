@@ -99,9 +99,7 @@ def test_ntk_flops_are_taken_off_the_budget(make_task, make_curves):
     wanted = selector.wants(task, empty, Budget(6 * 3000 + 300))
     assert max(n for _, n in wanted) == 1600
     assert max(n for _, n in selector.wants(task, empty, Budget(6 * 3000 + 299))) == 800
-    need = (
-        r"4 sizes .*beside 300 FLOPs .* pay for 3 \(D <= 400\); D up to 800 takes 8.4e\+03 FLOPs"
-    )
+    need = r"4 sizes .*beside 300 FLOPs .* pay for 3 \(D <= 400\); D up to 800 takes 8.4e\+03 FLOPs"
     with pytest.raises(BudgetTooSmallError, match=need):
         selector.wants(task, empty, Budget(6 * 1400 + 299))
     with pytest.raises(ValueError, match="more than the 300 FLOPs"):
