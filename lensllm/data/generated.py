@@ -59,7 +59,6 @@ def load_noise(
     n_test: int = 300,
     n_labels: int = len(LABELS),
     seed: int = 0,
-    name: str = "noise",
     **limits: int,
 ) -> TextData:
     """Sentences to one label word, drawn uniformly and independently of the sentence.
@@ -69,7 +68,6 @@ def load_noise(
         n_test: Test pairs.
         n_labels: Number of label words, at most 16.
         seed: Seed of the split and of the labels.
-        name: Name of the data set.
         **limits: `max_input_tokens`, `max_target_tokens` (see `TextData`).
 
     Returns:
@@ -83,7 +81,7 @@ def load_noise(
     words = _shuffled_words(seed)
     labels = np.random.default_rng([seed, 1]).integers(n_labels, size=len(words))
     pairs = [(_sentence(four), LABELS[i]) for four, i in zip(words, labels, strict=True)]
-    return _split(name, pairs, n_validation, n_test, **limits)
+    return _split("noise", pairs, n_validation, n_test, **limits)
 
 
 def _shuffled_words(seed: int) -> list[tuple[str, ...]]:
