@@ -45,7 +45,7 @@ def load_formatting(
 
     Example:
         >>> load_formatting(n_validation=1, n_test=1).train[0]
-        ('six grey cups at the office', 'Number: six. Colour: grey. Thing: cups. Place: office.')
+        ('nine black tables at the field', 'Number: nine. Colour: black. Thing: tables. Place: field.')
     """
     pairs = [
         (_sentence(words), "Number: {}. Colour: {}. Thing: {}. Place: {}.".format(*words))
