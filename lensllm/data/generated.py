@@ -44,8 +44,8 @@ def load_formatting(
         ValueError: The evaluation splits leave nothing to train on.
 
     Example:
-        >>> load_formatting(n_validation=1, n_test=1).train[0]
-        ('nine black tables at the field', 'Number: nine. Colour: black. Thing: tables. Place: field.')
+        >>> load_formatting(n_validation=1, n_test=1).train[0][1]
+        'Number: nine. Colour: black. Thing: tables. Place: field.'
     """
     pairs = [
         (_sentence(words), "Number: {}. Colour: {}. Thing: {}. Place: {}.".format(*words))
