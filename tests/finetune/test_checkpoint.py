@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from dataclasses import replace
 from functools import partial
@@ -177,36 +176,44 @@ def test_checkpoints_come_as_often_as_asked(monkeypatch, tmp_path):
     assert written == [10.0, 20.0, 30.0]
 
 
-SCRIPT = textwrap.dedent("""
-    import json, sys
-    from functools import partial
-    import pytorch_lightning as pl, torch
+def run_long(folder, pairs, store):
+    """A trial that writes a checkpoint at every step; in this process, or in one to be killed."""
+    import pytorch_lightning as pl
+
     from lensllm.data.pairs import make_text_data
-    from lensllm.finetune import TrainingSettings, warmup_schedule
-    from lensllm.runners.finetune import FineTuneRunner
-    from lensllm.trials import Trial, TrialStore
-    folder, pairs, store = sys.argv[1:]
-    pairs = [tuple(pair) for pair in json.load(open(pairs))]
+    from lensllm.finetune import warmup_schedule
+
     runner = FineTuneRunner(
-        [folder], make_text_data("toy", pairs[:80], pairs[80:95], pairs[95:], 48, 24),
-        partial(torch.optim.AdamW, lr=3e-3), partial(warmup_schedule, name="linear"),
+        [str(folder)],
+        make_text_data("toy", pairs[:80], pairs[80:95], pairs[95:], 48, 24),
+        partial(torch.optim.AdamW, lr=3e-3),
+        partial(warmup_schedule, name="linear"),
         partial(pl.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False),
         TrainingSettings(batch_size=8, max_epochs=12, patience=99, n_evaluations=4),
-        TrialStore(store), checkpoint_minutes=0,
+        TrialStore(store),
+        checkpoint_minutes=0,
     )
-    print(runner.run(Trial("dropout-gpt2", "toy", 80)).test_loss)
-""")
+    return runner.run(Trial("dropout-gpt2", "toy", 80))
+
+
+SCRIPT = """
+import json, runpy, sys
+here, folder, pairs, store = sys.argv[1:]
+pairs = [tuple(pair) for pair in json.load(open(pairs))]
+runpy.run_path(here)["run_long"](folder, pairs, store)
+"""
 
 
 @pytest.mark.slow
 def test_a_signal_that_cannot_be_caught_loses_no_step(dropout_model, pairs, tmp_path):
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
-
-    def command(store):
-        arguments = [dropout_model, tmp_path / "pairs.json", tmp_path / store]
-        return [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-
-    process = subprocess.Popen(command("killed"), env=dict(os.environ), stdout=subprocess.DEVNULL)
+    arguments = [__file__, dropout_model, tmp_path / "pairs.json", tmp_path / "killed"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        env=dict(os.environ),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     checkpoints = tmp_path / "killed" / ".unfinished"
     deadline = time.monotonic() + 120
     while not list(checkpoints.glob("*.ckpt")) and process.poll() is None:
@@ -220,8 +227,9 @@ def test_a_signal_that_cannot_be_caught_loses_no_step(dropout_model, pairs, tmp_
     before = torch.load(left, weights_only=True)["global_step"]
     assert 0 < before < 120
 
-    for store in ("killed", "whole"):
-        subprocess.run(command(store), check=True, capture_output=True)
-    results = [next(TrialStore(tmp_path / store).results()) for store in ("killed", "whole")]
-    assert outcome(results[0]) == outcome(results[1])
+    resumed, whole = (
+        run_long(dropout_model, pairs, tmp_path / name) for name in ("killed", "whole")
+    )
+    assert resumed.trial == whole.trial
+    assert outcome(resumed) == outcome(whole)
     assert list(checkpoints.glob("*.ckpt")) == []
