@@ -53,6 +53,9 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
         axes.axvline(task.plan.cost, color="#3c7d3c", lw=1.0, label=f"c* = {task.plan.cost:.2g}")
     axes.set_ylim(bottom=bottom)
     axes.set_title(f"{d.task}: {task.phase.verdict.partition(' (')[0]}", fontsize=8.5)
+    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if t >= 0.9 * d.costs[0]]
+    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
     axes.tick_params(which="both", labelsize=7)
     axes.legend(fontsize=6, loc="lower left", framealpha=0.8)
 
