@@ -42,7 +42,8 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     axes.fill_between(grid, bottom, intrinsic, color=_NOISE, lw=0, label="intrinsic σ²")
     curve = np.maximum(d.law.intrinsic + d.law.scale * grid**-d.law.decay, bottom)
     axes.fill_between(grid, intrinsic, curve, color=_DYNAMIC, lw=0, label="reducible V(c)")
-    axes.plot(grid, curve, color="0.25", lw=1.3, label=f"law, α = {d.law.decay:.2f}")
+    label = f"law, α = {d.law.decay:.2f}" if d.law.scale > 0 else "law, nothing reducible"
+    axes.plot(grid, curve, color="0.25", lw=1.3, label=label)
     for kind, color in _COLORS.items():
         low, high = d.interval(kind)
         axes.plot(d.costs, d.risk(kind), "o-", color=color, ms=3, lw=1.0, label=_NAMES[kind])
