@@ -10,6 +10,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path("outputs/demo")
+SELECTORS = (
+    "adaptive",
+    "pooled_fit",
+    "budget_optimal_probing",
+    "ats",
+    "sub_tuning",
+    "rectified_fit",
+    "vanilla_fit",
+    "lensllm_stand_in",
+    "last_2_line",
+    "last_3_line",
+    "last_5_line",
+    "successive_halving",
+    "other_winner",
+    "model_size",
+    "zero_shot",
+    "random_choice",
+)
 STEPS = (
     (
         "A campaign by real fine-tuning of small models on docstrings",
@@ -22,6 +40,7 @@ STEPS = (
             "benchmark=zoo",
             "budget_ratios=[4,8,16]",
             "budget_fractions=[0.05,0.1,0.15,0.3]",
+            f"selectors=[{','.join(SELECTORS)}]",
             f"hydra.run.dir={OUTPUT}/replay",
         ],
     ),
