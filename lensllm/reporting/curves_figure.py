@@ -139,12 +139,15 @@ def _decorate(axes: Axes, plot: CurvePlot, left: float, stop: float, zero: float
         axes.legend(fontsize=6.5, loc="best", framealpha=0.7)
 
 
-def draw_curves(plots: Sequence[CurvePlot], n_columns: int = 3) -> Figure:
+def draw_curves(
+    plots: Sequence[CurvePlot], n_columns: int = 3, unit: str = "target token"
+) -> Figure:
     """Draw curves as panels of one figure.
 
     Args:
         plots: The curves, at least one.
         n_columns: Panels a row.
+        unit: What the losses are per.
 
     Returns:
         A figure with its own Agg canvas; nothing global is touched.
@@ -164,7 +167,7 @@ def draw_curves(plots: Sequence[CurvePlot], n_columns: int = 3) -> Figure:
     for axes in panels.flat[len(plots) :]:
         axes.set_axis_off()
     figure.supxlabel("fine-tuning samples D", fontsize=9)
-    figure.supylabel("test loss (nats per target token)", fontsize=9)
+    figure.supylabel(f"test loss (nats per {unit})", fontsize=9)
     return figure
 
 

@@ -161,7 +161,8 @@ def write_selection(
     text = json.dumps(record, indent=1, allow_nan=False)
     paths["selection"].write_text(text + "\n", encoding="utf-8")
     curves.to_csv(paths["curves"], index=False)
-    figure = selection_figure(selection, curves)
+    unit = "byte" if settings.get("rank_by") == "byte" else "target token"
+    figure = selection_figure(selection, curves, unit)
     if figure is not None:
         paths["figure"] = folder / "curves.png"
         figure.savefig(paths["figure"], dpi=150)
@@ -173,8 +174,10 @@ def write_selection(
     return paths
 
 
-def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
-    """Learning curves on log-log axes, one panel a candidate, the best ones first.
+def selection_figure(
+    selection: Selection, curves: pd.DataFrame, unit: str = "target token"
+) -> Figure | None:
+    """Learning curves on the same log-log axes, one panel a candidate, the best ones first.
 
     Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
     interval; the blue curve and band are the rectified law and its posterior, drawn from
@@ -200,9 +203,16 @@ def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | Non
         drawn.append(entry)
     if not plots:
         return None
-    figure = draw_curves(plots, n_columns=min(4, len(plots)))
-    for axes, plot, entry in zip(figure.axes, plots, drawn, strict=False):
+    figure = draw_curves(plots, min(4, len(plots)), unit)
+    panels = figure.axes[: len(plots)]
+    for axes, plot, entry in zip(panels, plots, drawn, strict=True):
         _mark_prediction(axes, plot, entry, selection.n_samples_full)
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 7)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     return figure
 
 
@@ -221,9 +231,6 @@ def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.98 * min(reach)), max(high, 1.02 * max(reach)))
     axes.set_title(f"{axes.get_title()}: predicted {entry.predicted_loss:.3f}", fontsize=8.5)
-    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 4, 5, 7)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _finite(value: float | None) -> float | None:

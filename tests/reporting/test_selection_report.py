@@ -140,6 +140,16 @@ def test_the_figure_leaves_most_candidates_of_a_long_list_out(curves):
     assert len([axes for axes in figure.axes if axes.get_title()]) == MAX_PANELS
 
 
+def test_panels_share_their_axis_and_name_the_unit(selection, curves):
+    other = curves[curves["model"] == "a"].assign(model="b")
+    table = pd.concat([curves[curves["model"] == "a"], other.assign(test_loss=2 * other.test_loss)])
+    figure = selection_figure(selection, table, "byte")
+    limits = {axes.get_ylim() for axes in figure.axes if axes.get_title()}
+    assert len([axes for axes in figure.axes if axes.get_title()]) == 2
+    assert len(limits) == 1
+    assert figure.get_supylabel() == "test loss (nats per byte)"
+
+
 def test_everything_is_written(selection, curves, tmp_path):
     paths = write_selection(selection, curves, tmp_path / "out", {"seed": 0}, "abc")
     assert set(paths) == {"selection", "curves", "figure"}
