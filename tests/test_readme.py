@@ -20,6 +20,12 @@ CONFIGS = {
     "scripts/evaluate_selection.py": "evaluate",
     "scripts/pretrain_zoo.py": "pretrain_zoo",
     "scripts/fetch_dataset.py": "fetch",
+    "scripts/study_ntk.py": "study_ntk",
+    "scripts/analyze_curvature.py": "curvature",
+    "scripts/prehoc.py": "prehoc",
+    "scripts/tune_selector.py": "tune",
+    "scripts/compare_selectors_live.py": "live",
+    "scripts/estimate.py": "estimate",
 }
 
 
