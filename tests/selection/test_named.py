@@ -24,7 +24,7 @@ def test_yaml_may_refer_to_the_context(tmp_path):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("nonsense", r"among ats, .*zero_shot .* got 'nonsense'"),
+        ("nonsense", r"among adaptive, ats, .*zero_shot .* got 'nonsense'"),
         ({"ats": {"q": 1}}, "settings of 'ats' among k, delta, seed, got 'q'"),
         ({"zero_shot": {"q": 1}}, "settings of 'zero_shot' among none, got 'q'"),
     ],
