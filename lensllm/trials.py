@@ -79,6 +79,9 @@ class TrialResult:
         seconds: Wall time of the whole trial.
         peak_memory_bytes: Peak memory of the process (CPU) or device.
         family: Family of the model, where known.
+        cut_inputs: Inputs of all splits that were too long and cut.
+        cut_targets: Targets of all splits that were too long and cut.
+        dropped_pairs: Pairs of all splits left out, since their targets have no token.
         trace: (step, validation loss) pairs as training went on.
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
@@ -98,6 +101,9 @@ class TrialResult:
     seconds: float = 0.0
     peak_memory_bytes: int = 0
     family: str = ""
+    cut_inputs: int = 0
+    cut_targets: int = 0
+    dropped_pairs: int = 0
     trace: tuple[tuple[int, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""

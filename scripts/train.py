@@ -53,7 +53,8 @@ def main(cfg: DictConfig) -> float:
     print(
         f"{name} on {runner.data.name}, D = {cfg.n_samples}, seed {cfg.seed}: {result.status}, "
         f"test loss {result.test_loss:.4f} nats a token ({result.test_loss_per_byte:.4f} a byte), "
-        f"{result.flops:.3g} FLOPs, {result.seconds:.1f} s"
+        f"{result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} inputs and "
+        f"{result.cut_targets} targets cut, {result.dropped_pairs} pairs dropped"
     )
     return float(getattr(result, cfg.objective))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from lensllm.finetune.encoding import IGNORED, Collator, Example, LengthBucketSampler
+from lensllm.finetune.encoding import (
+    IGNORED,
+    Collator,
+    EncodingCounts,
+    Example,
+    LengthBucketSampler,
+)
 from lensllm.finetune.settings import TrainingSettings
 
 
@@ -168,11 +174,19 @@ def make_loader(
 
 @dataclass(frozen=True)
 class EncodedData:
-    """The three splits, encoded for one model; the training split as the subset of one trial."""
+    """The three splits, encoded for one model; the training split as the subset of one trial.
+
+    Attributes:
+        train: Examples to train on.
+        validation: Examples for early stopping.
+        test: Examples for the test loss.
+        counts: What was cut and dropped in all three.
+    """
 
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
+    counts: EncodingCounts = field(default_factory=EncodingCounts)
 
 
 class TrialData(pl.LightningDataModule):

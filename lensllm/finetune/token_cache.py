@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 
 from lensllm.data.pairs import Pair
-from lensllm.finetune.encoding import Example, PairEncoder
+from lensllm.finetune.encoding import EncodingCounts, Example, PairEncoder
 from lensllm.trials import canonical_json
 
 BATCH = 1000
@@ -64,7 +64,8 @@ def encode_once(
     """Encode pairs into a folder, or find them there.
 
     Args:
-        encoder: Encoder of one model.
+        encoder: Encoder of one model that has encoded nothing yet; it counts what was cut, also
+            where the pairs are found encoded.
         pairs: The pairs.
         folder: Folder of all encoded tables.
         key: What decides the outcome; equal keys find each other's tables.
@@ -89,6 +90,8 @@ def encode_once(
                 ) from error
             if not target.is_dir():  # else another process was faster
                 raise
+    counts = json.loads((target / "counts.json").read_text(encoding="utf-8"))
+    encoder.counts = EncodingCounts(**counts)
     return EncodedTable(target)
 
 

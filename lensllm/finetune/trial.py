@@ -89,7 +89,10 @@ def encode_splits(
     else:
         train = encoder.encode(list(subset))
     encoded = EncodedData(
-        train, encoder.encode(list(data.validation)), encoder.encode(list(data.test))
+        train,
+        encoder.encode(list(data.validation)),
+        encoder.encode(list(data.test)),
+        encoder.counts,
     )
     for split, wanted in (("train", trial.n_samples), ("validation", 1), ("test", 1)):
         if wanted and not getattr(encoded, split):
@@ -244,6 +247,9 @@ def _run_once(
         seconds=time.perf_counter() - start + (keeper.seconds_before if keeper else 0.0),
         peak_memory_bytes=peak_memory_bytes(),
         family=source.family,
+        cut_inputs=encoded.counts.cut_inputs,
+        cut_targets=encoded.counts.cut_targets,
+        dropped_pairs=encoded.counts.dropped,
         trace=tuple(module.trace),
         versions={
             "python": platform.python_version(),

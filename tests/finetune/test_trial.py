@@ -119,6 +119,18 @@ def test_zero_samples_measure_the_pre_trained_model(run, model_folders, tokenize
     assert result.test_loss == run(n_samples=0, seed=5).test_loss
 
 
+def test_what_was_cut_is_counted(run, tokenizer, text_data):
+    short = replace(text_data, max_input_tokens=12, max_target_tokens=3)
+    result = run(n_samples=8, data=short)
+    seen = [*(text_data.train[i] for i in nested_subset(80, 8, 0)), *text_data.validation]
+    seen += text_data.test
+    inputs = [len(tokenizer(a)["input_ids"]) > 12 for a, _ in seen]
+    assert 0 < sum(inputs) == result.cut_inputs
+    targets = [len(tokenizer(b)["input_ids"]) > 3 - 1 for _, b in seen]  # one is the end token
+    assert 0 < sum(targets) == result.cut_targets
+    assert result.dropped_pairs == 0
+
+
 def test_the_loss_weighs_tokens_and_not_batches(run, pairs):
     """Test targets of very different lengths: batch means would be far off."""
     test = [(a, b if i % 2 else "X") for i, (a, b) in enumerate(pairs[95:])]
