@@ -9,11 +9,11 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
-from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.entry import FineTuneConfig, entry_point, instantiate_runner, output_dir
 
 
 @dataclass
-class CurvatureConfig:
+class CurvatureConfig(FineTuneConfig):
     """Keys of `conf/curvature.yaml`."""
 
     n_samples: Any = field(default_factory=lambda: [200, 800, 3200])
@@ -22,20 +22,8 @@ class CurvatureConfig:
     n_lanczos: int = 30
     epsilon: float = 0.1
     curves: str | None = None
-    seed: int = 0
-    n_samples_full: int | None = None
-    sizes: list[int] | None = None
-    rank_by: str = "token"
     ntk: Any = MISSING
     model: Any = MISSING
-    dataset: Any = MISSING
-    optimizer: Any = MISSING
-    scheduler: Any = MISSING
-    training: Any = MISSING
-    trainer: Any = MISSING
-    logger: Any = None
-    runner: Any = MISSING
-    paths: Any = MISSING
 
 
 @entry_point("curvature", CurvatureConfig)

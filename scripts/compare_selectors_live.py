@@ -8,11 +8,11 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from lensllm.entry import conf_dir, entry_point, instantiate_runner, output_dir
+from lensllm.entry import FineTuneConfig, conf_dir, entry_point, instantiate_runner, output_dir
 
 
 @dataclass
-class LiveConfig:
+class LiveConfig(FineTuneConfig):
     """Keys of `conf/live.yaml`."""
 
     selectors: list[Any] = field(default_factory=list)
@@ -20,21 +20,8 @@ class LiveConfig:
     n_subsets: int = 0
     subset_size: int = 0
     budget_fractions: list[float] = field(default_factory=list)
-    n_samples_full: int | None = None
-    sizes: list[int] | None = None
-    seed: int = 0
-    rank_by: str = "token"
     candidates: Any = MISSING
-    dataset: Any = None
-    optimizer: Any = None
-    scheduler: Any = None
-    training: Any = None
-    finetune: Any = None
-    trainer: Any = None
-    logger: Any = None
-    runner: Any = MISSING
     benchmark: Any = MISSING
-    paths: Any = MISSING
 
 
 @entry_point("live", LiveConfig)

@@ -9,37 +9,16 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig
 
-from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.entry import BudgetConfig, FineTuneConfig, entry_point, instantiate_runner, output_dir
 
 
 @dataclass
-class BudgetConfig:
-    """What may be spent: a share of fine-tuning every candidate in full, or FLOPs."""
-
-    fraction: float | None = 0.1
-    flops: float | None = None
-
-
-@dataclass
-class EstimateConfig:
+class EstimateConfig(FineTuneConfig):
     """Keys of `conf/estimate.yaml`."""
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    n_samples_full: int | None = None
-    sizes: list[int] | None = None
-    seed: int = 0
-    rank_by: str = "token"
     candidates: Any = MISSING
-    dataset: Any = MISSING
-    optimizer: Any = MISSING
-    scheduler: Any = MISSING
-    training: Any = MISSING
-    finetune: Any = MISSING
-    trainer: Any = MISSING
     hardware: Any = MISSING
-    logger: Any = None
-    runner: Any = MISSING
-    paths: Any = MISSING
 
 
 @entry_point("estimate", EstimateConfig)

@@ -8,15 +8,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from lensllm.entry import entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class BudgetConfig:
-    """What may be spent: a share of fine-tuning every candidate in full, or FLOPs."""
-
-    fraction: float | None = 0.1
-    flops: float | None = None
+from lensllm.entry import BudgetConfig, FineTuneConfig, entry_point, instantiate_runner, output_dir
 
 
 @dataclass
@@ -29,28 +21,15 @@ class ReplayConfig:
 
 
 @dataclass
-class SelectConfig:
+class SelectConfig(FineTuneConfig):
     """Keys of `conf/select.yaml`."""
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    n_samples_full: int | None = None
-    sizes: list[int] | None = None
-    seed: int = 0
-    rank_by: str = "token"
     preflight: bool = True
     candidates: Any = MISSING
-    dataset: Any = None
-    optimizer: Any = None
-    scheduler: Any = None
-    training: Any = None
-    finetune: Any = None
-    trainer: Any = None
-    logger: Any = None
     selector: Any = MISSING
-    runner: Any = MISSING
     benchmark: Any = None
     replay: ReplayConfig = field(default_factory=ReplayConfig)
-    paths: Any = MISSING
 
 
 @entry_point("select", SelectConfig)

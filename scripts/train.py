@@ -9,29 +9,16 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig
 
-from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.entry import FineTuneConfig, entry_point, instantiate_runner, output_dir
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(FineTuneConfig):
     """Keys of `conf/train.yaml`."""
 
     n_samples: int = 800
-    seed: int = 0
-    n_samples_full: int | None = None
-    sizes: list[int] | None = None
-    rank_by: str = "token"
     objective: str = "test_loss"
     model: Any = MISSING
-    dataset: Any = MISSING
-    optimizer: Any = MISSING
-    scheduler: Any = MISSING
-    training: Any = MISSING
-    finetune: Any = MISSING
-    trainer: Any = MISSING
-    logger: Any = None
-    runner: Any = MISSING
-    paths: Any = MISSING
 
 
 @entry_point("train", TrainConfig)
