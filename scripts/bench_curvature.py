@@ -224,7 +224,7 @@ def peak_megabytes(side: str, name: str, n: int, bound: float, dims: int = 0) ->
 def run_peak(side: str, name: str, n: int, bound: float, dims: int) -> None:
     """Print the growth of the peak of this process in MiB, and the seconds it took."""
     model = make_model(name)
-    large = name == "llama-1024x20"
+    large = name in ("llama-1024x20", "llama-2048x16")
     batch = make_batch(model, n, SHORT) if large else make_batch(model, n)
     example_loss(model, batch, 0).backward()
     model.zero_grad()
