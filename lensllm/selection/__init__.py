@@ -14,6 +14,7 @@ from lensllm.selection.base import (
 )
 from lensllm.selection.budget_optimal_probing import BudgetOptimalProbing
 from lensllm.selection.campaign import Runner, run_campaign
+from lensllm.selection.every_size import EverySize
 from lensllm.selection.last_line import LastLine
 from lensllm.selection.law_extrapolation import LawExtrapolation
 from lensllm.selection.lensllm import LensLLM
@@ -34,6 +35,7 @@ __all__ = [
     "BudgetTooSmallError",
     "Candidate",
     "Decision",
+    "EverySize",
     "LastLine",
     "LawExtrapolation",
     "LensLLM",
