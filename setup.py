@@ -43,6 +43,7 @@ setup(
     ],
     extras_require={
         "dev": ["ruff", "mypy", "pytest>=8", "pytest-xdist", "hypothesis"],
+        "qlora": ["bitsandbytes>=0.50"],
         "ray": ["hydra-ray-launcher>=1.2"],
         "slurm": ["hydra-submitit-launcher>=1.2"],
         "sweep": ["hydra-joblib-launcher>=1.2", "hydra-optuna-sweeper>=1.2"],

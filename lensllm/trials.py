@@ -77,7 +77,7 @@ class TrialResult:
         flops: 6 · parameters · training tokens + 2 · parameters · evaluation tokens.
         train_flops: The first of the two terms.
         seconds: Wall time of the whole trial.
-        peak_memory_bytes: Peak memory of the process (CPU) or device.
+        peak_memory_bytes: Peak memory of the device, or of the process (CPU), while it ran.
         family: Family of the model, where known.
         cut_inputs: Inputs of all splits that were too long and cut.
         cut_targets: Targets of all splits that were too long and cut.

@@ -95,6 +95,7 @@ class FineTuning:
             from peft import prepare_model_for_kbit_training
 
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+            _keep_layout(model)
         modules = self.target_modules
         config = LoraConfig(
             r=self.rank,
@@ -108,16 +109,14 @@ class FineTuning:
         """Keywords for `from_pretrained`: the four-bit weights of QLoRA.
 
         Raises:
-            ValueError: QLoRA is asked for where it cannot run.
+            ValueError: QLoRA is asked for without the package that it needs.
         """
         if self.method != "qlora":
             return {}
-        if not torch.cuda.is_available() or importlib.util.find_spec("bitsandbytes") is None:
-            found = "no CUDA device" if not torch.cuda.is_available() else "no bitsandbytes"
+        if importlib.util.find_spec("bitsandbytes") is None:
             raise ValueError(
-                f"Expected a CUDA device and the package bitsandbytes for finetune=qlora, got "
-                f"{found}: take finetune=lora here, or `pip install bitsandbytes` on a machine "
-                "with a GPU"
+                "Expected the package bitsandbytes for finetune=qlora, found none: `pip install "
+                "bitsandbytes`, or take finetune=lora"
             )
         from transformers import BitsAndBytesConfig
 
@@ -133,10 +132,22 @@ class FineTuning:
 FULL = FineTuning()
 
 
-def frozen_names(model: torch.nn.Module) -> set[str]:
-    """Names of the parameters that are not trained, every name of a shared one included."""
+def _keep_layout(model: torch.nn.Module) -> None:
+    """Keep four-bit weights as they are when a CPU evaluates them.
+
+    Some CPUs have a kernel for which bitsandbytes would lay them out anew at the first evaluation.
+    It refuses layers whose width is no multiple of 32.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def trained_names(model: torch.nn.Module) -> set[str]:
+    """Names of the parameters that are trained and of the buffers, with those of shared ones."""
     named = model.named_parameters(remove_duplicate=False)
-    return {name for name, parameter in named if not parameter.requires_grad}
+    trained = {name for name, parameter in named if parameter.requires_grad}
+    return trained | {name for name, _ in model.named_buffers(remove_duplicate=False)}
 
 
 def split_method(text: str) -> tuple[str, str | None]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -163,8 +166,27 @@ def free_memory() -> float:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
+def restart_peak() -> None:
+    """Give back what earlier trials left, and count the peak from here."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, others need not
+        if trim is not None:
+            trim(0)
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        except OSError:
+            return  # not permitted in some containers: the peak is then the process's own
+
+
 def peak_memory_bytes() -> int:
-    """Peak memory of the CUDA device where there is one, else of this process since its start."""
+    """Peak memory of the CUDA device where there is one, else of this process.
+
+    Counted since `restart_peak`; on systems other than Linux since the process began.
+    """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     try:

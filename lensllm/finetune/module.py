@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torchmetrics import SumMetric
 from transformers import get_scheduler
 
-from lensllm.finetune.adapters import frozen_names
+from lensllm.finetune.adapters import trained_names
 from lensllm.finetune.encoding import target_loss
 
 
@@ -108,9 +108,9 @@ class FineTuner(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out; add what was counted so far."""
-        frozen = {f"model.{name}" for name in frozen_names(self.model)}
+        trained = {f"model.{name}" for name in trained_names(self.model)}
         weights = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {n: w for n, w in weights.items() if n not in frozen}
+        checkpoint["state_dict"] = {n: w for n, w in weights.items() if n in trained}
         checkpoint["counted"] = {
             "train": self.n_train_tokens,
             "evaluation": self.n_evaluation_tokens,

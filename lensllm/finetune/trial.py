@@ -31,7 +31,12 @@ from lensllm.finetune.encoding import (
     nested_subset,
 )
 from lensllm.finetune.loading import EncodedData, TrialData
-from lensllm.finetune.memory import free_memory, largest_micro_batch, peak_memory_bytes
+from lensllm.finetune.memory import (
+    free_memory,
+    largest_micro_batch,
+    peak_memory_bytes,
+    restart_peak,
+)
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
 from lensllm.finetune.settings import TrainingSettings
@@ -198,6 +203,7 @@ def _run_once(
 ) -> TrialResult:
     """One attempt at `run_trial`, whose arguments it has."""
     start = time.perf_counter()
+    restart_peak()
     tokenizer = source.load_tokenizer()
     encoder = make_encoder(source, tokenizer, data, settings.prompt)
     encoded = encode_splits(trial, source, data, encoder, settings.prompt, token_cache)
@@ -227,12 +233,12 @@ def _run_once(
     pl.seed_everything(trial.seed, verbose=False)
     model = prepare_model(source, settings)
     module = FineTuner(model, make_optimizer, make_scheduler)
-    n_params = sum(parameter.numel() for parameter in model.parameters())
-    n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     collator = Collator(tokenizer.pad_token_id or 0, is_encoder_decoder=source.is_encoder_decoder)
     loaders = TrialData(encoded, collator, settings, trial.seed)
     metrics = _fit_and_test(trainer, module, loaders, best, usable_checkpoint(checkpoint))
-    train_flops = (4.0 * n_params + 2.0 * n_trainable) * module.n_train_tokens
+    # Of the shapes, not of what lies in memory: four-bit weights are packed, FSDP's are shared out.
+    n_params = source.n_params
+    train_flops = (4.0 * n_params + 2.0 * source.n_trainable) * module.n_train_tokens
     return TrialResult(
         trial,
         "completed" if math.isfinite(metrics["test_loss"]) else "diverged",

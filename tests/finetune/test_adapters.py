@@ -69,13 +69,28 @@ def test_full_fine_tuning_leaves_the_key_as_it_is():
     assert "learning_rate" not in LORA.settings()["finetune"]
 
 
-def test_four_bits_need_a_gpu(model_folders):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    source = ModelSource(str(model_folders["gpt2"]), finetune=FineTuning("qlora"))
+QLORA = FineTuning("qlora", rank=4, alpha=8.0)
+
+
+def test_four_bits_need_a_package(model_folders, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    source = ModelSource(str(model_folders["gpt2"]), finetune=QLORA)
     assert source.n_trainable > 0
-    with pytest.raises(ValueError, match="finetune=qlora, got no CUDA device: take finetune=lora"):
+    with pytest.raises(ValueError, match="bitsandbytes for finetune=qlora, found none: `pip inst"):
         source.load_model()
+
+
+@pytest.mark.slow
+def test_a_trial_over_four_bit_weights_learns(text_data, make_parts):
+    pytest.importorskip("bitsandbytes")
+    settings = TrainingSettings(batch_size=8, max_epochs=3, n_evaluations=3)
+    source = ModelSource("llama-128x4", finetune=QLORA)
+    model = QLORA.prepare(source.load_model())
+    assert sum(p.numel() for p in model.parameters()) < source.n_params  # two weights a byte
+    result = run_trial(Trial(source.name, "toy", 80), source, text_data, settings, **make_parts())
+    assert result.trace[-1][1] < result.trace[0][1] - 0.05
+    per_token = 4 * source.n_params + 2 * source.n_trainable
+    assert result.train_flops == per_token * result.n_tokens
 
 
 @pytest.mark.parametrize(

@@ -66,11 +66,19 @@ def outcome(result):
 # 80 pairs in batches of 8: ten steps an epoch, an evaluation after steps 8, 16, 24 and 30.
 @pytest.mark.parametrize(
     ("at", "finetune", "micro"),
-    [(2, "full", None), (12, "full", None), (25, "lora", None), (31, "full", 3)],
+    [
+        (2, "full", None),
+        (12, "full", None),
+        (25, "lora", None),
+        (31, "full", 3),
+        (25, "qlora", None),
+    ],
 )
 def test_a_killed_trial_ends_as_an_unbroken_one(
     killer, dropout_model, text_data, make_parts, tmp_path, monkeypatch, at, finetune, micro
 ):
+    if finetune == "qlora":
+        pytest.importorskip("bitsandbytes")
     method = FineTuning(finetune, dropout=0.2)
     source = ModelSource(str(dropout_model), finetune=method)
     settings = replace(SETTINGS, micro_batch_size=micro)

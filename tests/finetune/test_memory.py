@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from lensllm.finetune import FineTuning, ModelSource
 from lensllm.finetune.encoding import target_loss
-from lensllm.finetune.memory import estimate_memory, free_memory, largest_micro_batch
+from lensllm.finetune.memory import (
+    estimate_memory,
+    free_memory,
+    largest_micro_batch,
+    peak_memory_bytes,
+    restart_peak,
+)
 
 
 def measured_peak(source, rows, n_source, n_target, path, *, autocast, checkpointing):
@@ -95,3 +102,14 @@ def test_what_does_not_fit_says_what_would(tmp_path):
 
 def test_free_memory_is_that_of_this_machine():
     assert 1e8 < free_memory() < 1e14
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel keeps the peak since the start")
+def test_the_peak_is_counted_anew():
+    restart_peak()
+    before = peak_memory_bytes()
+    large = torch.ones(200 * 2**20 // 4)
+    assert peak_memory_bytes() > before + 190 * 2**20
+    del large
+    restart_peak()
+    assert peak_memory_bytes() < before + 20 * 2**20
