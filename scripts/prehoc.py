@@ -25,7 +25,6 @@ class PrehocConfig:
     price: Any = MISSING
     level: float = 0.9
     n_draws: int = 400
-    hopeless: float = 0.1
     n_candidates: int | None = None
     seed: int = 0
     synthetic: bool = False
@@ -57,8 +56,8 @@ def main(cfg: DictConfig) -> None:
         features_path=output_dir() / "features.csv",
         **{name: cfg[name] for name in names},
     )
-    names = ("leave_out", "level", "n_draws", "hopeless", "n_candidates", "seed")
-    analysis = analyze(runs, instantiate(cfg.price), **{name: cfg[name] for name in names})
+    options = ("leave_out", "level", "n_draws", "n_candidates", "seed")
+    analysis = analyze(runs, instantiate(cfg.price), **{name: cfg[name] for name in options})
     make_logger = partial(instantiate(cfg.logger), group=run_group()) if cfg.logger else None
     settings = OmegaConf.to_container(cfg, resolve=True)
     files = write_analysis(analysis, output_dir(), settings, make_logger)  # type: ignore[arg-type]

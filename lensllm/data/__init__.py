@@ -4,7 +4,7 @@ from lensllm.data.chat import load_chat
 from lensllm.data.docstrings import load_docstrings
 from lensllm.data.fetched import load_fetched
 from lensllm.data.files import load_csv, load_jsonl
-from lensllm.data.generated import load_formatting, load_noise
+from lensllm.data.generated import load_copying, load_formatting, load_noise
 from lensllm.data.pairs import TextData, make_text_data
 from lensllm.data.running_text import load_running_text
 from lensllm.data.tables import load_parquet, load_table
@@ -15,6 +15,7 @@ __all__ = [
     "load_csv",
     "load_docstrings",
     "load_fetched",
+    "load_copying",
     "load_formatting",
     "load_jsonl",
     "load_noise",

@@ -1,9 +1,10 @@
-"""Two tasks made of nothing but templates: one that every model learns, one that none can.
+"""Three tasks made of nothing but templates: one that is learned at once, one by and by, one never.
 
-Both have the same inputs, short sentences with four words from closed lists. `formatting` asks for
-these words in fixed fields: a rule that the same few words fill again and again. `noise` asks for
-one label word that was drawn without looking at the input: what can be learned is the list of
-labels, and the loss cannot fall below the logarithm of its length (nats a label).
+All have the same inputs, short sentences with four words from closed lists.
+`formatting` asks for one of two fixed forms, by the mark. `copying` asks for the four words in
+fixed fields. `noise` asks for one label word that was drawn without looking at the input: what can
+be learned is the list of labels, and the loss cannot fall below the logarithm of its length (nats
+a label).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
 COLOURS = ("red", "blue", "green", "black", "white", "brown", "yellow", "grey")
 THINGS = ("boxes", "books", "tables", "birds", "horses", "trees", "stones", "cups")
 PLACES = ("house", "garden", "field", "river", "market", "school", "office", "station")
-LABELS = (
-    "apple", "bread", "cloud", "drum", "engine", "flower", "glass", "hammer",
-    "island", "jacket", "kettle", "ladder", "mirror", "needle", "orange", "pencil",
+FORMS = {"?": "Form: question. Status: open.", "!": "Form: order. Status: open."}
+LABELS = (  # one token each for the models of the zoo
+    "value", "name", "type", "list", "file", "data", "model", "error",
+    "code", "test", "time", "line", "path", "set", "key", "class",
 )  # fmt: skip
 N_INPUTS = math.prod(map(len, (NUMBERS, COLOURS, THINGS, PLACES)))
 
@@ -29,7 +31,33 @@ N_INPUTS = math.prod(map(len, (NUMBERS, COLOURS, THINGS, PLACES)))
 def load_formatting(
     n_validation: int = 100, n_test: int = 300, seed: int = 0, **limits: int
 ) -> TextData:
-    """Sentences to fixed fields: a deterministic rule over closed lists of words.
+    """Sentences to one of two fixed forms, by the mark at their end, drawn independently of them.
+
+    Args:
+        n_validation: Validation pairs.
+        n_test: Test pairs.
+        seed: Seed of the split and of the marks.
+        **limits: `max_input_tokens`, `max_target_tokens` (see `TextData`).
+
+    Returns:
+        The data; no sentence is in two splits.
+
+    Raises:
+        ValueError: The evaluation splits leave nothing to train on.
+
+    Example:
+        >>> load_formatting(n_validation=1, n_test=1).train[0]
+        ('nine black tables at the field!', 'Form: order. Status: open.')
+    """
+    words, marks = _shuffled_words(seed), _drawn(tuple(FORMS), seed)
+    pairs = [(_sentence(four, mark), FORMS[mark]) for four, mark in zip(words, marks, strict=True)]
+    return _split("formatting", pairs, n_validation, n_test, **limits)
+
+
+def load_copying(
+    n_validation: int = 100, n_test: int = 300, seed: int = 0, **limits: int
+) -> TextData:
+    """Sentences to their four words in fixed fields: a deterministic rule over closed lists.
 
     Args:
         n_validation: Validation pairs.
@@ -38,20 +66,20 @@ def load_formatting(
         **limits: `max_input_tokens`, `max_target_tokens` (see `TextData`).
 
     Returns:
-        The data; no input is in two splits.
+        The data; no sentence is in two splits.
 
     Raises:
         ValueError: The evaluation splits leave nothing to train on.
 
     Example:
-        >>> load_formatting(n_validation=1, n_test=1).train[0][1]
+        >>> load_copying(n_validation=1, n_test=1).train[0][1]
         'Number: nine. Colour: black. Thing: tables. Place: field.'
     """
     pairs = [
         (_sentence(words), "Number: {}. Colour: {}. Thing: {}. Place: {}.".format(*words))
         for words in _shuffled_words(seed)
     ]
-    return _split("formatting", pairs, n_validation, n_test, **limits)
+    return _split("copying", pairs, n_validation, n_test, **limits)
 
 
 def load_noise(
@@ -71,16 +99,17 @@ def load_noise(
         **limits: `max_input_tokens`, `max_target_tokens` (see `TextData`).
 
     Returns:
-        The data; no input is in two splits.
+        The data; no sentence is in two splits.
 
     Raises:
         ValueError: `n_labels` is out of range, or nothing is left to train on.
     """
     if not 2 <= n_labels <= len(LABELS):
         raise ValueError(f"Expected `n_labels` between 2 and {len(LABELS)}, got {n_labels}")
-    words = _shuffled_words(seed)
-    labels = np.random.default_rng([seed, 1]).integers(n_labels, size=len(words))
-    pairs = [(_sentence(four), LABELS[i]) for four, i in zip(words, labels, strict=True)]
+    labels = _drawn(LABELS[:n_labels], seed)
+    pairs = [
+        (_sentence(four), label) for four, label in zip(_shuffled_words(seed), labels, strict=True)
+    ]
     return _split("noise", pairs, n_validation, n_test, **limits)
 
 
@@ -90,9 +119,15 @@ def _shuffled_words(seed: int) -> list[tuple[str, ...]]:
     return [combinations[i] for i in np.random.default_rng(seed).permutation(N_INPUTS)]
 
 
-def _sentence(words: tuple[str, ...]) -> str:
+def _drawn(choices: tuple[str, ...], seed: int) -> list[str]:
+    """One of the choices for each input, uniformly and independently of it."""
+    drawn = np.random.default_rng([seed, 1]).integers(len(choices), size=N_INPUTS)
+    return [choices[i] for i in drawn]
+
+
+def _sentence(words: tuple[str, ...], mark: str = "") -> str:
     number, colour, thing, place = words
-    return f"{number} {colour} {thing} at the {place}"
+    return f"{number} {colour} {thing} at the {place}{mark}"
 
 
 def _split(name: str, pairs: list[Pair], n_validation: int, n_test: int, **limits: int) -> TextData:

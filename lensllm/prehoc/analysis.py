@@ -131,7 +131,6 @@ def analyze(
     leave_out: LeaveOut = "model",
     level: float = 0.9,
     n_draws: int = 400,
-    hopeless: float = 0.1,
     n_candidates: int | None = None,
     seed: int = 0,
 ) -> Analysis:
@@ -144,7 +143,6 @@ def analyze(
         leave_out: What a prediction may not know: the `model` or the whole `task`.
         level: Level of intervals and verdicts.
         n_draws: Bootstrap draws.
-        hopeless: Of the stopping rule.
         n_candidates: Subsets of candidates in the comparison with fixed depths; all by default.
         seed: Seed of the bootstrap.
 
@@ -165,7 +163,7 @@ def analyze(
         raise ValueError("; ".join(refused.values()))
     depths = comparison = pd.DataFrame()
     if len(runs.task_names) > 1 or len(set(runs.seeds)) > 1:
-        depths = compare_depths(runs, FIXED_DEPTHS, hopeless, n_candidates)
+        depths = compare_depths(runs, FIXED_DEPTHS, n_candidates)
         if not depths.empty:
             comparison = compare_with_hindsight(depths, seed=seed)
     return Analysis(runs, tuple(found), refused, depths, comparison)

@@ -11,7 +11,8 @@ import pandas as pd
 
 from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.runs import ProbedRuns
-from lensllm.prehoc.stopping import Decision, StoppingRule, judge
+from lensllm.prehoc.standing import judge
+from lensllm.prehoc.stopping import Decision, StoppingRule
 
 FIXED_DEPTHS = (0.01, 0.05, 0.10, 0.25)
 NEAR = 1.4  # a recorded cost within this factor stands for a fixed depth
@@ -35,10 +36,7 @@ class RaceResult:
 
 
 def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResult:
-    """Probe all candidates level by level, dropping those that the rule stops.
-
-    At each level the candidates that are still in go on, the best one first, as long as the budget
-    pays. The one with the smallest loss is chosen, see `lensllm.prehoc.stopping.judge`.
+    """Probe all candidates level by level as the rule and the budget say, and take the best.
 
     Args:
         rule: The rule.
@@ -48,26 +46,22 @@ def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResul
     Returns:
         The result; with a budget below one level of all candidates, as many as it pays for.
     """
+    prices = runs.flops[:, None] * np.diff(runs.costs, prepend=0.0)
     losses = np.full(runs.probes.shape, np.nan)
+    decisions: dict[int, Decision] = {}
     spent = 0.0
     while True:
-        standing = judge(rule, runs.costs, losses)
-        k, affordable = standing.level, True
-        for i in standing.going_on:
-            price = runs.flops[i] * (runs.costs[k] - (runs.costs[k - 1] if k else 0.0))
-            affordable = spent + price <= budget_flops * (1 + 1e-9)
-            if not affordable:
-                break
-            spent += price
-            losses[i, k] = runs.probes[i, k]
-        if not (standing.going_on and affordable):
+        standing = judge(rule, runs.costs, losses, prices, budget_flops - spent)
+        decisions |= standing.decisions
+        if not standing.going_on:
             break
-    final = judge(rule, runs.costs, losses)
-    depths = np.where(final.reached >= 0, runs.costs[final.reached], 0.0)
-    none_left = Decision(True, "budget", "the budget was spent")
-    decisions = tuple(final.decisions.get(i, none_left) for i in range(len(runs)))
-    probed = np.where(final.reached >= 0, final.losses, np.inf)
-    return RaceResult(int(np.argmin(probed)), spent, depths, decisions)
+        rows, level = list(standing.going_on), standing.level
+        losses[rows, level] = runs.probes[rows, level]
+        spent += float(prices[rows, level].sum())
+    depths = np.where(standing.reached >= 0, runs.costs[standing.reached], 0.0)
+    probed = np.where(standing.reached >= 0, standing.losses, np.inf)
+    reasons = tuple(decisions[i] for i in range(len(runs)))
+    return RaceResult(int(np.argmin(probed)), spent, depths, reasons)
 
 
 def fixed_depth(runs: ProbedRuns, depth: float) -> RaceResult:
@@ -126,7 +120,6 @@ def regret(runs: ProbedRuns, chosen: int) -> tuple[float, float]:
 def compare_depths(
     runs: ProbedRuns,
     depths: Sequence[float] = FIXED_DEPTHS,
-    hopeless: float = 0.1,
     n_candidates: int | None = None,
 ) -> pd.DataFrame:
     """Regret of the rule and of every fixed depth, at the fixed depth's total cost.
@@ -136,7 +129,6 @@ def compare_depths(
     Args:
         runs: Runs of one or more tasks.
         depths: Fixed depths, shares of a full run; those with no recorded cost near are left out.
-        hopeless: Of the rule.
         n_candidates: Size of the subsets of candidates that are all played; all by default.
 
     Returns:
@@ -153,7 +145,8 @@ def compare_depths(
     for cell in cells(runs):
         task, seed = cell.tasks[0], cell.seeds[0]
         other = runs.tasks != task if len(runs.task_names) > 1 else runs.seeds != seed
-        rule = StoppingRule(relative_law(runs.select(other)), hopeless=hopeless)
+        past = runs.select(other)
+        rule = StoppingRule(relative_law(past), n_tasks=len(past.task_names))
         size = n_candidates or len(cell)
         for depth in recorded_depths(runs.costs, depths):
             played = [

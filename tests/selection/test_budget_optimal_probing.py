@@ -22,16 +22,22 @@ def clear(model, d):
     return {"a": 3.0, "b": 3.02, "c": 3.04, "d": 9.0}[model] - 0.0001 * d
 
 
-def test_the_hopeless_one_gets_no_second_probe(make_task, make_curves):
+def test_the_one_far_behind_gets_no_second_probe_and_the_reason_is_said(make_task, make_curves):
     task = make_task("abcd", sizes=SIZES, full=6400)
-    selection, rounds = play(BudgetOptimalProbing(), task, make_curves, Budget(), clear)
+    budget = Budget(flops=9_000.0)
+    selection, rounds = play(BudgetOptimalProbing(), task, make_curves, budget, clear)
     assert rounds[0] == [(m, 200) for m in "abcd"]
-    assert ("d", 400) not in rounds[1]
+    assert [m for m, _ in rounds[1]] == ["a", "b", "c"]
     assert selection.best.model == "a"
     assert selection.ranking[-1].model == "d"
-    assert any(note.startswith("d stopped at D = 200: hopeless") for note in selection.decisions)
     assert sum(entry.p_best for entry in selection.ranking) == pytest.approx(1.0)
     assert math.isnan(selection.best.predicted_loss)
+    seen = make_curves({m: {200: clear(m, 200)} for m in task.names})
+    decision = BudgetOptimalProbing().decide(task, seen, Budget(flops=9_000.0, spent=2_000.0))
+    assert list(decision.stopped) == ["d"]
+    assert decision.stopped["d"].startswith(
+        "breadth, 6 nats behind at c = 0.0312; the budget is better spent on the 3 best"
+    )
 
 
 @pytest.mark.parametrize("flops", [2_000.0, 5_000.0, 9_000.0])
@@ -45,12 +51,11 @@ def test_never_spends_more_than_the_budget(make_task, make_curves, flops):
 
 def test_a_price_ends_it_before_the_budget_does(make_task, make_curves):
     task = make_task("abc", sizes=SIZES, full=6400)
-    free, _ = play(BudgetOptimalProbing(hopeless=0.0), task, make_curves, Budget(), clear)
+    free, _ = play(BudgetOptimalProbing(), task, make_curves, Budget(), clear)
     law = {"intrinsic": 0.02, "scale": 0.05, "decay": 0.5}  # −V'(c) = 1 at c = 0.085: D = 546
-    selector = BudgetOptimalProbing(**law, price=1.0, hopeless=0.0)
+    selector = BudgetOptimalProbing(**law, price=1.0)
     priced, rounds = play(selector, task, make_curves, Budget(), clear)
     assert {d for wave in rounds for _, d in wave} == {200, 400, 800}
-    assert any("price" in note for note in priced.decisions)
     assert free.best.model == priced.best.model
 
 
