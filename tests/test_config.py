@@ -223,7 +223,7 @@ def test_every_data_set_loads_or_says_how_to_get_it(
         cfg = composed("train", *overrides, f"dataset.path={path}")
         data = instantiate(cfg.dataset)
         assert (data.name, len(data.train), len(data.test)) == ("own", 210, 60)
-    elif name in ("formatting", "noise"):  # generated
+    elif name in ("copying", "formatting", "noise"):  # generated
         assert instantiate(composed("train", *overrides).dataset).name == name
     elif name in ("debian", "wiki", "wordnet"):
         with pytest.raises(Exception, match=f"dataset={name}"):
