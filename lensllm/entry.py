@@ -25,6 +25,8 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from lensllm.quiet import quiet_libraries
+
 BAD_INPUT = (
     ValueError,
     TypeError,
@@ -168,19 +170,3 @@ def instantiate_runner(cfg: DictConfig) -> Any:
         with open_dict(cfg.logger):
             cfg.logger.group = run_group()
     return instantiate(cfg.runner, _convert_="all")
-
-
-def quiet_libraries() -> None:
-    """Leave out what Lightning and transformers say at every trial of a campaign."""
-    import logging
-    import warnings
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*LeafSpec.*", ".*litlogger.*", ".*does not have many workers.*"):
-        warnings.filterwarnings("ignore", message=message)

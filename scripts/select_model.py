@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ class SelectConfig(FineTuneConfig):
     preflight: bool = True
     candidates: Any = MISSING
     selector: Any = MISSING
+    executor: Any = MISSING
     benchmark: Any = None
     replay: ReplayConfig = field(default_factory=ReplayConfig)
 
@@ -46,13 +48,13 @@ def main(cfg: DictConfig) -> float:
     from lensllm.selection.campaign import make_budget, run_campaign
 
     console = wide_console()
-    selector = instantiate(cfg.selector)
+    selector, executor = instantiate(cfg.selector), instantiate(cfg.executor)
     runner = instantiate_runner(cfg)
     if cfg.preflight and hasattr(runner, "longest"):  # recorded curves need no memory
         check_fit(runner)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
-    with CampaignProgress(console, budget) as progress:
-        selection, curves = run_campaign(selector, runner, budget, progress.update)
+    with CampaignProgress(console, budget) as progress, closing(executor):
+        selection, curves = run_campaign(selector, runner, budget, progress.update, executor)
     settings = OmegaConf.to_container(cfg, resolve=True)
     fingerprint = getattr(getattr(runner, "data", None), "fingerprint", "")
     paths = write_selection(selection, curves, output_dir(), settings, fingerprint)  # type: ignore[arg-type]

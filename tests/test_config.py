@@ -32,6 +32,7 @@ OWNERS = {  # the primary config that a group is composed into, where several ha
     "candidates": "select",
     "selector": "select",
     "runner": "select",
+    "executor": "select",
     "benchmark": "select",
     "law": "fit",
 }

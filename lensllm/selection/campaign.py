@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -27,11 +27,25 @@ class Runner(Protocol):
         ...
 
 
+class Executor(Protocol):
+    """Where trials are executed: in this process, or by several at once."""
+
+    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+        """The results of trials that do not wait for each other, in the order of the trials."""
+        ...
+
+
+def one_by_one(runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+    """Run trials here, each when the one before has ended."""
+    return (runner.run(trial) for trial in trials)
+
+
 def run_campaign(
     selector: Selector,
     runner: Runner,
     budget: Budget,
     on_result: Callable[[TrialResult, Budget], None] | None = None,
+    executor: Executor | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for nothing more, then let it rank.
 
@@ -44,6 +58,7 @@ def run_campaign(
         runner: Who executes.
         budget: What may be spent; it is charged in place.
         on_result: Called after every trial, for progress.
+        executor: Where the trials of a decision are executed; here by default.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -51,6 +66,7 @@ def run_campaign(
     Raises:
         ValueError: The budget pays for no trial.
     """
+    run_all = one_by_one if executor is None else executor.run
     task = runner.task()
     results: list[TrialResult] = []
     decisions: list[str] = []
@@ -61,8 +77,8 @@ def run_campaign(
         decisions += [*_changes(stopped, decision), *decision.reasons]
         if not decision.trials:
             break
-        for trial in decision.trials:
-            result = runner.run(trial)
+        results_of_decision = run_all(runner, decision.trials)
+        for trial, result in zip(decision.trials, results_of_decision, strict=True):
             budget.charge(result.flops)
             results.append(replace(result, trial=trial))
             decisions.append(

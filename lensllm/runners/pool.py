@@ -1,0 +1,208 @@
+"""Trials in several processes of this machine at once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from lensllm.quiet import quiet_libraries
+from lensllm.selection.campaign import Runner
+from lensllm.trials import Trial, TrialResult
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerDiedError(RuntimeError):
+    """A process died at the same trial more often than is permitted."""
+
+
+@dataclass
+class Worker:
+    """One process, and the trial that it is at.
+
+    Attributes:
+        process: The process.
+        connection: Where trials go to it and results come from it.
+        at: Position of its trial; `None` while it waits for one.
+    """
+
+    process: Any
+    connection: Connection
+    at: int | None = None
+
+    def give(self, at: int, trials: Sequence[Trial]) -> None:
+        """Hand it a trial."""
+        self.at = at
+        with contextlib.suppress(OSError):  # it died before: `take` will tell
+            self.connection.send(trials[at])
+
+    def take(self) -> tuple[int, Any]:
+        """Position of its trial, and the result, the error, or `None` where it died."""
+        at, self.at = self.at, None
+        assert at is not None
+        try:
+            return at, self.connection.recv()
+        except (EOFError, OSError):
+            return at, None
+
+
+@dataclass
+class PoolExecutor:
+    """Executes trials in processes of its own, each of which runs one at a time.
+
+    The trials of one decision are independent, so their results do not depend on how many run at
+    once. A process that dies (killed for its memory, say) is replaced and its trial started again,
+    from its checkpoint where there is one; results are stored by the process that found them, so
+    what has finished is never lost. After an error no new trial is started, and those that run are
+    waited for.
+
+    Attributes:
+        n_workers: Processes. Each has the data and one model in memory.
+        retries: How often a trial is started again after its process died.
+        gpus: Indices of the GPUs that the processes take, in turn; `None` leaves it to CUDA.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    n_workers: int = 2
+    retries: int = 1
+    gpus: Sequence[int] | None = None
+    _workers: list[Worker] = field(default_factory=list, init=False, repr=False)
+    _runner: Runner | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.n_workers < 1:
+            raise ValueError(f"Expected executor.n_workers >= 1, got {self.n_workers}")
+        if self.retries < 0:
+            raise ValueError(f"Expected executor.retries >= 0, got {self.retries}")
+
+    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+        """The results, in the order of the trials, each as soon as those before it are there.
+
+        Raises:
+            WorkerDiedError: A process died too often at one trial.
+            Exception: Whatever a trial raised.
+        """
+        self._start(runner, min(self.n_workers, len(trials)))
+        waiting = deque(range(len(trials)))
+        results: dict[int, TrialResult] = {}
+        deaths = [0] * len(trials)
+        error: Exception | None = None
+        following = 0
+        while following < len(trials):
+            if error is None:
+                self._hand_out(trials, waiting)
+            busy = {worker.connection: worker for worker in self._workers if worker.at is not None}
+            if not busy and error is not None:
+                raise error
+            for worker in [busy[connection] for connection in wait(list(busy))]:  # type: ignore[index]
+                at, answer = worker.take()
+                if isinstance(answer, TrialResult):
+                    results[at] = answer
+                elif isinstance(answer, Exception):
+                    error = error or answer
+                else:
+                    deaths[at] += 1
+                    waiting.appendleft(at)
+                    words = self._replace(worker, trials[at])
+                    if deaths[at] > self.retries:
+                        error = error or WorkerDiedError(words)
+            while following in results:
+                yield results.pop(following)
+                following += 1
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._workers:
+            worker.connection.close()
+            worker.process.terminate()
+            worker.process.join()
+        self._workers.clear()
+        self._runner = None
+
+    def _hand_out(self, trials: Sequence[Trial], waiting: deque[int]) -> None:
+        for worker in self._workers:
+            if worker.at is None and waiting:
+                worker.give(waiting.popleft(), trials)
+
+    def _start(self, runner: Runner, n_workers: int) -> None:
+        """Have so many processes for this runner."""
+        if self._runner is not runner:
+            self.close()
+            self._runner = runner
+        while len(self._workers) < n_workers:
+            self._workers.append(self._worker(len(self._workers)))
+
+    def _worker(self, number: int) -> Worker:
+        gpu = None if self.gpus is None else self.gpus[number % len(self.gpus)]
+        context = multiprocessing.get_context("spawn")  # a fork would share CUDA and threads
+        here, there = context.Pipe()
+        arguments = (there, pickle.dumps(self._runner), gpu, self.n_workers)
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        there.close()
+        return Worker(process, here)
+
+    def _replace(self, worker: Worker, trial: Trial) -> str:
+        """Put a new process into the place of a dead one; in words, what became of that."""
+        worker.connection.close()
+        worker.process.join()
+        number = self._workers.index(worker)
+        self._workers[number] = self._worker(number)
+        code = worker.process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        words = (
+            f"Expected the process at {trial.model}, D = {trial.n_samples}, to finish, it died "
+            f"({how}); finished trials are in the store. Where memory ran out, take fewer "
+            "executor.n_workers"
+        )
+        logger.warning(words)
+        return words
+
+
+def _work(connection: Connection, pickled: bytes, gpu: int | None, n_workers: int) -> None:
+    """Run the trials that come, until the connection ends; the main function of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    runner: Runner | None = None
+    while True:
+        try:
+            trial = connection.recv()
+        except EOFError:
+            return
+        try:
+            if runner is None:
+                quiet_libraries()
+                runner = pickle.loads(pickled)
+                _share_cores(n_workers)
+            answer: Any = runner.run(trial)
+        except Exception as error:
+            answer = _portable(error)
+        connection.send(answer)
+
+
+def _share_cores(n_workers: int) -> None:
+    """Leave cores to the other processes, unless the environment says how many to take."""
+    if "torch" in sys.modules and "OMP_NUM_THREADS" not in os.environ:
+        sys.modules["torch"].set_num_threads(max(1, (os.cpu_count() or 1) // n_workers))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself, or its text where it cannot go to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
