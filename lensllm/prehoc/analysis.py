@@ -52,6 +52,7 @@ class TaskAnalysis:
             "n_seeds": d.n_seeds,
             "outcome_sd": d.outcome_variance**0.5,
             "seed_sd": d.seed_variance**0.5,
+            "model_range": d.model_range,
             "static_risk": d.static_risk,
             "best_predictor": d.best,
             **{

@@ -12,6 +12,7 @@ from lensllm.prehoc.risk import Decomposition
 Regime = Literal["static-sufficient", "dynamic-critical", "noise-dominant", "mixed"]
 REGIMES: tuple[Regime, ...] = ("static-sufficient", "dynamic-critical", "noise-dominant")
 MAJORITY = 0.5
+RESOLUTION = 0.01  # nats a token: models whose mean losses are nearer to each other are as good
 EXCESS = 2.0  # a fitted σ²_int beyond this many times the variance over seeds is not noise
 
 
@@ -35,6 +36,7 @@ class Phase:
         draws: Bootstrap draws of the shares, shape (n_draws, 3).
         seed_share: Variance over seeds as a share of Var(Y). Static features tell models apart, so
             σ²_int cannot be more than it.
+        model_range: How far the worst model's mean Y is above the best one's, nats.
     """
 
     task: str
@@ -45,6 +47,12 @@ class Phase:
     level: float
     draws: np.ndarray
     seed_share: float
+    model_range: float
+
+    @property
+    def nothing_to_choose(self) -> bool:
+        """Whether all models end so near each other that R(0) is low whatever its parts are."""
+        return self.model_range <= RESOLUTION
 
     @property
     def unresolved(self) -> bool:
@@ -58,7 +66,17 @@ class Phase:
 
     @property
     def verdict(self) -> str:
-        """The regime, between which ones the task lies, or that it cannot be told."""
+        """The regime, between which ones the task lies, or that it cannot be told.
+
+        Where there is nothing to choose, that comes first, and the regime is that of what is left.
+        """
+        if self.nothing_to_choose:
+            return f"nothing to choose within {self.model_range:.2g} nats ({self._of_variance})"
+        return self._of_variance
+
+    @property
+    def _of_variance(self) -> str:
+        """What the parts of Var(Y) say."""
         if self.unresolved:
             return f"unresolved (seeds are only {self.seed_share:.0%} of Var(Y))"
         if not self.near_boundary:
@@ -96,4 +114,5 @@ def locate(decomposition: Decomposition, level: float = 0.9) -> Phase:
         level=level,
         draws=draws,
         seed_share=decomposition.seed_variance / decomposition.outcome_variance,
+        model_range=decomposition.model_range,
     )

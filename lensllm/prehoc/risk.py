@@ -30,6 +30,7 @@ class Decomposition:
         best: Which predictor has the smallest risk over all costs: `trace` or `static_trace`.
         outcome_variance: Var(Y).
         seed_variance: Mean variance of Y over the seeds of one model.
+        model_range: How far the worst model's mean Y is above the best one's, nats.
         static_risk: R(0), of the better of the static predictor and the mean.
         law: σ²_int + κ c^(−α), fitted to the best predictor.
         support: Whether the data support that power.
@@ -48,6 +49,7 @@ class Decomposition:
     best: Information
     outcome_variance: float
     seed_variance: float
+    model_range: float
     static_risk: float
     law: RiskLaw
     support: PowerSupport
@@ -123,6 +125,7 @@ def decompose(
         best=best,
         outcome_variance=float(np.var(own.outcomes)),
         seed_variance=seed_variance(own),
+        model_range=model_range(own),
         static_risk=static_risk,
         law=law,
         support=power_support(own.costs, errors[best], own.models, level, n_draws, seed),
@@ -141,6 +144,12 @@ def seed_variance(runs: ProbedRuns) -> float:
         if (runs.models == model).sum() > 1
     ]
     return float(np.mean(spreads))
+
+
+def model_range(runs: ProbedRuns) -> float:
+    """Largest less smallest mean of Y over the seeds of one model, nats."""
+    means = [runs.outcomes[runs.models == model].mean() for model in np.unique(runs.models)]
+    return float(max(means) - min(means))
 
 
 def _shares(

@@ -89,6 +89,16 @@ def test_the_ridge_agrees_with_ordinary_least_squares_where_there_is_no_noise(dr
     np.testing.assert_allclose(found, exact.outcomes, atol=5e-3)
 
 
+def test_models_that_all_end_alike_leave_nothing_to_choose(draw):
+    runs = draw(8, 5, static_variance=0.0, reducible=0.2, intrinsic=0.4, scale=0.002)
+    alike = replace(runs, outcomes=2.0 + 0.001 * (runs.outcomes - 3.0))
+    phase = locate(decompose(alike, "synthetic", n_draws=50))
+    means = [alike.outcomes[alike.models == m].mean() for m in set(alike.models)]
+    assert phase.model_range == pytest.approx(max(means) - min(means))
+    assert phase.verdict.startswith(f"nothing to choose within {phase.model_range:.2g} nats (")
+    assert not locate(decompose(runs, "synthetic", n_draws=50)).nothing_to_choose
+
+
 def test_leaving_a_task_out(draw):
     parts = [draw(8, 2, seed=i, task=f"task-{i}", static_variance=0.3) for i in range(3)]
     d = decompose(concatenate(parts), "task-1", leave_out="task", n_draws=50)
