@@ -14,6 +14,7 @@ from lensllm.data.pairs import Pair, TextData
 from lensllm.trials import TrialResult
 
 N_SAMPLED_PAIRS = 512
+FAMILY = "family_"  # a flag for each family; only a model's own is among its features
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ def static_features(
 
 
 def model_features(source: Any) -> Iterator[Feature]:
-    """Size and architecture, read off the config."""
+    """Size, family and architecture, read off the config."""
     config = source.config
     yield Feature("log10_params", math.log10(source.n_params), "log10 parameters")
+    yield Feature(f"{FAMILY}{config.model_type}", 1.0, "1")
     yield Feature("is_encoder_decoder", float(source.is_encoder_decoder), "1")
     for name, attributes, unit in (
         ("width", ("hidden_size", "n_embd", "d_model"), "dimensions"),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from lensllm.prehoc.features import Feature, static_features
+from lensllm.prehoc.features import FAMILY, Feature, static_features
 from lensllm.prehoc.probes import N_COSTS, Static, size_probes, step_probes, zero_shot_results
 from lensllm.prehoc.process import SyntheticProcess
 from lensllm.prehoc.runs import ProbedRuns
@@ -160,8 +160,9 @@ def _row(model: str, dataset: str, feature: Feature) -> dict[str, Any]:
 
 
 def features_by_pair(table: pd.DataFrame) -> Static:
-    """The table of features as {(model, data set): {name: value}}."""
+    """The table of features as {(model, data set): {name: value}}, flags of other families 0."""
+    others = {name: 0.0 for name in table["name"] if name.startswith(FAMILY)}
     return {
-        pair: dict(zip(rows["name"], rows["value"], strict=True))
+        pair: others | dict(zip(rows["name"], rows["value"], strict=True))
         for pair, rows in table.groupby(["model", "dataset"])
     }

@@ -2,10 +2,12 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lensllm.finetune.models import ModelSource
 from lensllm.prehoc.features import compression_ratio, data_features, static_features
+from lensllm.prehoc.load import features_by_pair
 from lensllm.trials import Trial, TrialResult
 
 
@@ -33,7 +35,7 @@ def test_every_feature_has_a_unit_and_a_cost(model_folders, text_data):
     }
     assert all(feature.unit and math.isfinite(feature.value) for feature in found.values())
     assert found["log10_params"].value == pytest.approx(math.log10(source.n_params))
-    assert found["is_encoder_decoder"].value == 1.0
+    assert found["is_encoder_decoder"].value == found["family_t5"].value == 1.0
     assert (found["width"].value, found["n_layers"].value) == (16.0, 2.0)
     assert (found["zero_shot_loss"].value, found["zero_shot_loss"].flops) == (5.0, 7.0)
     assert (found["ntk_start"].value, found["ntk_start"].flops) == (25.0, 11.0)
@@ -57,3 +59,11 @@ def test_compression_tells_repetition_from_variety():
     rng = np.random.default_rng(0)
     varied = "".join(chr(97 + i) for i in rng.integers(26, size=5000))
     assert compression_ratio("the same. " * 500) < 0.05 < 0.5 < compression_ratio(varied)
+
+
+def test_flags_of_other_families_are_zero():
+    rows = [("a", "d", "family_t5", 1.0), ("b", "d", "family_opt", 1.0), ("b", "d", "width", 8.0)]
+    table = pd.DataFrame(rows, columns=["model", "dataset", "name", "value"])
+    found = features_by_pair(table)
+    assert found["a", "d"] == {"family_t5": 1.0, "family_opt": 0.0}
+    assert found["b", "d"] == {"family_t5": 0.0, "family_opt": 1.0, "width": 8.0}
