@@ -6,14 +6,14 @@ import hashlib
 import json
 import logging
 import math
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
+
+from lensllm.atomic import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ class TrialResult:
         n_tokens: Tokens (source and target) that training processed.
         n_steps: Optimizer steps taken; `best_step` the one whose weights were kept.
         best_step: See `n_steps`.
-        flops: 6 · parameters · training tokens + 2 · parameters · evaluation tokens.
+        flops: 6 · parameters · training tokens + 2 · parameters · evaluation tokens; with adapters
+            (4 · parameters + 2 · trained parameters) · training tokens in place of the first term.
         train_flops: The first of the two terms.
         seconds: Wall time of the whole trial.
         peak_memory_bytes: Peak memory of the device, or of the process (CPU), while it ran.
@@ -170,19 +171,8 @@ class TrialStore:
 
     def add(self, result: TrialResult) -> None:
         """Store a result; one of the same trial is replaced."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(result.to_json(), indent=1, sort_keys=True, allow_nan=False)
-        # Not mkstemp, whose files only their owner can read: a store may be a group's.
-        temporary = self.folder / f".writing-{uuid.uuid4().hex}.tmp"
-        try:
-            with temporary.open("x", encoding="utf-8") as stream:
-                stream.write(text + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, self._path(result.trial))
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(self._path(result.trial), text + "\n")
 
     def get(self, trial: Trial) -> TrialResult | None:
         """The stored result of a trial, or `None` when it has not finished."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lensllm.atomic import write_whole
 from lensllm.curvature.ntk_loss import NTKLoss
 from lensllm.trials import canonical_json
 
@@ -250,15 +249,8 @@ def cached_json(
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("Computing anew what %s should hold: %s", path, error)
     result = compute()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump({"of": label, "key": dict(key), "result": result}, stream, allow_nan=False)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    text = json.dumps({"of": label, "key": dict(key), "result": result}, allow_nan=False)
+    write_whole(path, text)
     return result
 
 
