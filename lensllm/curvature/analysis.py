@@ -14,6 +14,14 @@ from pytorch_lightning.callbacks import Callback
 from lensllm.curvature.bound import BoundTerms, HessianDecay, fit_hessian_decay
 from lensllm.curvature.hessian import HessianTerms, displacements, hessian_terms
 from lensllm.curvature.ntk_loss import NTKLoss
+from lensllm.curvature.probe import (
+    IGNORED,
+    check_probe,
+    differentiable,
+    functional_logits,
+    mean_log_prob,
+    model_inputs,
+)
 from lensllm.curvature.provider import probe_batch
 from lensllm.trials import Trial, TrialResult
 
@@ -153,7 +161,7 @@ def fine_tune(runner: Any, model: str, n_samples: int) -> tuple[TrialResult, Any
         runner.sources[model],
         runner.data,
         runner.settings,
-        runner.make_optimizer,
+        runner.optimizer_of(runner.sources[model]),
         runner.make_scheduler,
         make_trainer,
     )
@@ -208,25 +216,17 @@ def analyze_size(
 
 def example_losses(model: Any, batch: Any, chunk_size: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Loss per target token of each example, and its number of target tokens."""
-    from lensllm.curvature.probe import (
-        IGNORED,
-        check_probe,
-        differentiable,
-        functional_logits,
-        mean_log_prob,
-        model_inputs,
-    )
-
-    data = check_probe(batch)
+    own = next(model.parameters())
+    data = {name: value.to(own.device) for name, value in check_probe(batch).items()}
     losses = []
     with differentiable(model), torch.no_grad():
         for rows in torch.arange(len(data["labels"])).split(chunk_size):
             part = {name: value[rows] for name, value in data.items()}
-            inputs = model_inputs(model, part, next(model.parameters()).dtype)
+            inputs = model_inputs(model, part, own.dtype)
             logits = functional_logits(model, {}, inputs, part["labels"].shape[1])
             losses.append(-mean_log_prob(logits, part["labels"]))
     counts = (data["labels"] != IGNORED).sum(dim=1)
-    return torch.cat(losses).double().numpy(), counts.numpy()
+    return torch.cat(losses).double().cpu().numpy(), counts.cpu().numpy()
 
 
 def analyze(
@@ -300,7 +300,7 @@ def transitions(analysis: CurvatureAnalysis, curves: pd.DataFrame) -> dict[str, 
         κ = 1; `hessian`, the theoretical one (`nan` for a single size or where nothing is
         overtaken); and what they rest on: `pre_learned_size` D_l, `beta`, `ntk_loss_fitted` F as
         the LensLLM law fits it, `ntk_loss_zero` F(0) and `ntk_loss_observed` F at the early-
-        stopping step of the largest size analysed.
+        stopping step of the largest size analysed; `rectified_rmse_log` and `lensllm_rmse_log`.
 
     Raises:
         ValueError: The curve has too few sizes.

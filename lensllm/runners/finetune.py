@@ -132,7 +132,7 @@ class FineTuneRunner:
         """Lightning's name of the precision that is trained in."""
         return str(getattr(self.make_trainer, "keywords", {}).get("precision", "32-true"))
 
-    def _optimizer(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
+    def optimizer_of(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
         """The optimizer's factory, with the candidate's own learning rate where it has one."""
         rate = (source.finetune or FULL).learning_rate
         if rate is None:
@@ -170,7 +170,7 @@ class FineTuneRunner:
         }
         if trial.n_samples > 0:
             decisive |= {
-                "optimizer": describe(self._optimizer(source)),
+                "optimizer": describe(self.optimizer_of(source)),
                 "scheduler": describe(self.make_scheduler),
                 "training": training,
                 **(source.finetune or FULL).settings(),
@@ -205,7 +205,7 @@ class FineTuneRunner:
                 source,
                 self.data,
                 self.settings,
-                self._optimizer(source),
+                self.optimizer_of(source),
                 self.make_scheduler,
                 self.make_trainer,
                 loggers=[] if logger is None else [logger],

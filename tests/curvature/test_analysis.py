@@ -12,10 +12,14 @@ import torch
 from lensllm.curvature import NTKLoss
 from lensllm.curvature import analysis as analysis_module
 from lensllm.curvature.analysis import analyze, example_losses, fine_tune
+from lensllm.curvature.hessian import displacements
 from lensllm.curvature.provider import NTKRecord
 from lensllm.curvature.report import read_curve, summary_lines, write_analysis
+from lensllm.finetune import FineTuning, ModelSource, TrainingSettings
+from lensllm.finetune.trial import run_trial
 from lensllm.laws import RectifiedLaw
-from lensllm.trials import Trial, TrialResult
+from lensllm.runners.finetune import FineTuneRunner
+from lensllm.trials import Trial, TrialResult, TrialStore
 
 from .conftest import build, make_batch, one_example
 
@@ -120,6 +124,30 @@ def test_unusable_input_is_refused(runner, tmp_path):
     with pytest.raises(ValueError, match="curve of 'tiny' on 'demo'"):
         read_curve(str(path), "tiny", "demo")
     assert read_curve(None, "tiny", "demo") is None
+
+
+def test_a_candidate_trains_as_its_stored_trial_says(
+    model_folders, text_data, make_parts, tmp_path, monkeypatch
+):
+    """With the learning rate that is its own, not with the runner's."""
+    used = []
+
+    def spied(*given):
+        used.append(given[4].keywords["lr"])
+        return run_trial(*given)
+
+    monkeypatch.setattr("lensllm.finetune.trial.run_trial", spied)
+    source = ModelSource(str(model_folders["gpt2"]), finetune=FineTuning(learning_rate=2e-2))
+    settings = TrainingSettings(batch_size=8, max_epochs=1, n_evaluations=1)
+    runner = FineTuneRunner(
+        [source], text_data, settings=settings, store=TrialStore(tmp_path), **make_parts(lr=1e-3)
+    )
+    result, tuned = fine_tune(runner, source.name, 16)
+    assert used == [result.trial.settings["optimizer"]["lr"]] == [2e-2]
+    assert runner.run(Trial(source.name, "toy", 16)) == result
+    assert not tuned.training
+    moves = displacements(tuned, source.load_model())
+    assert all(move.norm() > 0 for move in moves.values())
 
 
 def test_config_has_the_keys_of_its_schema_and_the_arguments_of_its_classes():
