@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -111,35 +110,6 @@ class NTKLoss:
         return -(self.rates * self.weights * np.exp(-self.rates * t)).sum(axis=-1)
 
     @property
-    def floor(self) -> float:
-        """F(∞): what lies in directions that are never learned."""
-        return float(self.weights[self.rates == 0].sum())
-
-    def inverse(self, loss: ArrayLike) -> Array:
-        """Steps t with F(t) = loss, elementwise.
-
-        Returns:
-            t ≥ 0; `nan` above F(0), where no t reaches, and infinite at or below F(∞).
-        """
-        target = np.asarray(loss, dtype=float)
-        start, end = float(self(0.0)), self.floor
-        inside = (target > end) & (target <= start)
-        steps = np.where(target > start, np.nan, np.inf)
-        if not inside.any():
-            return steps
-        low, high = np.zeros_like(target), np.ones_like(target) / max(self.rates.max(), 1e-300)
-        for _ in range(2000):
-            short = inside & (self(high) > target)
-            if not short.any():
-                break
-            high = np.where(short, 2.0 * high, high)
-        for _ in range(200):
-            middle = 0.5 * (low + high)
-            above = self(middle) > target
-            low, high = np.where(above, middle, low), np.where(above, high, middle)
-        return np.where(inside, 0.5 * (low + high), steps)
-
-    @property
     def alignment(self) -> float:
         """rᵀ Θ r / (‖r‖² λ_max) in [0, 1]: 1 where the residual lies along the top direction."""
         total = (self.coefficients**2).sum()
@@ -161,11 +131,3 @@ class NTKLoss:
             return float("nan")
         shares = self.eigenvalues[self.eigenvalues > 0] / total
         return float(np.exp(-(shares * np.log(shares)).sum()))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
-            "eigenvalues": self.eigenvalues.tolist(),
-            "coefficients": self.coefficients.tolist(),
-            "learning_rate": self.learning_rate,
-        }

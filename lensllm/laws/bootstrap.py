@@ -35,7 +35,7 @@ def bootstrap(fit: LawFit, n_draws: int = 200, seed: int = 0) -> LawPosterior:
             f"Expected more than {fit.law.n_params} points to resample residuals, "
             f"got {len(fit.losses)}"
         )
-    residuals = fit.log_residuals - fit.log_residuals.mean()
+    residuals = fit.log_residuals.mean() - fit.log_residuals  # observed minus fitted
     spread = np.sqrt(np.mean(residuals**2))
     residuals = residuals * (noise / spread if spread > 0 else 0.0)
     drawn = rng.choice(residuals, size=(n_draws, len(residuals)))

@@ -92,8 +92,9 @@ def fits_table(
 
     Returns:
         `dataset, model, law, objective, n_points`, the parameters, `transition_size`, each with
-        `_lower` and `_upper` ends, `rmse_log, rmse, noise, seed_noise, misfit, converged,
-        n_evaluations`, `loss_at_<D>` and `n_samples_for_target` with their ends, and `warnings`.
+        `_lower` and `_upper` ends, `rmse_log, rmse, noise, seed_noise, misfit, effective_draws,
+        converged, n_evaluations`, `loss_at_<D>` and `n_samples_for_target` with their ends, and
+        `warnings`.
     """
     # block by block, so that the posteriors of many curves are never held at once
     rows = [

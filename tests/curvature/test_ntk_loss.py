@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -49,18 +47,13 @@ def test_predicts_gradient_descent_on_a_linear_model():
     assert curve(1e9) > 0.01
 
 
-def test_derivative_and_inverse(problem):
+def test_derivative_and_what_is_never_learned(problem):
     curve = NTKLoss.from_kernel(*problem, 0.02)
     t = np.array([0.0, 0.1, 3.0, 40.0])
     slope = (curve(t + 1e-6) - curve(t)) / 1e-6
     np.testing.assert_allclose(curve.derivative(t), slope, rtol=1e-4)
-    np.testing.assert_allclose(curve.inverse(curve(t)), t, rtol=1e-6, atol=1e-9)
-    assert math.isnan(curve.inverse(1.01 * curve(0.0)))
-    assert math.isinf(curve.inverse(0.0))
     with_floor = NTKLoss(np.array([1.0, 0.0]), np.array([1.0, 2.0]), 0.1)
-    assert with_floor.floor == 2.0
-    assert math.isinf(with_floor.inverse(2.0))
-    assert with_floor(with_floor.inverse(2.1)) == pytest.approx(2.1)
+    assert with_floor(1e9) == pytest.approx(2.0)
 
 
 def test_summaries():
@@ -78,12 +71,6 @@ def test_fits_the_law_as_its_curve(problem):
     other = LensLLMLaw(ExponentialCurve(curve.weights.tolist(), curve.rates.tolist()))
     params = [3.0, 0.4, 12.0, 1.1]
     np.testing.assert_allclose(law([0, 200, 800], params), other([0, 200, 800], params))
-
-
-def test_json_round_trip(problem):
-    curve = NTKLoss.from_kernel(*problem, 0.02)
-    again = NTKLoss(**curve.to_json())
-    assert again(3.0) == curve(3.0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import skew
 
 from lensllm.laws import RectifiedLaw, bootstrap, fit_law, laplace
 from lensllm.laws.calibration import simulate_curves
@@ -30,6 +31,15 @@ def test_seeded(fit, method):
     first, again, other = (method(fit, 30, seed=seed).coordinates for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_resampled_residuals_keep_their_sign(sizes):
+    """One loss far above the others: refitted levels err upwards, as the data may have."""
+    rng = np.random.default_rng(0)
+    losses = RectifiedLaw()(sizes, PARAMS) * np.exp(0.001 * rng.standard_normal(len(sizes)))
+    losses[6] *= 1.2
+    levels = bootstrap(fit_law(RectifiedLaw(), sizes, losses), 400).coordinates[:, 0]
+    assert skew(levels) > 0.5
 
 
 def test_draws_stay_in_the_box(sizes):
