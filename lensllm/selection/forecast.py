@@ -22,18 +22,20 @@ class Forecast:
         lower80: Lower end of its 80 % interval; `nan` where the points allow none.
         upper80: Upper end.
         log_draws: Draws of the log loss, shape (n_draws,); `None` where there is no interval.
+        score: What the candidate is ranked by; its predicted loss by default.
     """
 
     loss: float
     lower80: float = math.nan
     upper80: float = math.nan
     log_draws: np.ndarray | None = None
+    score: float | None = None
 
 
 def rank_forecasts(
     name: str, task: Task, forecasts: Mapping[str, Forecast | str], basis: str
 ) -> Selection:
-    """Rank candidates by predicted loss.
+    """Rank candidates by the score of their forecasts, smallest first.
 
     Args:
         name: Name of the selector.
@@ -54,7 +56,7 @@ def rank_forecasts(
             entries.append(
                 RankedModel(
                     model,
-                    forecast.loss,
+                    forecast.loss if forecast.score is None else forecast.score,
                     forecast.loss,
                     forecast.lower80,
                     forecast.upper80,
@@ -129,7 +131,7 @@ def _reason(best: RankedModel, task: Task, basis: str) -> str:
     if best.status != "ranked":
         return f"No candidate could be ranked: {best.status}"
     words = (
-        f"{best.model} has the smallest predicted loss at D = {task.n_samples_full}: "
+        f"{best.model} is ranked first, with a predicted loss at D = {task.n_samples_full} of "
         f"{best.predicted_loss:.4f}"
     )
     if math.isfinite(best.lower80):

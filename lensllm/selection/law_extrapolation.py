@@ -19,8 +19,9 @@ class LawExtrapolation(Selector):
     """Fit a law to all D ≤ D_max of each candidate, extrapolate to D_full (RSL's baselines).
 
     `vanilla_fit` and `rectified_fit` of the papers' tables are this with the vanilla and the
-    rectified law. D = 0 is a point where the law is finite there. The prediction is the fit's; the
-    interval and the probability of being best come from the posterior of the law given the points.
+    rectified law. D = 0 is a point where the law is finite there. Candidates are ranked by the
+    fit, as in the papers; the predicted loss, its interval and the probability of being best are
+    those of the posterior of the law given the points.
 
     Attributes:
         law: The law.
@@ -59,7 +60,7 @@ class LawExtrapolation(Selector):
         ]
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the fitted laws' predictions, smallest first."""
+        """By the fitted laws at D_full, smallest first."""
         losses = losses_by_size(curves)
         zero = self.law.defined_at_zero
         sizes = sorted({n for seen in losses.values() for n in seen if n > 0 or zero})
@@ -91,7 +92,9 @@ class LawExtrapolation(Selector):
 
 
 def law_forecasts(fits: LawFits, n_samples: int, rng: np.random.Generator) -> list[Forecast | str]:
-    """Forecasts at size D from fits and their posteriors.
+    """Forecasts at size D: all that is predicted is the posterior's, the score is the fit's.
+
+    With few points the best fit can be far from the middle of what the points allow.
 
     Args:
         fits: Fits of one law to every candidate; skipped ones have `nan` parameters.
@@ -101,15 +104,15 @@ def law_forecasts(fits: LawFits, n_samples: int, rng: np.random.Generator) -> li
     Returns:
         For each curve its forecast, or why it was not fitted.
     """
-    predicted = fits.predict([float(n_samples)])[:, 0]
+    scores = fits.predict([float(n_samples)])[:, 0]
     forecasts: list[Forecast | str] = []
     for i, posterior in enumerate(fits.posteriors):
-        if posterior is None or not math.isfinite(predicted[i]):
+        if posterior is None or not math.isfinite(scores[i]):
             forecasts.append(f"too few usable trials: {int(fits.n_points[i])} for a law")
             continue
-        low, high = posterior.interval([float(n_samples)])
-        draws = posterior.sample([float(n_samples)], N_DRAWS, rng)[:, 0]
+        low, middle, high = posterior.quantiles(float(n_samples), [0.1, 0.5, 0.9])[:, 0]
+        draws = posterior.sample(float(n_samples), N_DRAWS, rng)[:, 0]
         forecasts.append(
-            Forecast(float(predicted[i]), float(low[0]), float(high[0]), np.log(draws))
+            Forecast(float(middle), float(low), float(high), np.log(draws), float(scores[i]))
         )
     return forecasts

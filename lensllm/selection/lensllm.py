@@ -141,7 +141,7 @@ class LensLLM(Selector):
         return pairs
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the predictions of the laws of the accepted points, smallest first."""
+        """By the laws of the accepted points at D_full, smallest first."""
         losses = losses_by_size(curves)
         scale = self._scale(task, curves)
         usable = {m: tuple(n for n in sorted(losses.get(m, {})) if n > 0) for m in task.names}

@@ -34,13 +34,23 @@ def test_recovers_rectified_curves(task_and_curves):
     assert selection.best.p_best > 0.5
 
 
-def test_prediction_is_that_of_single_fits_without_zero(task_and_curves):
+def test_what_is_predicted_lies_in_its_interval_however_few_the_points(make_task, make_curves):
+    """With as many points as parameters the best fit may lie anywhere; what is told may not."""
+    losses = {"a": {200: 4.0, 400: 3.9, 800: 3.5, 1600: 3.45}, "b": {200: 3.0, 400: 2.99, 800: 2.5}}
+    losses["b"] |= {1600: 2.49, 3200: 2.48}
+    task = make_task("ab", sizes=SIZES, full=51200)
+    ranking = LawExtrapolation(RectifiedLaw()).rank(task, make_curves(losses)).ranking
+    for entry in ranking:
+        assert entry.lower80 < entry.predicted_loss < entry.upper80 < entry.score
+
+
+def test_score_is_that_of_single_fits_without_zero(task_and_curves):
     task, curves, losses = task_and_curves
     selection = LawExtrapolation(VanillaLaw()).rank(task, curves)
     positive = np.array(SIZES[1:], float)
     for entry in selection.ranking:
         fit = fit_law(VanillaLaw(), positive, [losses[entry.model][n] for n in SIZES[1:]])
-        assert entry.predicted_loss == pytest.approx(float(fit.predict(51200)), rel=1e-6)
+        assert entry.score == pytest.approx(float(fit.predict(51200)), rel=1e-6)
 
 
 def test_asks_for_zero_only_where_the_law_is_finite_there(make_task, make_curves):

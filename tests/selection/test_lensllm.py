@@ -53,7 +53,7 @@ def test_recovers_the_law_and_finds_the_best_at_full_size(campaign):
     assert selection.best.model == min(truth, key=truth.get) == "c"
     assert min("abc", key=lambda name: losses(name, [12800])[12800]) != "c"
     for entry in selection.ranking:
-        assert entry.predicted_loss == pytest.approx(truth[entry.model], rel=2e-3)
+        assert entry.score == pytest.approx(truth[entry.model], rel=2e-3)
         assert entry.lower80 < entry.predicted_loss < entry.upper80
     assert sorted(asked) == sorted((name, n) for name in "abc" for n in SIZES)
 
@@ -140,7 +140,7 @@ def test_phase_mode_takes_the_observed_step(make_task, make_curves):
     curves["best_step"] = [PARAMS[m][2] for m in curves["model"]]
     for entry in selector.rank(task, curves).ranking:
         expected = losses(entry.model, [FULL])[FULL]
-        assert entry.predicted_loss == pytest.approx(expected, rel=2e-3)
+        assert entry.score == pytest.approx(expected, rel=2e-3)
 
 
 def test_phase_mode_replays_recorded_steps_and_refuses_curves_without():
@@ -182,7 +182,7 @@ def test_diverged_and_absent_trials(make_task, make_curves):
     assert [entry.status for entry in ranking] == ["ranked", "ranked", "no usable trial"]
     expected = losses("b", [FULL])[FULL]
     found = next(entry for entry in ranking if entry.model == "b")
-    assert found.predicted_loss == pytest.approx(expected, rel=2e-3)
+    assert found.score == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_ranks_by_predicted_loss_with_intervals_and_probabilities():
     for entry in selection.ranking:
         assert entry.lower80 < entry.predicted_loss < entry.upper80
     assert "shared exponent" in selection.decisions[0]
-    assert selection.reason.startswith("a2 has the smallest predicted loss at D = 51200")
+    assert selection.reason.startswith("a2 is ranked first, with a predicted loss at D = 51200")
 
 
 def test_wants_every_affordable_size_but_zero():
