@@ -54,9 +54,20 @@ class Benchmark:
         return tuple(sorted(self.curves["dataset"].unique()))
 
     def seeds(self, dataset: str) -> tuple[int, ...]:
-        """Seeds of one data set, ascending."""
+        """Seeds of one data set under which some candidate has a loss at D_full, ascending.
+
+        Raises:
+            ValueError: There is none.
+        """
+        target = self.target(dataset)
         rows = self.curves[self.curves["dataset"] == dataset]
-        return tuple(int(seed) for seed in sorted(rows["seed"].unique()))
+        found = sorted(rows.loc[rows["n_samples"] == target, "seed"].unique())
+        if not found:
+            raise ValueError(
+                f"Expected candidates with a loss at n_samples = {target} on {dataset!r}, got "
+                "none: set benchmark.target_n_samples to a size that was recorded"
+            )
+        return tuple(map(int, found))
 
     def target(self, dataset: str) -> int:
         """D_full of one data set."""
@@ -70,7 +81,7 @@ class Benchmark:
 
         Args:
             dataset: Name of the data set.
-            seed: Seed of the curves; the smallest by default.
+            seed: Seed of the curves; by default the smallest that has losses at D_full.
             models: Which candidates; all by default.
 
         Raises:
@@ -79,8 +90,8 @@ class Benchmark:
         if dataset not in self.datasets:
             listed = ", ".join(self.datasets)
             raise ValueError(f"Expected one of the data sets {listed}, got {dataset!r}")
-        seed = self.seeds(dataset)[0] if seed is None else seed
-        target = self.target(dataset)
+        seeds, target = self.seeds(dataset), self.target(dataset)
+        seed = seeds[0] if seed is None else seed
         rows = self.curves[(self.curves["dataset"] == dataset) & (self.curves["seed"] == seed)]
         if models is not None:
             rows = rows[rows["model"].isin(models)]
@@ -88,8 +99,8 @@ class Benchmark:
         unknown = sorted(set(rows["model"]) - known)
         if not known:
             raise ValueError(
-                f"Expected candidates with a loss at n_samples = {target} on {dataset!r} (seed "
-                f"{seed}), got none: set benchmark.target_n_samples to a size that was recorded"
+                f"Expected candidates with a loss at n_samples = {target} on {dataset!r} under "
+                f"seed {seed}, got none; seeds that have one: {', '.join(map(str, seeds))}"
             )
         if unknown:
             logger.warning(

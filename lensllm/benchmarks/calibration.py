@@ -146,7 +146,7 @@ def questions(
         for dataset in datasets or benchmark.datasets:
             prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
             informed = cast(P, with_prior_curves(cast(Selector, predictor), prior))
-            for seed in benchmark.seeds(dataset):
+            for seed in aimed.seeds(dataset):
                 runner = aimed.runner(dataset, seed)
                 task, truth = runner.task(), runner.truth()
                 for ratio in budget_ratios:

@@ -133,7 +133,7 @@ def evaluate(
         budget_fractions: FLOPs that may be spent, as shares of fine-tuning every candidate on
             D_full, for the protocol where the selector decides what to spend them on.
         datasets: Which data sets; all by default.
-        seeds: Which seeds; all that a data set has by default.
+        seeds: Which seeds; all that have losses at D_full by default.
         progress: Called with the name of every cell before it is run.
 
     Returns:
@@ -216,12 +216,23 @@ def expected_random(truth: Sequence[float]) -> dict[str, float]:
 
 
 def _seeds(benchmark: Benchmark, dataset: str, seeds: Sequence[int] | None) -> Sequence[int]:
-    """The seeds to evaluate on one data set."""
+    """The seeds to evaluate on one data set; says which are left out."""
     known = benchmark.seeds(dataset)
+    listed = ", ".join(map(str, known))
+    every = benchmark.curves.loc[benchmark.curves["dataset"] == dataset, "seed"]
+    without = sorted(set(every) - set(known))
+    if seeds is None and without:
+        logger.warning(
+            "Left out of %s, since no loss at n_samples = %d was recorded: seeds %s",
+            dataset,
+            benchmark.target(dataset),
+            ", ".join(map(str, without)),
+        )
     missing = sorted(set(seeds or ()) - set(known))
     if missing:
-        listed = ", ".join(map(str, known))
-        raise ValueError(f"Expected seeds among {listed} on {dataset!r}, got {missing[0]}")
+        raise ValueError(
+            f"Expected seeds with losses at D_full, {listed}, on {dataset!r}, got {missing[0]}"
+        )
     return known if seeds is None else seeds
 
 

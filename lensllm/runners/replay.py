@@ -71,7 +71,7 @@ class ReplayRunner:
             model: float(rows["n_params"].iloc[0]) if "n_params" in rows else math.nan
             for model, rows in self.curves.groupby("model", sort=False)
         }
-        known = [value for value in params.values() if math.isfinite(value)]
+        known = [value for value in params.values() if value > 0]
         mean = sum(known) / len(known) if known else 1.0
         families = (
             self.curves.groupby("model")["family"].first().to_dict()
@@ -86,7 +86,7 @@ class ReplayRunner:
         for model, rows in self.curves.groupby("model"):
             sizes = rows["n_samples"].astype(int)
             available[model] = tuple(sorted(n for n in sizes if n < self.n_samples_full))
-            size = params[model] if math.isfinite(params[model]) else mean
+            size = params[model] if params[model] > 0 else mean
             for n in {*sizes, self.n_samples_full}:
                 costs[model, n] = self._sample_cost * size * n
             if "flops" in rows and rows["flops"].notna().all():

@@ -69,6 +69,11 @@ class Task:
             raise ValueError(f"Expected each candidate once, got {twice[0]!r} twice")
         if self.n_samples_full <= 0:
             raise ValueError(f"Expected `n_samples_full` > 0, got {self.n_samples_full}")
+        if not self.full_cost > 0:
+            raise ValueError(
+                f"Expected a cost > 0 of fine-tuning every candidate on {self.n_samples_full} "
+                f"samples of {self.dataset!r}, got {self.full_cost:g} FLOPs"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -121,6 +121,20 @@ def test_hand_made_hard_cases(caplog):
     }
 
 
+def test_seeds_without_a_truth_are_left_out_and_named(caplog):
+    whole = curves("abc", ("x", "y"))
+    part = whole[(whole["dataset"] == "x") & (whole["n_samples"] < 1600)].assign(seed=1)
+    benchmark = Benchmark("demo", pd.concat([part, whole]))
+    found = evaluate(benchmark, [SubTuning()], [8])
+    assert set(found.scores["seed"]) == {0}
+    assert "Left out of x, since no loss at n_samples = 1600 was recorded: seeds 1" in caplog.text
+    assert "out of y" not in caplog.text
+    alone = evaluate(Benchmark("demo", whole), [SubTuning()], [8])
+    pd.testing.assert_frame_equal(found.scores, alone.scores)
+    with pytest.raises(ValueError, match=r"n_samples = 1600 on 'x' under seed 1, .*have one: 0"):
+        benchmark.runner("x", seed=1)
+
+
 def test_a_selector_of_ones_own_needs_no_registration():
     @dataclass(frozen=True)
     class Alphabetical(RandomChoice):
@@ -142,7 +156,7 @@ def test_a_selector_of_ones_own_needs_no_registration():
         (([ZeroShot()], [1]), "D_full / D_max > 1, got 1"),
         (([ZeroShot()], [], [1.5]), r"fractions in \(0, 1\], got 1.5"),
         (([ZeroShot()], [8], [], ["z"]), "`datasets` among x, y, got 'z'"),
-        (([ZeroShot()], [8], [], ["x"], [7]), "seeds among 0 on 'x', got 7"),
+        (([ZeroShot()], [8], [], ["x"], [7]), "seeds with losses at D_full, 0, on 'x', got 7"),
     ],
 )
 def test_bad_settings_are_refused(arguments, message):

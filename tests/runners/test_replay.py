@@ -52,6 +52,14 @@ def test_sizes_candidates_and_costs(curves):
     assert task.full_cost == pytest.approx(6 * 35 * 3 * 400 * (100 + 300 + 200))
 
 
+def test_no_parameters_are_an_unknown_number_and_free_trials_are_refused(curves):
+    task = ReplayRunner(curves.assign(n_params=curves["n_params"].fillna(0)), "x").task()
+    assert task.costs == ReplayRunner(curves, "x").task().costs
+    assert ReplayRunner(curves.assign(n_params=0), "x").task().costs["a", 400] == 6 * 400
+    with pytest.raises(ValueError, match=r"cost > 0 .* on 400 samples of 'x', got 0 FLOPs"):
+        ReplayRunner(curves, "x", tokens_per_sample=0.0)
+
+
 def test_recorded_flops_are_the_costs(curves):
     table = curves.assign(flops=[1000.0 + i for i in range(len(curves))])
     runner = ReplayRunner(table, "x", seed=1)
