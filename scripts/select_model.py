@@ -53,8 +53,10 @@ def main(cfg: DictConfig) -> float:
     if cfg.preflight and hasattr(runner, "longest"):  # recorded curves need no memory
         check_fit(runner)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
-    with CampaignProgress(console, budget) as progress, closing(executor):
-        selection, curves = run_campaign(selector, runner, budget, progress.update, executor)
+    with closing(executor):
+        selection, curves = run_campaign(
+            selector, runner, budget, CampaignProgress(console).update, executor
+        )
     settings = OmegaConf.to_container(cfg, resolve=True)
     fingerprint = getattr(getattr(runner, "data", None), "fingerprint", "")
     paths = write_selection(selection, curves, output_dir(), settings, fingerprint)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console
 
@@ -16,26 +15,12 @@ class CampaignProgress:
 
     Args:
         console: Where to print.
-        budget: The budget of the campaign.
     """
 
-    def __init__(self, console: Console, budget: Budget) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self.budget = budget
-        self.n_trials = 0
-
-    def __enter__(self) -> CampaignProgress:
-        """Start the clock."""
         self.start = time.perf_counter()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to close."""
+        self.n_trials = 0
 
     def update(self, result: TrialResult, budget: Budget) -> None:
         """Print the line of one trial."""

@@ -11,7 +11,7 @@ from scipy import stats
 
 from lensllm.benchmarks import Benchmark
 from lensllm.curvature import NTKLoss
-from lensllm.laws import LensLLMLaw
+from lensllm.laws import LensLLMLaw, RectifiedLaw, fit_laws
 from lensllm.reporting.hessian_study import (
     Analyses,
     bootstrap_spearman,
@@ -110,6 +110,13 @@ def test_tables_say_what_was_found(study, analyses, tmp_path):
         ("rectified_fit", ""),
         ("ats", ""),
     ]
+    # The rectified fit of these curves, and its error at D_full, by hand.
+    losses = study.curves.pivot(index=["model", "seed"], columns="n_samples", values="test_loss")
+    given = losses[[n for n in SIZES if n <= 1600]]
+    fits = fit_laws(RectifiedLaw(), given.columns, given.to_numpy(), use_zero=True, n_starts=8)
+    squares = np.log(fits.predict(6400)[:, 0] / losses[6400]) ** 2
+    expected = np.sqrt(squares.groupby("seed").mean()).mean()
+    assert sweep.frame.loc[2, "rmse_log"] == pytest.approx(expected, rel=1e-3)
     assert bound.frame.loc[0, "beta_2 of h / |v|^2"] == pytest.approx(0.5)
     assert bound.frame.loc[0, "largest h, D = 3200"] == f"{2 * 3200**-0.25:.2g}"
     assert bound.frame.loc[0, "test loss"] == 3.0

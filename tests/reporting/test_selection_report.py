@@ -168,10 +168,10 @@ def test_without_a_curve_there_is_no_figure(selection, curves, tmp_path):
 def test_progress_is_one_line_a_trial():
     stream = io.StringIO()
     budget = Budget(200.0)
-    with CampaignProgress(Console(file=stream, width=40), budget) as progress:
-        for n, status, loss in ((200, "completed", 3.5), (400, "diverged", math.nan)):
-            budget.charge(50.0)
-            progress.update(TrialResult(Trial("[a]", "d", n), status, test_loss=loss), budget)
+    progress = CampaignProgress(Console(file=stream, width=40))
+    for n, status, loss in ((200, "completed", 3.5), (400, "diverged", math.nan)):
+        budget.charge(50.0)
+        progress.update(TrialResult(Trial("[a]", "d", n), status, test_loss=loss), budget)
     first, second = stream.getvalue().splitlines()
     assert first.endswith("trial 1: [a], D = 200: test loss 3.5000; 25% of the budget spent")
     assert second.endswith("trial 2: [a], D = 400: diverged; 50% of the budget spent")
