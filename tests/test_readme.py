@@ -1,9 +1,9 @@
-"""The README's commands are commands of this project, and those that are quick are run."""
+"""The commands of README and docs are commands of this project, and a quick one is run."""
 
+import importlib
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,64 +13,68 @@ from hydra.core.global_hydra import GlobalHydra
 from lensllm.entry import conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = {
-    "train.py": "train",
-    "scripts/select_model.py": "select",
-    "scripts/fit_laws.py": "fit",
-    "scripts/evaluate_selection.py": "evaluate",
-    "scripts/pretrain_zoo.py": "pretrain_zoo",
-    "scripts/fetch_dataset.py": "fetch",
-    "scripts/study_ntk.py": "study_ntk",
-    "scripts/analyze_curvature.py": "curvature",
-    "scripts/prehoc.py": "prehoc",
-    "scripts/tune_selector.py": "tune",
-    "scripts/compare_selectors_live.py": "live",
-    "scripts/estimate.py": "estimate",
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# What a reader puts in place of these words.
+NAMES = {
+    "dataset=NAME": "dataset=wiki",
+    "model=NAME": "model=opt-64x2",
+    "model=...": "",
+    "dataset=...": "",
 }
 
 
-def readme_commands() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL))
-    rows = "\n".join(re.findall(r"\| `(.*?)` \|", text))
-    lines = (blocks + "\n" + rows).replace("\\\n", " ").splitlines()
-    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+def commands(page: Path) -> list[str]:
+    """Commands in fenced blocks, tables and text, one a line."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:bash)?\n(.*?)```", text, flags=re.DOTALL)
+    rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    quoted = [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", rest)]
+    lines = "\n".join([*blocks, *quoted]).replace("\\\n", " ")
+    lines = re.sub(r"'(\w+=\[[^']*?)\n\s*", r"'\1", lines)  # a list that goes on below
+    found = [line.split("  #")[0].strip() for line in lines.splitlines()]
+    return [line for line in found if line.startswith(("python ", "make "))]
 
 
-COMMANDS = readme_commands()
+COMMANDS = {page.name: commands(page) for page in PAGES}
+ALL = [(page, line) for page, lines in COMMANDS.items() for line in dict.fromkeys(lines)]
 
 
 def test_readme_has_the_two_commands_first() -> None:
-    assert [line.split()[1] for line in COMMANDS[:2]] == ["demo", "test"]
+    assert [line.split()[1] for line in COMMANDS["README.md"][:2]] == ["demo", "test"]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
-def test_make_targets_exist(command: str) -> None:
-    target = command.split()[1]
+@pytest.mark.parametrize("target", sorted({c.split()[1] for _, c in ALL if c.startswith("make ")}))
+def test_make_targets_exist(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ")])
-def test_python_commands_compose(command: str) -> None:
+@pytest.mark.parametrize(("page", "command"), [c for c in ALL if c[1].startswith("python ")])
+def test_python_commands_compose(page: str, command: str) -> None:
     words = shlex.split(command)
-    script = words[1]
-    assert (ROOT / script).is_file()
-    module = "train" if script == "train.py" else Path(script).stem
-    __import__(f"lensllm.scripts.{module}" if script != "train.py" else "lensllm.scripts.train")
-    overrides = [word for word in words[2:] if word != "-m"]
+    path = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
+    assert (ROOT / path).is_file()
+    source = (ROOT / "scripts" / Path(path).name).read_text(encoding="utf-8")
+    config = re.search(r'@entry_point\("(\w+)"', source)
+    if config is None:  # benchmarks parse their options themselves
+        known = re.findall(r'"(--\w+)"', source)
+        assert {word for word in words if word.startswith("--")} <= set(known)
+        return
+    importlib.import_module(f"lensllm.scripts.{Path(path).stem}")
+    overrides = [NAMES.get(word, word) for word in words[1:] if "=" in word]
+    overrides = [word for word in overrides if word]
+    if words[2:3] == ["-m"]:  # a sweep's values one at a time
+        overrides = [re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        if "-m" in words:  # a sweep's values one at a time
-            overrides = [re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in overrides]
-        cfg = compose(CONFIGS[script], overrides=overrides, return_hydra_config=False)
-    assert cfg
+        assert compose(config[1], overrides=overrides)
 
 
-def test_the_replay_example_runs(tmp_path: Path) -> None:
-    command = next(c for c in COMMANDS if "runner=replay" in c)
-    words = [*shlex.split(command)[1:], f"paths.output_dir={tmp_path}"]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Fine-tune" in done.stdout
+def test_the_replay_example_runs(run_main, tmp_path: Path) -> None:
+    from scripts.select_model import main
+
+    command = next(c for c in COMMANDS["README.md"] if "runner=replay" in c)
+    done = run_main(main, *shlex.split(command)[2:], f"paths.output_dir={tmp_path}")
+    assert done.code == 0, done.err
+    assert "Fine-tune" in done.out
     assert list(tmp_path.rglob("selection.json"))
