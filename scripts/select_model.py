@@ -37,6 +37,8 @@ class SelectConfig(FineTuneConfig):
 @entry_point("select", SelectConfig)
 def main(cfg: DictConfig) -> float:
     """Run one campaign and write what it found."""
+    from pytorch_lightning.utilities import rank_zero_only
+
     from lensllm.finetune.estimate import check_fit
     from lensllm.reporting.console import wide_console
     from lensllm.reporting.progress import CampaignProgress
@@ -48,15 +50,18 @@ def main(cfg: DictConfig) -> float:
     from lensllm.selection.campaign import make_budget, run_campaign
 
     console = wide_console()
+    console.quiet = rank_zero_only.rank > 0  # of several processes that train together one tells
     selector, executor = instantiate(cfg.selector), instantiate(cfg.executor)
     runner = instantiate_runner(cfg)
     if cfg.preflight and hasattr(runner, "longest"):  # recorded curves need no memory
-        check_fit(runner)
+        check_fit(runner, getattr(executor, "n_workers", 1))
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     with closing(executor):
         selection, curves = run_campaign(
             selector, runner, budget, CampaignProgress(console).update, executor
         )
+    if console.quiet:
+        return selection.best.predicted_loss
     settings = OmegaConf.to_container(cfg, resolve=True)
     fingerprint = getattr(getattr(runner, "data", None), "fingerprint", "")
     paths = write_selection(selection, curves, output_dir(), settings, fingerprint)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ class CandidateEstimate:
         n_trainable: Parameters that are trained.
         micro_batch: Examples at once that fit, at most a whole batch.
         memory: Peak of a training step with so many, in its parts.
+        needed: Bytes that it takes: the device's peak, or the whole process's on a CPU.
         fits: Whether it fits at all.
         advice: What would make it fit; empty where it does.
         flops: FLOPs of a trial by its size D, an upper estimate where training may stop early.
@@ -43,6 +44,7 @@ class CandidateEstimate:
     n_trainable: int
     micro_batch: int
     memory: MemoryEstimate
+    needed: float
     fits: bool
     advice: str
     flops: Mapping[int, float]
@@ -87,7 +89,8 @@ def estimate_candidate(
     except ValueError:
         micro = 1
         memory = estimate_memory(source, 1, *longest, **options)
-    fits = needed(memory, hardware) <= HEADROOM * room
+    takes = needed(memory, hardware, precision)
+    fits = takes <= HEADROOM * room
     if not fits:
         words = advice(source, memory, options)
         if settings.micro_batch_size != "auto":
@@ -98,6 +101,7 @@ def estimate_candidate(
         source.n_trainable,
         micro,
         memory,
+        takes,
         fits,
         words,
         dict(flops),
@@ -106,10 +110,13 @@ def estimate_candidate(
     )
 
 
-def needed(memory: MemoryEstimate, hardware: Hardware) -> float:
-    """Bytes of the memory that is short: main memory holds everything where there is no GPU."""
-    on_cpu = hardware.is_here and not torch.cuda.is_available()
-    return memory.total if on_cpu else memory.device
+def needed(memory: MemoryEstimate, hardware: Hardware, precision: str) -> float:
+    """Bytes of the memory that is short: of the device, or all of a process on a CPU."""
+    if not hardware.is_here or torch.cuda.is_available():
+        return memory.device
+    process = hardware.process_gb + (0 if precision == "32-true" else hardware.kernels_gb)
+    holes = hardware.fragmentation * (memory.activations + memory.loss)
+    return 1e9 * process + memory.total + holes
 
 
 def estimate_campaign(
@@ -138,22 +145,31 @@ def estimate_campaign(
     ]
 
 
-def check_fit(runner: Any) -> None:
+def check_fit(runner: Any, n_processes: int = 1) -> None:
     """Refuse a campaign one of whose candidates does not fit here.
 
     Candidates whose weights take less than one part in two hundred of the free memory fit.
 
+    Args:
+        runner: A `FineTuneRunner`.
+        n_processes: Processes that share the main memory; GPUs are taken to have one each.
+
     Raises:
         ValueError: With the first candidate that does not fit, and what would make it fit.
     """
-    here = Hardware("the free memory of this machine", peak_flops=1.0)
-    for estimate in estimate_campaign(runner, here, smallest=free_memory() / 200):
-        if not estimate.fits:
+    free = free_memory()
+    n_sharing = 1 if torch.cuda.is_available() else n_processes
+    own = Hardware.process_gb if n_sharing > 1 else 0.0  # what this process has taken is not free
+    here = Hardware("the free memory of this machine", peak_flops=1.0, process_gb=own)
+    for estimate in estimate_campaign(runner, here, smallest=free / 200):
+        if estimate.needed * n_sharing > HEADROOM * free:
+            times = f" {n_sharing} times" if n_sharing > 1 else ""
             raise ValueError(
-                f"Expected candidates that fit into {here.name} ({free_memory() / 1e9:.1f} GB), "
-                f"{estimate.model} takes {needed(estimate.memory, here) / 1e9:.1f} GB with "
-                f"{estimate.micro_batch} examples at once: {estimate.advice}; or leave it out, or "
-                "set preflight=false"
+                f"Expected candidates that fit into {here.name} ({free / 1e9:.1f} GB), "
+                f"{estimate.model} takes{times} {estimate.needed / 1e9:.1f} GB with "
+                f"{estimate.micro_batch} examples at once: "
+                f"{estimate.advice or 'take fewer executor.n_workers'}; or leave it out, or set "
+                "preflight=false"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a device does in a second and an hour costs: from FLOPs to time and money."""
+"""What a device does in a second and an hour costs, and what a process on it takes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ class Hardware:
         price_per_hour: Price of one device and hour; `None` where it is not known.
         currency: Currency of that price.
         n_devices: Devices that work at once.
+        process_gb: Main memory of a process that trains on a CPU, beside the tensors: Python,
+            PyTorch and the data.
+        kernels_gb: What it takes more in bf16, for the kernels that are compiled for every shape.
+        fragmentation: What the holes between tensors take in such a process, as a share of a
+            micro-batch's activations.
 
     Raises:
         ValueError: A number is not positive, or the share is above 1.
@@ -31,12 +36,18 @@ class Hardware:
     price_per_hour: float | None = None
     currency: str = "USD"
     n_devices: int = 1
+    process_gb: float = 0.65
+    kernels_gb: float = 0.15
+    fragmentation: float = 0.55
 
     def __post_init__(self) -> None:
         for name in ("peak_flops", "utilization", "memory_gb", "price_per_hour", "n_devices"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"Expected hardware.{name} > 0, got {value}")
+        for name in ("process_gb", "kernels_gb", "fragmentation"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Expected hardware.{name} >= 0, got {getattr(self, name)}")
         if self.utilization > 1:
             raise ValueError(f"Expected hardware.utilization <= 1, got {self.utilization}")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from lensllm.finetune.estimate import CandidateEstimate, needed
+from lensllm.finetune.estimate import CandidateEstimate
 from lensllm.finetune.hardware import Hardware
 
 
@@ -52,7 +52,7 @@ def estimate_table(estimates: Sequence[CandidateEstimate], hardware: Hardware) -
             estimate.model,
             f"{estimate.n_params / 1e6:.2f} M",
             f"{estimate.n_trainable / estimate.n_params:.1%}",
-            f"{needed(estimate.memory, hardware) / 1e9:.2f} GB",
+            f"{estimate.needed / 1e9:.2f} GB",
             str(estimate.micro_batch),
             f"{full:.3g}",
             duration(hardware.seconds(full)),

@@ -1,15 +1,20 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from lensllm.finetune import ModelSource, TrainingSettings
-from lensllm.finetune.estimate import as_record, check_fit, estimate_campaign
+from lensllm.finetune.estimate import as_record, check_fit, estimate_campaign, needed
 from lensllm.finetune.hardware import Hardware
+from lensllm.finetune.memory import MemoryEstimate
 from lensllm.reporting.estimate_table import estimate_sentence, estimate_table
 from lensllm.runners.finetune import FineTuneRunner
 from lensllm.trials import Trial, TrialStore
 
+ROOT = Path(__file__).resolve().parents[2]
 GPU = Hardware("a GPU", peak_flops=1e12, utilization=0.5, memory_gb=1.0, price_per_hour=36.0)
 
 
@@ -58,6 +63,19 @@ def test_what_does_not_fit_is_refused_before_anything_runs(runner, monkeypatch):
         check_fit(runner)
 
 
+def test_processes_share_the_memory(runner, monkeypatch):
+    room = 2e9  # one process takes 0.65 GB and a little
+    monkeypatch.setattr("lensllm.finetune.estimate.free_memory", lambda: room)
+    monkeypatch.setattr("lensllm.finetune.estimate.estimate_campaign", every_candidate)
+    check_fit(runner, n_processes=2)
+    with pytest.raises(ValueError, match=r"gpt2 takes 3 times 0\.7 GB .*fewer executor\.n_workers"):
+        check_fit(runner, n_processes=3)
+
+
+def every_candidate(runner, hardware, smallest):
+    return estimate_campaign(runner, hardware)
+
+
 def test_the_record_and_the_table_hold_the_same(runner):
     small = Hardware("a toy", 1e9, 0.5, memory_gb=1e-3, price_per_hour=1.0)
     estimates = estimate_campaign(runner, small)
@@ -73,9 +91,41 @@ def test_the_record_and_the_table_hold_the_same(runner):
     assert "1e+09 FLOPs, 2 s, 0.00 USD" in estimate_sentence(estimates, small, 1e9)
 
 
+def test_a_process_on_a_cpu_takes_more_than_its_tensors():
+    memory = MemoryEstimate(1e9, 2e9, 1e9, 1e9, activations=3e9, loss=1e9)
+    assert memory.total == 8e9
+    here = Hardware("here", 1e9, process_gb=0.5, kernels_gb=0.25, fragmentation=0.5)
+    assert needed(memory, here, "32-true") == 8e9 + 0.5e9 + 2e9
+    assert needed(memory, here, "bf16-mixed") == 8e9 + 0.75e9 + 2e9
+    assert needed(memory, GPU, "bf16-mixed") == memory.device == 7e9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is counted by its kernel")
+@pytest.mark.parametrize(
+    ("name", "options"), [("neox-80x3", []), ("gpt2-96x3+lora", ["trainer.precision=bf16-mixed"])]
+)
+def test_a_trial_takes_what_was_estimated(name, options, jsonl_300, tmp_path):
+    """Within 15 %, in a process of its own."""
+    model, plus, method = name.partition("+")
+    trial = [f"model={model}", f"finetune={method}"] if plus else [f"model={model}"]
+    data = ["dataset=jsonl", f"dataset.path={jsonl_300}", f"paths.output_dir={tmp_path}"]
+    commands = {
+        "result": ["train.py", *trial, "n_samples=200", "logger=none"],
+        "estimate": ["scripts/estimate.py", f"candidates.models=[{name}]", "candidates=custom"],
+    }
+    for what, command in commands.items():
+        run = [*command, *data, *options, f"hydra.run.dir={tmp_path}/{what}"]
+        subprocess.run([sys.executable, *run], check=True, cwd=ROOT, capture_output=True)
+    found = json.loads((tmp_path / "result" / "result.json").read_text())["peak_memory_bytes"]
+    estimates = json.loads((tmp_path / "estimate" / "estimate.json").read_text())["candidates"]
+    assert estimates[0]["needed"] == pytest.approx(found, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"peak_flops": 1.0, "fragmentation": -0.5}, r"hardware\.fragmentation >= 0, got -0\.5"),
         ({"peak_flops": 0.0}, r"hardware\.peak_flops > 0, got 0\.0"),
         ({"peak_flops": 1.0, "utilization": 1.5}, r"utilization <= 1, got 1\.5"),
     ],
