@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,7 +103,7 @@ class Adaptive(Selector):
         return self._spend(task, seen, budget, Beliefs(draws, self.seed))
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By expected loss at D_full; by the largest size that all have, where nobody can tell."""
+        """By expected log loss at D_full, or where none can tell by the largest size all have."""
         draws = self._draws(task, curves, [], RANKING * self.n_draws)
         if not draws.models:
             losses = losses_by_size(curves)
@@ -115,8 +116,8 @@ class Adaptive(Selector):
             log_loss = draws.log_loss[:, m, -1]
             measured = np.exp(log_loss + draws.noise[m] * rng.standard_normal(len(log_loss)))
             low, high = np.quantile(measured, [0.1, 0.9])
-            mean = float(np.exp(log_loss).mean())
-            forecasts[model] = Forecast(mean, float(low), float(high), log_loss)
+            centre = math.exp(float(log_loss.mean()))
+            forecasts[model] = Forecast(centre, float(low), float(high), log_loss)
         basis = f"{len(draws.log_loss)} joint draws of all curves"
         return rank_forecasts(self.name, task, forecasts, basis)
 

@@ -23,8 +23,7 @@ def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> lis
         share: Share of the budget that they may take.
 
     Returns:
-        (candidate, D) pairs by ascending size: at least one size of every candidate that has one,
-        or D = 0 of every candidate where the budget pays for no more than that.
+        (candidate, D) pairs by ascending size: at least one size of every candidate that has one.
 
     Raises:
         BudgetTooSmallError: Not even one trial of every candidate is affordable.
@@ -45,10 +44,7 @@ def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> lis
     def cost(pairs: list[tuple[str, int]]) -> float:
         return sum(task.costs[pair] for pair in pairs)
 
-    zero = [(model, 0) for model in task.names if 0 in task.available[model]]
     if cost(smallest(1)) > budget.flops:
-        if len(zero) == len(task.names) and cost(zero) <= budget.flops:
-            return zero
         raise BudgetTooSmallError(
             f"Expected a budget of at least {cost(smallest(1)):.3g} FLOPs "
             f"({cost(smallest(1)) / task.full_cost:.2%} of fine-tuning every candidate in full), "

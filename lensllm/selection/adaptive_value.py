@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -33,8 +34,13 @@ class Beliefs:
 
     @cached_property
     def losses(self) -> np.ndarray:
-        """Draws of the loss at D_full in nats per target token, shape (n_draws, n_models)."""
-        return np.exp(self.curves[:, :, -1])
+        """Draws of log L at D_full times the median L, shape (n_draws, n_models).
+
+        Differences are nats per target token to first order. Not L itself: a candidate whose slope
+        is unknown has a long upper tail, which would make its mean loss say little of its rank.
+        """
+        log_loss = self.curves[:, :, -1]
+        return log_loss * math.exp(float(np.median(log_loss)))
 
     @cached_property
     def p_best(self) -> np.ndarray:
@@ -45,7 +51,7 @@ class Beliefs:
 
     @cached_property
     def choice(self) -> int:
-        """Position of the candidate with the smallest expected loss at D_full."""
+        """Position of the candidate with the smallest expected log loss at D_full."""
         return int(self.losses.mean(axis=0).argmin())
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import least_squares
+from scipy.integrate import quad
 
 from lensllm.selection import Candidate
 from lensllm.selection.pooled import LossTable, PooledSettings, fit_pooled
@@ -17,6 +17,7 @@ from lensllm.selection.pooled.validation import cutoffs, shape_weights
 
 SIZES = 200.0 * 2.0 ** np.arange(8)
 BETA, FLOOR = 0.45, 0.3
+CLEAN = PooledSettings(decay=0.5, noise=1e-4)
 
 
 def rectified(n_models, sizes=SIZES, beta=BETA, floor=FLOOR, noise=0.0, seed=0):
@@ -62,37 +63,70 @@ def test_weights_fall_with_every_doubling_before_a_candidates_own_last_size():
 
 def test_shared_law_continues_clean_rectified_curves():
     losses, loss = rectified(12)
-    law = fit_shared_law(table_of(losses), np.array([BETA]), FLOOR, 0.5)
+    law = fit_shared_law(table_of(losses), np.array([BETA]), FLOOR, CLEAN)
     later = SIZES[-1] * np.array([2.0, 8.0, 64.0])
-    np.testing.assert_allclose(np.exp(law.log_loss(later)[0]), loss(later), rtol=1e-3)
-    assert law.residual.max() < 1e-3
+    np.testing.assert_allclose(
+        np.exp(law.log_loss(later)[0]), loss(later), rtol=2e-2
+    )  # a step of logits
+    assert law.residual.max() < 2e-3
 
 
-def test_shared_law_is_the_weighted_least_squares_optimum():
+def test_logits_have_the_posterior_that_integration_finds():
     losses, _ = rectified(5, noise=0.01)
     losses[3, 2] = np.nan
+    losses[4, 1:] = np.nan
     table = table_of(losses)
-    law = fit_shared_law(table, np.array([0.3, 0.6]), 0.1, 0.4)
+    known = PooledSettings(
+        decay=0.4,
+        slope=0.08,
+        slope_uncertainty=1e-6,
+        slope_spreads=(0.5,),
+        noise=0.02,
+        noise_strength=1e9,
+    )
+    law = fit_shared_law(table, np.array([0.3, 0.6]), 0.1, known)
     weights = recency_weights(table, 0.4)
     for b, beta in enumerate(law.betas):
         for i in range(len(losses)):
             seen = table.seen[i]
-            x, y = np.log(SIZES[seen]), np.log(losses[i, seen] - 0.1)
+            w, x = weights[i, seen], np.log(SIZES[seen])
+            y = np.log(losses[i, seen] - 0.1)
 
-            def residuals(p, x=x, y=y, w=weights[i, seen], beta=beta):
-                bend = np.logaddexp(0, p[1] + beta * (x - np.log(SIZES[-1])))
-                return np.sqrt(w) * (p[0] - bend - y)
+            def density(u, w=w, x=x, y=y, beta=beta):
+                rest = y + np.logaddexp(0, u + beta * (x - np.log(SIZES[-1])))
+                square = np.sum(w * (rest - np.sum(w * rest)) ** 2)
+                slope = math.log(beta / (1 + math.exp(-u)) / 0.08)
+                return math.exp(-0.5 * square / (0.02**2 * w.max()) - 0.5 * (slope / 0.5) ** 2)
 
-            ours = np.array([law.level[b, i], law.logit[b, i]])
-            best = least_squares(residuals, ours, xtol=1e-12)
-            assert np.sum(residuals(ours) ** 2) <= 2 * best.cost * 1.02 + 1e-9
+            total = quad(density, -6, 6, limit=200)[0]
+            mean = quad(lambda u, f=density: u * f(u), -6, 6, limit=200)[0] / total
+            square = quad(lambda u, f=density: u**2 * f(u), -6, 6, limit=200)[0] / total
+            assert law.logit[b, i] == pytest.approx(mean, abs=1e-2)
+            assert law.logit_spread[b, i] == pytest.approx(math.sqrt(square - mean**2), rel=1e-2)
+    assert np.exp(law.log_loss(SIZES[:1])[:, 4, 0]) == pytest.approx(losses[4, 0])
 
 
-def test_a_single_point_takes_the_mean_logit_of_the_others():
-    losses, _ = rectified(4)
+def test_slopes_shrink_to_each_other_where_points_are_few():
+    errors = []
+    for seed in range(5):
+        losses, loss = rectified(12, noise=0.02, seed=seed)
+        few = table_of(losses[:, :2], SIZES[:2])
+        truth = np.log(loss(SIZES[5:6]))
+        own = (few.log_loss @ [-4.0, 5.0])[:, None]  # the line through both points
+        betas = np.array([BETA])
+        pooled = fit_shared_law(few, betas, FLOOR, PooledSettings(noise=0.02)).log_loss(SIZES[5:6])
+        errors.append([np.std(own - truth), np.std(pooled[0] - truth)])
+    line, shrunk = np.mean(errors, axis=0)
+    assert shrunk < 0.85 * line
+
+
+def test_a_single_point_takes_the_slope_of_the_others_and_is_less_sure():
+    losses, _ = rectified(12)
     losses[0, 1:] = np.nan
-    law = fit_shared_law(table_of(losses), np.array([BETA]), FLOOR, 0.5)
-    assert law.logit[0, 0] == pytest.approx(law.logit[0, 1:].mean())
+    law = fit_shared_law(table_of(losses), np.array([BETA]), FLOOR, CLEAN)
+    others = law.logit[0, 1:]
+    assert abs(law.logit[0, 0] - others.mean()) < others.std()
+    assert law.logit_spread[0, 0] > 5 * law.logit_spread[0, 1:].max()
     assert math.exp(law.log_loss(SIZES[:1])[0, 0, 0]) == pytest.approx(losses[0, 0])
 
 
@@ -100,12 +134,12 @@ def test_cutoffs_predict_later_points_of_candidates_with_enough_earlier_ones():
     losses, _ = rectified(3)
     losses[0, 5:] = np.nan
     losses[1, [0, 1]] = np.nan
-    found = cutoffs(table_of(losses), np.array([BETA]), np.array([FLOOR]), 0.5, 3)
+    found = cutoffs(table_of(losses), np.array([BETA]), np.array([FLOOR]), CLEAN)
     assert len(found) == 5  # up to 800 ... 12800
     np.testing.assert_array_equal(np.isfinite(found[0].doublings).sum(axis=1), [2, 0, 5])
     assert np.isfinite(found[2].doublings[1]).sum() == 3
     errors = [np.nanmax(np.abs(split.rates)) for split in found]
-    assert max(errors) < 2e-3
+    assert max(errors) < 5e-3
 
 
 @pytest.mark.parametrize("beta", [0.25, 0.6])
@@ -113,7 +147,7 @@ def test_forward_validation_finds_the_exponent(beta):
     losses, _ = rectified(20, beta=beta, noise=0.003)
     betas = np.array([0.15, 0.25, 0.4, 0.6, 0.9])
     floors = np.array([FLOOR])
-    splits = cutoffs(table_of(losses), betas, floors, 0.5, 3)
+    splits = cutoffs(table_of(losses), betas, floors, PooledSettings(decay=0.5))
     weights = shape_weights(splits, np.zeros((1, 5)), strength=20.0, tolerance=0.001)
     assert betas[weights[0].argmax()] == beta
     assert weights.sum() == pytest.approx(1.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensllm.selection.pooled.effects import family_index, shrunken_effects
-from lensllm.selection.pooled.law import SharedLaw, fit_shared_law
+from lensllm.selection.pooled.law import MAX_LEARNED_FROM, SharedLaw, fit_shared_law
 from lensllm.selection.pooled.reversion import Residuals, reversion_rate
 from lensllm.selection.pooled.settings import PooledSettings
 from lensllm.selection.pooled.table import LossTable
@@ -18,10 +18,6 @@ from lensllm.selection.pooled.validation import Cutoff, cutoffs, floors_of, shap
 _NEGLIGIBLE = 1e-3
 # Standard deviation of a log loss that no measurement is below.
 _SMALLEST_NOISE = 0.004
-# Spread of slopes a doubling where no candidate shows its own.
-_UNKNOWN_SLOPE = 0.03
-# Candidates from whom exponent and floor are learned, when there are more.
-_MAX_VALIDATED = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +31,7 @@ class PooledModel:
         level: How far each candidate lies above the mean of all, in log loss at its last size.
         reversion: κ per doubling.
         effect: Own rate of each candidate, in log loss a doubling, shape (n_models,).
-        effect_spread: Standard deviation of what is not known of it, or of the slope where there
-            is a single point, same shape.
+        effect_spread: Standard deviation of what is not known of it, same shape.
         rate_spread: Standard deviation of errors a doubling in the forward validation.
         bias_spread: Root mean square of the errors a doubling that all candidates share there.
         noise: Standard deviation of a measured log loss, shape (n_models,).
@@ -60,6 +55,10 @@ class PooledModel:
     def law_log_loss(self, sizes: np.ndarray) -> np.ndarray:
         """Log L by every law that is kept: (n_floors, n_betas, n_models, n_sizes)."""
         return np.stack([law.log_loss(sizes) for law in self.laws])
+
+    def slope_error(self, sizes: np.ndarray) -> np.ndarray:
+        """Standard deviation of log L by what is not known of a slope, shape as the laws'."""
+        return np.stack([law.slope_error(sizes) for law in self.laws])
 
     def correction(self, sizes: np.ndarray) -> np.ndarray:
         """What reversion and own rates take off the laws' log loss: (n_models, n_sizes)."""
@@ -101,7 +100,7 @@ def fit_pooled(
         settings.family_variance,
         settings.model_variance,
     )
-    laws = tuple(fit_shared_law(table, betas, floor, settings.decay) for floor in floors)
+    laws = tuple(fit_shared_law(table, betas, floor, settings) for floor in floors)
     return PooledModel(
         table=table,
         laws=laws,
@@ -109,9 +108,7 @@ def fit_pooled(
         level=_levels(laws, weights, table.last),
         reversion=reversion,
         effect=effect,
-        effect_spread=np.hypot(
-            rate_spread * np.sqrt(variance), _slope_spread(laws, weights, table)
-        ),
+        effect_spread=rate_spread * np.sqrt(variance),
         rate_spread=rate_spread,
         bias_spread=bias_spread,
         noise=_noise(laws, weights),
@@ -126,16 +123,16 @@ def _shape(
     log_prior = -0.5 * (np.log(betas / settings.exponent) / settings.exponent_spread) ** 2
     log_prior = np.broadcast_to(log_prior, (len(floors), len(betas)))
     judged = table
-    if len(table.models) > _MAX_VALIDATED:
-        rows = np.random.default_rng(0).choice(len(table.models), _MAX_VALIDATED, replace=False)
+    if len(table.models) > MAX_LEARNED_FROM:
+        rows = np.random.default_rng(0).choice(len(table.models), MAX_LEARNED_FROM, replace=False)
         judged = table.take(np.sort(rows))
-    splits = cutoffs(judged, betas, floors, settings.decay, settings.min_points)
+    splits = cutoffs(judged, betas, floors, settings)
     weights = shape_weights(splits, log_prior, settings.validation_strength, settings.tolerance)
     kept = weights.max(axis=0) > _NEGLIGIBLE * weights.max()
     weights, betas = weights[:, kept] / weights[:, kept].sum(), betas[kept]
     if judged is table:
         return betas, weights, [split.keep(kept) for split in splits]
-    splits = cutoffs(table, betas, floors, settings.decay, settings.min_points)
+    splits = cutoffs(table, betas, floors, settings)
     return betas, weights, splits
 
 
@@ -192,15 +189,3 @@ def _noise(laws: tuple[SharedLaw, ...], weights: np.ndarray) -> np.ndarray:
     squares = np.einsum("fb,fbn->n", weights, np.stack([law.residual for law in laws]) ** 2)
     middle = math.sqrt(float(np.median(squares)))
     return np.full(len(squares), max(middle, _SMALLEST_NOISE))
-
-
-def _slope_spread(laws: tuple[SharedLaw, ...], weights: np.ndarray, table: LossTable) -> np.ndarray:
-    """What is not known of the slope of candidates with a single point, a doubling."""
-    single = table.seen.sum(axis=1) < 2
-    if not single.any():
-        return np.zeros(len(single))
-    last = np.exp(laws[0].origin)
-    steps = np.stack([law.log_loss(np.array([0.5 * last, last])) for law in laws])
-    slopes = np.einsum("fb,fbn->n", weights, steps[..., 1] - steps[..., 0])
-    known = slopes[~single]
-    return np.where(single, known.std() if len(known) > 2 else _UNKNOWN_SLOPE, 0.0)

@@ -21,8 +21,8 @@ def draw_log_loss(
     """Draws of the candidates' log losses without the noise of a measurement.
 
     Exponent and floor are drawn once for all candidates, and so is an error that all share; every
-    candidate has an error of its own besides. Errors are rates times the doublings beyond a
-    candidate's last size.
+    candidate has a slope and an error of its own besides. Errors are rates times the doublings
+    beyond a candidate's last size.
 
     Args:
         model: The fitted predictor.
@@ -37,7 +37,9 @@ def draw_log_loss(
     values = model.law_log_loss(sizes)
     values = values.reshape(-1, *values.shape[2:])
     shape = rng.choice(len(values), size=n_draws, p=model.weights.ravel())
+    slope_error = model.slope_error(sizes).reshape(values.shape)
     draws = values[shape] - model.correction(sizes)
+    draws += slope_error[shape] * rng.standard_normal((n_draws, values.shape[1], 1))
     distance = model.doublings(sizes)
     own = settings.inflation * np.hypot(model.effect_spread, model.rate_spread)
     shared = settings.inflation * model.bias_spread

@@ -31,6 +31,11 @@ class PooledSettings:
         inflation: Factor on the validated spread of errors, since what lies beyond the measured
             sizes is harder than what lies within.
         tolerance: Error a doubling that cannot be told from none.
+        slope: Prior median over tasks of the log-log slope of L − E at the largest size.
+        slope_uncertainty: Prior standard deviation over tasks of the log of that median.
+        slope_spreads: Standard deviations of log slopes over candidates that are considered.
+        noise: Prior standard deviation of log(L − E) about its law at a candidate's last point.
+        noise_strength: Number of residuals as which that prior counts.
         min_points: Points that a candidate needs to take part in the forward validation.
     """
 
@@ -48,6 +53,11 @@ class PooledSettings:
     spread_strength: float = 2.0
     inflation: float = 1.0
     tolerance: float = 0.01
+    slope: float = 0.1
+    slope_uncertainty: float = 0.7
+    slope_spreads: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
+    noise: float = 0.01
+    noise_strength: float = 8.0
     min_points: int = 3
 
     def __post_init__(self) -> None:
@@ -56,9 +66,11 @@ class PooledSettings:
         for name in ("decay", "prior_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Expected `{name}` in [0, 1], got {getattr(self, name):g}")
+        if not self.slope_spreads or not all(spread > 0 for spread in self.slope_spreads):
+            raise ValueError(f"Expected `slope_spreads` > 0, got {list(self.slope_spreads)}")
         if self.min_points < 2:
             raise ValueError(f"Expected `min_points` >= 2, got {self.min_points}")
-        free = {"floor_shares", "decay", "prior_weight", "min_points"}
+        free = {"floor_shares", "slope_spreads", "decay", "prior_weight", "min_points"}
         zeroable = {"reversion", "family_variance", "model_variance"}
         for name in sorted({item.name for item in fields(self)} - free):
             value = getattr(self, name)

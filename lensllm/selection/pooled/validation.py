@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lensllm.selection.pooled.law import SharedLaw, fit_shared_law
+from lensllm.selection.pooled.settings import PooledSettings
 from lensllm.selection.pooled.table import LossTable
 
 
@@ -50,8 +51,7 @@ def cutoffs(
     table: LossTable,
     betas: np.ndarray,
     floors: np.ndarray,
-    decay: float,
-    min_points: int,
+    settings: PooledSettings,
 ) -> list[Cutoff]:
     """All ways to split the points by size into fitted and later ones.
 
@@ -59,8 +59,7 @@ def cutoffs(
         table: All points.
         betas: Exponents β.
         floors: Floors E in nats.
-        decay: See `fit_shared_law`.
-        min_points: Points that a candidate needs up to the cutoff.
+        settings: The settings; `min_points` are needed up to the cutoff.
 
     Returns:
         One split a size that leaves later points of a candidate with enough earlier ones.
@@ -68,13 +67,13 @@ def cutoffs(
     splits = []
     for position in range(len(table.sizes) - 1):
         early = table.until(table.sizes[position])
-        enough = early.seen.sum(axis=1) >= min_points
+        enough = early.seen.sum(axis=1) >= settings.min_points
         later = table.sizes[position + 1 :]
         measured = table.log_loss[:, position + 1 :]
         usable = enough[:, None] & np.isfinite(measured)
         if not usable.any():
             continue
-        laws = tuple(fit_shared_law(early, betas, floor, decay) for floor in floors)
+        laws = tuple(fit_shared_law(early, betas, floor, settings) for floor in floors)
         last = early.last
         distance = np.log2(later) - np.log2(np.maximum(last, 1.0))[:, None]
         predicted = np.stack([law.log_loss(later) for law in laws])
