@@ -8,6 +8,7 @@ from lensllm.data.generated import load_copying, load_formatting, load_noise
 from lensllm.data.pairs import TextData, make_text_data
 from lensllm.data.running_text import load_running_text
 from lensllm.data.tables import load_parquet, load_table
+from lensllm.data.translation import load_translation
 
 __all__ = [
     "TextData",
@@ -22,5 +23,6 @@ __all__ = [
     "load_parquet",
     "load_running_text",
     "load_table",
+    "load_translation",
     "make_text_data",
 ]

@@ -140,8 +140,8 @@ def load_splits(
     options = {} if data_files is None else {"data_files": data_files}
     try:
         tables = datasets.load_dataset(path, config, revision=revision, **options)
-    except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:
-        raise ValueError(_explained(error, path)) from error
+    except (OSError, datasets.exceptions.DatasetsError, ValueError, RuntimeError) as error:
+        raise ValueError(explained(error, path)) from error
     for split in splits:
         if split is not None and split not in tables:
             raise ValueError(
@@ -150,7 +150,7 @@ def load_splits(
     return tables
 
 
-def _explained(error: Exception, path: str) -> str:
+def explained(error: Exception, path: str) -> str:
     """What is the matter with a data set, and what to do."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) is not None:
@@ -161,6 +161,12 @@ def _explained(error: Exception, path: str) -> str:
         return (
             f"Expected room for the cache of {path!r} below {cache}, got: {full}; free some, or "
             "set HF_HOME to another disk"
+        )
+    if "Dataset scripts" in str(error):
+        return (
+            f"Expected a data set of files at {path!r}, got a script, which `datasets` no longer "
+            "runs: take dataset.revision=refs/convert/parquet where the Hub has that branch of it, "
+            "or dataset=parquet with its files"
         )
     if type(error).__name__ == "DatasetGenerationError":
         return f"Expected files that can be read at {path!r}, got: {causes[-1]}"
