@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from lensllm.trials import Trial
@@ -296,20 +295,3 @@ def order(entries: list[RankedModel]) -> tuple[RankedModel, ...]:
     return tuple(
         sorted(entries, key=lambda entry: entry.score if math.isfinite(entry.score) else math.inf)
     )
-
-
-def observed(
-    curves: pd.DataFrame, model: str, *, include_zero: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sizes and losses of one candidate, ascending by size, finite losses only.
-
-    Several seeds of one size are averaged.
-
-    Returns:
-        `n_samples` and `test_loss`, both of shape (n_points,).
-    """
-    rows = curves[(curves["model"] == model) & np.isfinite(curves["test_loss"].astype(float))]
-    if not include_zero:
-        rows = rows[rows["n_samples"] > 0]
-    means = rows.groupby("n_samples")["test_loss"].mean().sort_index()
-    return means.index.to_numpy(dtype=float), means.to_numpy(dtype=float)

@@ -67,7 +67,8 @@ def judge_live(
     try:
         selection, curves = run_campaign(selector, runner, make_budget(task, fraction))
     except BudgetTooSmallError:
-        return {**row, "selected": "", "regret": math.nan, "status": "budget too small"}
+        unknown = dict.fromkeys(("regret", "cost_fraction", "p_best"), math.nan)
+        return {**row, "selected": "", **unknown, "n_trials": 0, "status": "budget too small"}
     best = min(truth[name] for name in task.names)
     ranked = selection.best.status == "ranked"
     return {

@@ -47,6 +47,10 @@ def test_a_campaign_is_judged_by_the_truth_that_it_has_not_seen(make_task):
     assert row["cost_fraction"] == pytest.approx(0.5)
     small = judge_live(SubTuning(), LineRunner(task), 0.01, truth)
     assert small["status"] == "budget too small"
+    rows = pd.DataFrame([{"seed": 0, "candidates": "a b c", **small}])
+    summary = summarize_live(rows, "sub_tuning")
+    assert summary.loc[0, ["n", "right"]].tolist() == [0, 0.0]
+    assert math.isnan(summary.loc[0, "cost_fraction"])
     assert math.isnan(small["regret"])
     assert judge_live(ModelSize(), LineRunner(task), 0.01, truth)["cost_fraction"] == 0.0
 
