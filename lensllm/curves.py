@@ -302,7 +302,16 @@ def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFram
         table = TrialStore(path).curves()
         if table.empty:
             raise ValueError(f"Expected CSV files or finished trials in {path}, found neither")
-        return check_curves(table.dropna(subset=["test_loss"]), source=str(path))
+        table = table.dropna(subset=["test_loss"])
+        twice = table[table.duplicated(["dataset", "model", "seed", "n_samples"])]
+        if len(twice):
+            row = twice.iloc[0]
+            raise ValueError(
+                f"Expected trials of one training recipe in {path}, got several of "
+                f"{row['model']!r} on {row['dataset']!r} at n_samples = {row['n_samples']} (seed "
+                f"{row['seed']}): keep each recipe in its own store with paths.store_dir=FOLDER"
+            )
+        return check_curves(table, source=str(path))
     if not path.is_file():
         raise FileNotFoundError(f"Expected a CSV file or folder of curves, found nothing at {path}")
     rows = _csv_rows(path, comment="#")

@@ -271,6 +271,14 @@ def test_an_empty_store_gives_an_empty_table_with_all_columns(tmp_path):
     assert not np.isfinite(table["test_loss"]).any()
 
 
+def test_trials_of_two_recipes_are_no_curve(tmp_path):
+    store = TrialStore(tmp_path)
+    for lr in (1e-3, 3e-4):
+        store.add(replace(RESULT, trial=replace(TRIAL, settings={"optimizer": {"lr": lr}})))
+    with pytest.raises(ValueError, match=r"got several of 'gpt2' on 'toy' .* = 200 .*store_dir"):
+        read_curves(tmp_path)
+
+
 def test_curves_of_a_store_read_without_its_diverged_trials(tmp_path):
     store = TrialStore(tmp_path)
     store.add(RESULT)
