@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,7 +44,9 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     axes.fill_between(grid, bottom, intrinsic, color=_NOISE, lw=0, label="intrinsic σ²")
     curve = np.maximum(d.law.intrinsic + d.law.scale * grid**-d.law.decay, bottom)
     axes.fill_between(grid, intrinsic, curve, color=_DYNAMIC, lw=0, label="reducible V(c)")
-    label = f"law, α = {d.law.decay:.2f}" if d.law.scale > 0 else "law, nothing reducible"
+    fall = float(d.law.reducible(d.costs[0]) - d.law.reducible(d.costs[-1]))
+    falls = fall > 1e-6 * d.law.intrinsic
+    label = f"law, α = {d.law.decay:.2f}" if falls else "law, nothing reducible"
     axes.plot(grid, curve, color="0.25", lw=1.3, label=label)
     for kind, color in _COLORS.items():
         low, high = d.interval(kind)
@@ -53,7 +57,7 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     if task.plan.cost > 0:
         axes.axvline(task.plan.cost, color="#3c7d3c", lw=1.0, label=f"c* = {task.plan.cost:.2g}")
     axes.set_ylim(bottom=bottom)
-    axes.set_title(f"{d.task}: {task.phase.verdict.partition(' (')[0]}", fontsize=8.5)
+    axes.set_title(f"{d.task}: {re.split('[;(]', task.phase.verdict)[0].strip()}", fontsize=8.5)
     ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if t >= 0.9 * d.costs[0]]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.tick_params(axis="x", which="minor", labelbottom=False)
@@ -78,7 +82,7 @@ def phase_figure(phases: Sequence[Phase]) -> Figure:
     for color, phase in zip(_POINTS, phases, strict=False):
         axes.plot(phase.draws[:, 0], phase.draws[:, 2], ".", color=color, ms=2.2, alpha=0.25)
         x, y = phase.shares[0], phase.shares[2]
-        label = f"{phase.task}: {phase.verdict}"
+        label = textwrap.fill(f"{phase.task}: {phase.verdict}", 80, subsequent_indent="    ")
         axes.plot([x], [y], "o", color=color, ms=7, mec="black", mew=0.8, zorder=4, label=label)
     figure.legend(fontsize=7.5, loc="outside lower center")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))

@@ -71,7 +71,7 @@ class Phase:
         Where there is nothing to choose, that comes first, and the regime is that of what is left.
         """
         if self.nothing_to_choose:
-            return f"nothing to choose within {self.model_range:.2g} nats ({self._of_variance})"
+            return f"nothing to choose within {self.model_range:.2g} nats; else {self._of_variance}"
         return self._of_variance
 
     @property

@@ -95,7 +95,7 @@ def test_models_that_all_end_alike_leave_nothing_to_choose(draw):
     phase = locate(decompose(alike, "synthetic", n_draws=50))
     means = [alike.outcomes[alike.models == m].mean() for m in set(alike.models)]
     assert phase.model_range == pytest.approx(max(means) - min(means))
-    assert phase.verdict.startswith(f"nothing to choose within {phase.model_range:.2g} nats (")
+    assert phase.verdict.startswith(f"nothing to choose within {phase.model_range:.2g} nats; else ")
     assert not locate(decompose(runs, "synthetic", n_draws=50)).nothing_to_choose
 
 
