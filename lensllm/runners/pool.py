@@ -118,6 +118,8 @@ class PoolExecutor:
                     words = self._replace(worker, trials[at])
                     if deaths[at] > self.retries:
                         error = error or WorkerDiedError(words)
+                    else:
+                        logger.warning("%s; it starts again", words)
             while following in results:
                 yield results.pop(following)
                 following += 1
@@ -162,13 +164,11 @@ class PoolExecutor:
         self._workers[number] = self._worker(number)
         code = worker.process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        words = (
+        return (
             f"Expected the process at {trial.model}, D = {trial.n_samples}, to finish, it died "
-            f"({how}); finished trials are in the store. Where memory ran out, take fewer "
+            f"({how}); finished trials are in the store; where memory ran out, take fewer "
             "executor.n_workers"
         )
-        logger.warning(words)
-        return words
 
 
 def _work(connection: Connection, pickled: bytes, gpu: int | None, n_workers: int) -> None:
@@ -184,8 +184,8 @@ def _work(connection: Connection, pickled: bytes, gpu: int | None, n_workers: in
             return
         try:
             if runner is None:
-                quiet_libraries()
                 runner = pickle.loads(pickled)
+                quiet_libraries()  # after the imports, some of which speak up again
                 _share_cores(n_workers)
             answer: Any = runner.run(trial)
         except Exception as error:
