@@ -1,4 +1,4 @@
-"""Settings of selectors that spend a budget of FLOPs: how they are scored while they are chosen."""
+"""Many small campaigns on recorded curves: random sets of candidates, budgets of FLOPs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,40 @@ from lensllm.benchmarks.benchmark import Benchmark
 from lensllm.benchmarks.evaluation import evaluate
 from lensllm.benchmarks.tuning import Judge
 from lensllm.selection import Selector
+
+
+def random_sets(
+    models: Sequence[str], n_sets: int, set_size: int, seed: int
+) -> list[tuple[str, ...]]:
+    """Random sets of candidates; all of them where there are no more than a set has."""
+    rng = np.random.default_rng(seed)
+    size = min(set_size, len(models))
+    return [tuple(rng.choice(sorted(models), size, replace=False)) for _ in range(n_sets)]
+
+
+def campaigns(
+    benchmark: Benchmark,
+    selectors: Sequence[Selector],
+    fractions: Sequence[float],
+    sets: Sequence[Sequence[str]],
+) -> pd.DataFrame:
+    """Scores of campaigns among each set of candidates (`lensllm.benchmarks.evaluate`).
+
+    Args:
+        benchmark: The recorded curves.
+        selectors: Who chooses.
+        fractions: Budgets as shares of fine-tuning every candidate of a set in full.
+        sets: Names of candidates.
+
+    Returns:
+        Its rows with a column `candidates`, the position of the set.
+    """
+    parts = []
+    for position, names in enumerate(sets):
+        curves = benchmark.curves[benchmark.curves["model"].isin(names)]
+        found = evaluate(replace(benchmark, curves=curves), selectors, (), fractions)
+        parts.append(found.scores.assign(candidates=position))
+    return pd.concat(parts, ignore_index=True)
 
 
 def choosing_judge(
@@ -36,14 +70,47 @@ def choosing_judge(
     """
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
-        rng = np.random.default_rng(seed)
-        models = np.array(sorted(benchmark.curves["model"].unique()))
-        parts = []
-        for _ in range(n_subsets):
-            subset = rng.choice(models, size=min(subset_size, len(models)), replace=False)
-            curves = benchmark.curves[benchmark.curves["model"].isin(subset)]
-            found = evaluate(replace(benchmark, curves=curves), [build(values)], (), fractions)
-            parts.append(found.scores[["dataset", "relative_accuracy"]])
-        return pd.concat(parts).rename(columns={"relative_accuracy": "score"})
+        sets = random_sets(benchmark.curves["model"].unique(), n_subsets, subset_size, seed)
+        rows = campaigns(benchmark, [build(values)], fractions, sets)
+        return rows[["dataset", "relative_accuracy"]].rename(columns={"relative_accuracy": "score"})
 
     return judge
+
+
+def summarize_campaigns(
+    rows: pd.DataFrame, reference: str, n_resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Means over the campaigns that every selector could pay, and paired differences.
+
+    Args:
+        rows: Rows of `campaigns`, also of several targets.
+        reference: Selector from which the others' relative accuracy is taken.
+        n_resamples: Resamples of the sets of candidates, whole, for 95 % intervals.
+        seed: Their seed.
+
+    Returns:
+        One row a selector, best first: `n`, `relative_accuracy`, `regret`, `right` (share of
+        choices that were the best), `cost_fraction`, and `behind`, `behind_lower`, `behind_upper`:
+        the reference's relative accuracy less its own.
+    """
+    keys = ["candidates", "dataset", "seed", "target_n_samples", "budget_fraction"]
+    names = ["relative_accuracy", "regret", "cost_fraction"]
+    table = rows.pivot(index=keys, columns="selector", values=names).dropna()
+    accuracy = table["relative_accuracy"]
+    behind = accuracy.rsub(accuracy[reference], axis=0)
+    by_set = behind.groupby("candidates")
+    total, count = by_set.sum().to_numpy(), by_set.size().to_numpy()
+    picks = np.random.default_rng(seed).integers(len(count), size=(n_resamples, len(count)))
+    means = total[picks].sum(axis=1) / count[picks].sum(axis=1)[:, None]
+    low, high = np.percentile(means, [2.5, 97.5], axis=0)
+    summary = pd.DataFrame(
+        {
+            "n": len(table),
+            **{name: table[name].mean() for name in names},
+            "right": (table["regret"] == 0).mean(),
+            "behind": behind.mean(),
+            "behind_lower": low,
+            "behind_upper": high,
+        }
+    )
+    return summary.sort_values("relative_accuracy", ascending=False).reset_index()

@@ -2,7 +2,12 @@ import pandas as pd
 import pytest
 
 from lensllm.benchmarks import Benchmark
-from lensllm.benchmarks.choosing import choosing_judge
+from lensllm.benchmarks.choosing import (
+    campaigns,
+    choosing_judge,
+    random_sets,
+    summarize_campaigns,
+)
 from lensllm.selection import ModelSize, SubTuning
 
 SIZES = (200, 400, 800, 1600)
@@ -33,3 +38,18 @@ def test_better_choices_score_higher_on_the_same_sets(benchmark):
     assert (good["score"] == 1.0).all()
     assert (bad["score"] == 0.0).all()
     pd.testing.assert_frame_equal(good, judge(benchmark, {"good": True}))
+
+
+def test_campaigns_are_compared_where_every_selector_could_pay(benchmark):
+    sets = random_sets("abcdef", 3, 4, 0)
+    assert random_sets("ab", 1, 4, 0)[0] in [("a", "b"), ("b", "a")]
+    rows = campaigns(benchmark, [SubTuning(), ModelSize()], (0.001, 0.4), sets)
+    assert len(rows) == 3 * 2 * 2 * 2
+    summary = summarize_campaigns(rows, "sub_tuning").set_index("selector")
+    assert summary.index.tolist() == ["sub_tuning", "model_size"]
+    assert summary["n"].tolist() == [6, 6]  # sub_tuning cannot pay 0.1 %
+    assert summary["relative_accuracy"].tolist() == [1.0, 0.0]
+    assert summary["right"].tolist() == [1.0, 0.0]
+    row = summary.loc["model_size"]
+    assert (row["behind"], row["behind_lower"], row["behind_upper"]) == (1.0, 1.0, 1.0)
+    assert 0 < summary.loc["sub_tuning", "cost_fraction"] <= 0.4

@@ -31,9 +31,10 @@ class PooledSettings:
         inflation: Factor on the validated spread of errors, since what lies beyond the measured
             sizes is harder than what lies within.
         tolerance: Error a doubling that cannot be told from none.
-        slope: Prior median over tasks of the log-log slope of L − E at the largest size.
-        slope_uncertainty: Prior standard deviation over tasks of the log of that median.
-        slope_spreads: Standard deviations of log slopes over candidates that are considered.
+        slope: Prior median over tasks of the mean log-log slope of L − E at the largest size.
+        slope_uncertainty: Prior standard deviation over tasks of the log of that mean.
+        slope_spreads: Standard deviations of slopes over candidates, as shares of their mean, that
+            are considered.
         noise: Prior standard deviation of log(L − E) about its law at a candidate's last point.
         noise_strength: Number of residuals as which that prior counts.
         min_points: Points that a candidate needs to take part in the forward validation.
@@ -55,7 +56,7 @@ class PooledSettings:
     tolerance: float = 0.01
     slope: float = 0.1
     slope_uncertainty: float = 0.7
-    slope_spreads: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
+    slope_spreads: tuple[float, ...] = (0.2, 0.6)
     noise: float = 0.01
     noise_strength: float = 8.0
     min_points: int = 3

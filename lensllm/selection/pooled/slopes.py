@@ -10,8 +10,8 @@ from lensllm.selection.pooled.settings import PooledSettings
 
 # Logits of the share of the final log-log slope that is reached at the largest size.
 LOGITS = np.linspace(-6.0, 6.0, 241)
-# Medians of slopes that are considered, in standard deviations of their prior.
-_MEDIANS = np.linspace(-3.0, 3.0, 31)
+# Logs of mean slopes that are considered, in standard deviations of their prior.
+_MEANS = np.linspace(-3.0, 3.0, 31)
 _TINY = 1e-300
 
 
@@ -20,9 +20,9 @@ def slope_prior(
 ) -> np.ndarray:
     r"""Prior of a candidate's logit u, learned from all of them (empirical Bayes).
 
-    The log of the slope at the origin, g = β / (1 + exp(−u)), is normal over candidates. Medians
-    and standard deviations of that normal are weighed by how likely they make all candidates'
-    points and, for medians, by a prior.
+    The log-log slope at the largest size, g = β / (1 + exp(−u)), is normal over candidates, between
+    its bounds 0 and β. Means and standard deviations of that normal are weighed by how likely they
+    make all candidates' points and, for means, by a log-normal prior.
 
     Args:
         log_likelihood: Of every candidate's logits, shape (n_models, n_betas, n_logits).
@@ -47,14 +47,14 @@ def slope_prior(
 def _slope_densities(
     betas: tuple[float, ...], slope: float, uncertainty: float, spreads: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log prior of each pair of median and spread, and what it says of the logits.
+    """Log prior of each pair of mean and spread, and what it says of the logits.
 
     Returns:
         Shapes (1, n_pairs) and (n_betas, n_pairs, n_logits); the second sums to 1.
     """
-    medians, widths = np.meshgrid(_MEDIANS, np.array(spreads), indexing="ij")
-    slopes = np.log(betas)[:, None] - np.logaddexp(0.0, -LOGITS)
-    centre = np.log(slope) + uncertainty * medians.reshape(-1, 1)
-    exponent = -0.5 * ((slopes[:, None, :] - centre) / widths.reshape(-1, 1)) ** 2
+    means, widths = np.meshgrid(_MEANS, np.array(spreads), indexing="ij")
+    slopes = np.array(betas)[:, None] / (1.0 + np.exp(-LOGITS))
+    centre = slope * np.exp(uncertainty * means.reshape(-1, 1))
+    exponent = -0.5 * ((slopes[:, None, :] / centre - 1.0) / widths.reshape(-1, 1)) ** 2
     density = np.exp(exponent - exponent.max(axis=2, keepdims=True))
-    return -0.5 * medians.reshape(1, -1) ** 2, density / density.sum(axis=2, keepdims=True)
+    return -0.5 * means.reshape(1, -1) ** 2, density / density.sum(axis=2, keepdims=True)
