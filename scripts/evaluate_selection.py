@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.entry import conf_dir, entry_point
+from lensllm.entry import conf_dir, entry_point, output_dir
 
 
 @dataclass
@@ -53,7 +52,7 @@ def main(cfg: DictConfig) -> None:
             values["seeds"],
             progress=status.update,
         )
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = output_dir()
     found.scores.to_csv(folder / "scores.csv", index=False)
     found.predictions.to_csv(folder / "predictions.csv", index=False)
     summary = summary_table(found.scores, found.predictions, cfg.n_resamples, cfg.seed)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from lensllm.curves import read_curves
-from lensllm.entry import entry_point
+from lensllm.entry import entry_point, output_dir
 from lensllm.reporting.law_report import write_law_report
 
 
@@ -47,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     options.pop("law")
     laws = instantiate(cfg.law)
     laws = laws if isinstance(laws, tuple) else (laws,)
-    print(write_law_report(curves, laws, Path(HydraConfig.get().runtime.output_dir), **options))
+    print(write_law_report(curves, laws, output_dir(), **options))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.entry import conf_dir, entry_point
+from lensllm.entry import conf_dir, entry_point, output_dir
 
 # What a caption says anyway, or what decides where files are and not what is in them.
 _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hydra.")
@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> None:
     ]
     with console.status("making tables") as status:
         study = Study(benchmark, selectors, **values, overrides=overrides, progress=status.update)
-        written = build(study, table, HydraConfig.get().runtime.output_dir, figures)
+        written = build(study, table, output_dir(), figures)
     for path in written:
         console.print(str(path), soft_wrap=True)
 
