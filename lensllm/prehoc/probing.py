@@ -24,8 +24,8 @@ class Price:
     Attributes:
         amount: Nats² per unit; an error that matters v units of money per nats² gives 1 / v.
         unit: `share` (one full run), `flops`, `seconds` or `money`.
-        full_flops: FLOPs of a full run.
-        full_seconds: Seconds of a full run.
+        full_flops: FLOPs of a full run; an analysis fills in those of each task.
+        full_seconds: Seconds of a full run, likewise.
         money_per_hour: What an hour of the machine costs.
     """
 
@@ -42,6 +42,14 @@ class Price:
             )
         if not (self.amount > 0 and math.isfinite(self.amount)):
             raise ValueError(f"Expected a price > 0 nats² per {self.unit}, got {self.amount:g}")
+
+    @property
+    def full_run(self) -> float:
+        """What a full run is in the price's unit.
+
+        Raises:
+            ValueError: What the unit needs is not known.
+        """
         needed = {
             "flops": ("full_flops",),
             "seconds": ("full_seconds",),
@@ -52,17 +60,10 @@ class Price:
                 raise ValueError(
                     f"Expected `{name}` > 0 for a price per {self.unit}, got {getattr(self, name)}"
                 )
-
-    @property
-    def full_run(self) -> float:
-        """What a full run is in the price's unit."""
-        if self.unit == "flops":
-            return self.full_flops
-        if self.unit == "seconds":
-            return self.full_seconds
-        if self.unit == "money":
-            return self.full_seconds * self.money_per_hour / 3600
-        return 1.0
+        hours = self.full_seconds / 3600
+        full: dict[str, float] = {"flops": self.full_flops, "seconds": self.full_seconds}
+        full |= {"money": hours * self.money_per_hour, "share": 1.0}
+        return full[self.unit]
 
     @property
     def per_run(self) -> float:

@@ -67,7 +67,9 @@ def test_prices_in_every_unit():
     with pytest.raises(ValueError, match="price > 0 nats² per share, got -1"):
         Price(-1.0)
     with pytest.raises(ValueError, match="`full_flops` > 0 for a price per flops, got nan"):
-        Price(1.0, "flops")
+        _ = Price(1.0, "flops").per_run
+    with pytest.raises(ValueError, match="`money_per_hour` > 0 for a price per money, got nan"):
+        _ = Price(1.0, "money", full_seconds=60.0).per_run
 
 
 def test_allocation_equals_a_general_optimiser():

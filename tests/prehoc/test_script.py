@@ -1,7 +1,6 @@
 import json
 
 import pandas as pd
-import pytest
 
 from lensllm.trials import TrialStore
 from scripts.prehoc import main
@@ -44,11 +43,12 @@ def test_one_seed_of_a_benchmark_is_refused_and_two_sources_too(run_main, tmp_pa
     assert "found no folder" in done.err
 
 
-@pytest.mark.parametrize("logger", ["csv"])
-def test_recorded_curves_of_the_zoo(run_main, tmp_path, logger):
-    options = (f"logger={logger}", "n_draws=50", f"paths.output_dir={tmp_path}")
-    done = run_main(main, "benchmark=zoo", *options)
+def test_recorded_curves_of_the_zoo_with_a_price_in_seconds(run_main, tmp_path):
+    options = ("logger=csv", "n_draws=50", f"paths.output_dir={tmp_path}")
+    price = ("price.unit=seconds", "price.amount=1e-5")
+    done = run_main(main, "benchmark=zoo", *price, *options)
     assert done.code == 0, done.err
     record = json.loads((out(tmp_path) / "prehoc.json").read_text())
     assert {row["task"] for row in record["tasks"]} <= {"docstrings", "wiki"}
+    assert all(row["price_per_run"] > 1e-5 for row in record["tasks"])
     assert list(tmp_path.rglob("metrics.csv"))
