@@ -185,9 +185,6 @@ class FineTuneRunner:
         result = self.store.get(full)
         if result is None:
             result = self._fine_tune(full)
-            if rank_zero_only.rank == 0:  # of several processes that train together
-                self.store.add(result)
-                self._checkpoint(full).unlink(missing_ok=True)
         if self.loss_unit == "byte":
             return replace(result, test_loss=result.test_loss_per_byte)
         return result
@@ -213,6 +210,10 @@ class FineTuneRunner:
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
             )
+            # Before anything is logged: a tracker that fails must not lose what has finished.
+            if rank_zero_only.rank == 0:  # of several processes that train together
+                self.store.add(result)
+                self._checkpoint(trial).unlink(missing_ok=True)
             if logger is not None:
                 logger.log_result(result)
             return result

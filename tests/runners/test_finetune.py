@@ -169,6 +169,24 @@ def test_loggers_see_config_metrics_and_result(make_runner, tmp_path):
     assert float(last["result/test_loss"]) == pytest.approx(result.test_loss)
 
 
+@pytest.mark.parametrize("step", ["log_result", "finish"])
+def test_a_tracker_that_fails_in_the_end_does_not_lose_the_trial(
+    make_runner, tmp_path, monkeypatch, step
+):
+    from lensllm.finetune.loggers import CSVTrialLogger
+
+    def fail(*_):
+        raise OSError("no tracker")
+
+    monkeypatch.setattr(CSVTrialLogger, step, fail)
+    runner = make_runner(make_logger=partial(CSVTrialLogger, save_dir=tmp_path / "csv"))
+    trial = Trial("tiny-gpt2", "toy", 16)
+    with pytest.raises(OSError, match="no tracker"):
+        runner.run(trial)
+    monkeypatch.setattr("lensllm.runners.finetune.run_trial", lambda *_, **__: pytest.fail("ran"))
+    assert make_runner().run(trial).status == "completed"
+
+
 def test_a_logger_is_closed_when_the_trial_fails(make_runner, monkeypatch):
     closed = []
 
