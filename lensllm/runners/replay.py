@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import pandas as pd
@@ -10,11 +11,13 @@ from lensllm.curves import check_curves
 from lensllm.selection.base import Candidate, Task
 from lensllm.trials import Trial, TrialResult
 
+logger = logging.getLogger(__name__)
+
 
 class ReplayRunner:
     """Answers trials from a table of recorded curves of one data set.
 
-    Where the table has a column `flops`, a trial costs what was recorded. Elsewhere it costs
+    Where the table has FLOPs for all points, a trial costs what was recorded. Elsewhere it costs
     6 · parameters · D · `tokens_per_sample` · `n_epochs` FLOPs, D = 0 is free (the cost of the
     Rectified Scaling Law paper), and a model of unknown size counts as the mean of the others.
 
@@ -81,6 +84,12 @@ class ReplayRunner:
         candidates = tuple(
             Candidate(model, value, str(families.get(model, ""))) for model, value in params.items()
         )
+        recorded = "flops" in self.curves and bool(self.curves["flops"].notna().all())
+        if "flops" in self.curves and not recorded:
+            logger.warning(
+                "FLOPs of some points of %s were not recorded: all costs are counted from sizes",
+                self.dataset,
+            )
         available: dict[str, tuple[int, ...]] = {}
         costs: dict[tuple[str, int], float] = {}
         for model, rows in self.curves.groupby("model"):
@@ -89,7 +98,7 @@ class ReplayRunner:
             size = params[model] if params[model] > 0 else mean
             for n in {*sizes, self.n_samples_full}:
                 costs[model, n] = self._sample_cost * size * n
-            if "flops" in rows and rows["flops"].notna().all():
+            if recorded:
                 costs.update(
                     {(model, int(n)): float(f) for n, f in zip(sizes, rows["flops"], strict=True)}
                 )

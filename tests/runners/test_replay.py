@@ -69,6 +69,13 @@ def test_recorded_flops_are_the_costs(curves):
     assert runner.run(Trial("c", "x", 400, 1)).flops == expected["c", 400]
 
 
+def test_costs_of_two_kinds_are_not_mixed(curves, caplog):
+    table = curves.assign(flops=1000.0)
+    table.loc[(table["model"] == "b") & (table["n_samples"] == 0), "flops"] = math.nan
+    assert ReplayRunner(table, "x").task().costs == ReplayRunner(curves, "x").task().costs
+    assert "FLOPs of some points of x were not recorded" in caplog.text
+
+
 def test_recorded_early_stopping_steps_are_passed_on(curves):
     steps = [float(i) for i in range(len(curves))]
     steps[0] = math.nan  # of a at D = 0
