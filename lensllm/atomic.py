@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and disks without room for them."""
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -29,3 +30,22 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def full_disk(error: BaseException, what: str) -> str | None:
+    """What to tell where a full disk is behind an error of the Hub's libraries; else `None`.
+
+    Args:
+        error: The error, with its causes.
+        what: What was to be cached.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) == errno.ENOSPC:
+            cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
+            return (
+                f"Expected room for the cache of {what!r} below {cache}, got: {cause}; free some, "
+                "or set HF_HOME to another disk"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lensllm.atomic import full_disk
 from lensllm.data.pairs import TextData, make_text_data
 from lensllm.data.rows import Rows, Template, overlap, split_rows
 
@@ -155,13 +154,8 @@ def explained(error: Exception, path: str) -> str:
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)
-    full = next((c for c in causes if getattr(c, "errno", None) == errno.ENOSPC), None)
-    if full is not None:
-        cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
-        return (
-            f"Expected room for the cache of {path!r} below {cache}, got: {full}; free some, or "
-            "set HF_HOME to another disk"
-        )
+    if (room := full_disk(error, path)) is not None:
+        return room
     if "Dataset scripts" in str(error):
         return (
             f"Expected a data set of files at {path!r}, got a script, which `datasets` no longer "

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,6 +23,7 @@ from transformers import (
 )
 
 from lensllm.finetune.adapters import FULL, FineTuning, split_method
+from lensllm.finetune.hub import hub_commit, weights_refusal
 from lensllm.zoo import ZOO_DIR, zoo_models
 
 _TEXT_FILES = ("config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model")
@@ -35,6 +35,8 @@ DEPTHS = (
     "encoder_layers",
     "decoder_layers",
 )
+# Steps between layers with experts (Switch); at 0 there are none.
+ROUTED = ("encoder_sparse_step", "decoder_sparse_step")
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -72,20 +74,27 @@ class ModelSource:
             name += (self.finetune or FULL).suffix
             object.__setattr__(self, "name", name)
 
+    @property
+    def _folder(self) -> Path:
+        return ZOO_DIR / self.source if self.source in zoo_models() else Path(self.source)
+
     @cached_property
-    def location(self) -> str:
-        """Folder of a zoo or local model, checked to be safe; otherwise the Hub id, reachable.
+    def commit(self) -> str | None:
+        """Commit of a model of the Hub; `None` for a zoo or local folder, checked to be safe.
 
         Raises:
             ValueError: The folder holds no safetensors or asks for code of its own, or the id is
                 neither a model in reach nor in the local cache.
         """
-        folder = ZOO_DIR / self.source if self.source in zoo_models() else Path(self.source)
-        if folder.is_dir():
-            check_model_folder(folder)
-            return str(folder)
-        _check_hub_id(self.source, self.revision, self.gated)
-        return self.source
+        if self._folder.is_dir():
+            check_model_folder(self._folder)
+            return None
+        return hub_commit(self.source, self.revision, self.gated)
+
+    @property
+    def location(self) -> str:
+        """Folder of a zoo or local model, otherwise the Hub id; checked as `commit` is."""
+        return str(self._folder) if self.commit is None else self.source
 
     @cached_property
     def config(self) -> Any:
@@ -110,7 +119,8 @@ class ModelSource:
         """The model without any weights, adapters included: shapes alone.
 
         Args:
-            n_layers: Layers (of encoder and decoder each); as many as it has by default.
+            n_layers: Layers (of encoder and decoder each), as a token goes through them: without
+                the experts that it is not sent to. As many as it has, and all of them, by default.
         """
         config = self.config if n_layers is None else copy.deepcopy(self.config)
         for name in DEPTHS if n_layers is not None else ():
@@ -118,6 +128,9 @@ class ModelSource:
                 setattr(config, name, n_layers)
         if n_layers is not None and getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:n_layers]
+        for name in ROUTED if n_layers is not None else ():
+            if hasattr(config, name):
+                setattr(config, name, 0)
         with torch.device("meta"):
             model = self._auto_class.from_config(config, dtype=getattr(torch, self.dtype))
             method = self.finetune or FULL
@@ -138,11 +151,10 @@ class ModelSource:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with the weights: a hash of them, or the Hub commit."""
-        folder = Path(self.location)
-        if not folder.is_dir():
-            return str(getattr(self.config, "_commit_hash", None) or self.revision)[:16]
+        if self.commit is not None:
+            return self.commit[:16]
         digest = hashlib.sha256()
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in sorted(self._folder.glob("*.safetensors")):
             with path.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()[:16]
@@ -150,11 +162,10 @@ class ModelSource:
     @cached_property
     def text_fingerprint(self) -> str:
         """16 hexadecimal digits that change with a folder's config or tokenizer; Hub: as above."""
-        folder = Path(self.location)
-        if not folder.is_dir():
-            return self.fingerprint
+        if self.commit is not None:
+            return self.commit[:16]
         digest = hashlib.sha256()
-        for path in sorted(folder.iterdir()):
+        for path in sorted(self._folder.iterdir()):
             if path.name in _TEXT_FILES or path.name.startswith("tokenizer"):
                 digest.update(f"{path.name}\0".encode() + path.read_bytes())
         return digest.hexdigest()[:16]
@@ -164,21 +175,57 @@ class ModelSource:
         return AutoModelForSeq2SeqLM if self.is_encoder_decoder else AutoModelForCausalLM
 
     def load_model(self) -> PreTrainedModel:
-        """Load the weights, from safetensors only, in `dtype`."""
-        return self._auto_class.from_pretrained(
-            self.location,
-            revision=self.revision,
-            dtype=getattr(torch, self.dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            **(self.finetune or FULL).loading_options(),
-        )
+        """Load the weights, from safetensors only, in `dtype`.
+
+        Raises:
+            ValueError: There are no safetensors at that revision, they cannot be had, or they lack
+                a parameter, for which transformers would draw random numbers.
+        """
+        options = (self.finetune or FULL).loading_options()
+        try:
+            model, found = self._auto_class.from_pretrained(
+                self.location,
+                revision=self.revision,
+                dtype=getattr(torch, self.dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
+        except (OSError, SafetensorError) as error:
+            raise ValueError(weights_refusal(self.source, self.revision, error)) from error
+        loaded = {name for name, _ in model.named_parameters()}
+        missing = loaded.intersection(found["missing_keys"])
+        missing.update(name for name, *_ in found["mismatched_keys"])
+        if missing:
+            raise ValueError(
+                f"Expected weights of all parameters in {self.location}, found none that fit "
+                f"{len(missing)} of {len(loaded)}, such as {min(missing)}: are its config.json and "
+                "its weights of the same model?"
+            )
+        return model
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Load the tokenizer; where it has no padding token, the end token serves as one."""
-        tokenizer = AutoTokenizer.from_pretrained(
-            self.location, revision=self.revision, trust_remote_code=False
-        )
+        """Load the tokenizer; where it has no padding token, the end token serves as one.
+
+        Raises:
+            ValueError: The model comes without one. Of many kinds transformers then makes one that
+                knows no text.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.location, revision=self.revision, trust_remote_code=False
+            )
+            one, other = tokenizer(["a", "b"], add_special_tokens=False)["input_ids"]
+            problem = "one that cannot tell a from b" if one == other else ""
+        except (OSError, ValueError) as error:
+            problem = str(error)
+        if problem:
+            raise ValueError(
+                f"Expected a tokenizer with {self.location}, got: {problem}; save the model's own "
+                "beside it with `tokenizer.save_pretrained`"
+            )
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
@@ -246,33 +293,3 @@ def _refuse_remote_code(config: dict[str, Any], source: str) -> None:
             f"Expected a model that transformers implements, got {source}, whose config.json asks "
             "for code of its own (`auto_map`): lensllm never sets trust_remote_code"
         )
-
-
-def _check_hub_id(source: str, revision: str | None, gated: bool) -> None:
-    """Raise a ValueError unless the Hub or the local cache has the model."""
-    try:
-        AutoConfig.from_pretrained(
-            source, revision=revision, local_files_only=True, trust_remote_code=False
-        )
-        return
-    except (OSError, ValueError):
-        pass
-    zoo = ", ".join(zoo_models())
-    advice = f"name a local model folder, a Hub id in reach, or a zoo model ({zoo})"
-    if gated:
-        advice = (
-            f"accept its licence on https://huggingface.co/{source}, then `hf auth login`; or "
-            f"{advice}"
-        )
-    try:
-        HfApi().model_info(source, revision=revision, timeout=10)
-    except HfHubHTTPError as error:
-        raise ValueError(
-            f"Expected a model that the Hub gives out, got {source!r} "
-            f"({type(error).__name__}): {advice}; a gated model needs `hf auth login`"
-        ) from error
-    except Exception as error:
-        raise ValueError(
-            f"Expected a known model, got {source!r}: it is no folder, not in the local cache, and "
-            f"the Hub is out of reach ({type(error).__name__}); {advice}"
-        ) from error
