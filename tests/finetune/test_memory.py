@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from lensllm.finetune import FineTuning, ModelSource
 from lensllm.finetune.encoding import target_loss
@@ -70,6 +71,20 @@ def test_estimated_memory_is_what_training_then_takes(
         source, 16, 41, 24, tmp_path / "trace.json",
         autocast=precision != "32-true", checkpointing=checkpointing,
     )  # fmt: skip
+    assert estimate.device == pytest.approx(measured, rel=0.1)
+
+
+def test_of_a_layers_experts_a_token_takes_one(tmp_path, tokenizer):
+    config = AutoConfig.for_model(
+        "switch_transformers", vocab_size=len(tokenizer), d_model=96, d_kv=24, d_ff=192,
+        num_layers=6, num_decoder_layers=6, num_heads=4, num_experts=8, decoder_start_token_id=0,
+    )  # fmt: skip
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
+    source = ModelSource(str(tmp_path))
+    estimate = estimate_memory(source, 16, 41, 24)
+    measured = measured_peak(
+        source, 16, 41, 24, tmp_path / "trace.json", autocast=False, checkpointing=False
+    )
     assert estimate.device == pytest.approx(measured, rel=0.1)
 
 
