@@ -69,7 +69,7 @@ class PairEncoder:
         max_input_tokens: Longer inputs are cut at their end; the prompt around them is kept.
         max_target_tokens: Longer targets are cut at their end.
         context: Most tokens that the model can take in one sequence; `None` for no limit. Inputs
-            are cut further where it is reached.
+            are cut further where it is reached, and an encoder-decoder's targets.
         prompt: Text around the input; it has to contain `{input}` once. `chat` takes the
             tokenizer's own chat template, with the input as what the user says.
 
@@ -106,12 +106,15 @@ class PairEncoder:
         self.max_input_tokens = max_input_tokens
         if context is not None:
             room = context - len(self._before) - len(self._after)
-            room -= 0 if is_encoder_decoder else max_target_tokens
+            if is_encoder_decoder:
+                self.max_target_tokens = min(max_target_tokens, context)
+            else:
+                room -= max_target_tokens
             if room < 1:
                 raise ValueError(
-                    f"Expected `max_target_tokens` and the prompt to leave room for an input in "
-                    f"the model's context of {context} tokens, got max_target_tokens = "
-                    f"{max_target_tokens}"
+                    f"Expected dataset.max_target_tokens and the prompt to leave room for an input "
+                    f"in the context of {context} tokens of {tokenizer.name_or_path}, got "
+                    f"max_target_tokens = {max_target_tokens}: lower it"
                 )
             self.max_input_tokens = min(max_input_tokens, room)
 

@@ -193,11 +193,22 @@ def test_the_context_limits_the_input_so_that_all_fits(tokenizer):
     decoder = encoder(tokenizer, max_input_tokens=500, context=40)
     (example,) = decoder.encode([(long, "CAT " * 50)])
     assert len(example.source) + len(example.target) == 40
-    both = encoder(tokenizer, max_input_tokens=500, context=40, is_encoder_decoder=True)
-    (example,) = both.encode([(long, "CAT")])
-    assert len(example.source) == 40
-    with pytest.raises(ValueError, match="context of 24 tokens, got max_target_tokens = 24"):
+    assert vars(decoder.counts) == {"pairs": 1, "cut_inputs": 1, "cut_targets": 1, "dropped": 0}
+    with pytest.raises(ValueError, match=r"context of 24 tokens .*max_target_tokens = 24: lower"):
         encoder(tokenizer, context=24)
+
+
+def test_the_context_limits_both_sides_of_an_encoder_decoder(tokenizer, load):
+    model, _ = load("bart")
+    context = context_length(model.config)
+    both = encoder(
+        tokenizer, max_input_tokens=500, max_target_tokens=500, context=context,
+        is_encoder_decoder=True,
+    )  # fmt: skip
+    (example,) = both.encode([("the old cat sees the small dog " * 40, "CAT EATS DOG " * 90)])
+    assert (len(example.source), len(example.target)) == (context, context)
+    assert vars(both.counts) == {"pairs": 1, "cut_inputs": 1, "cut_targets": 1, "dropped": 0}
+    assert batch_loss(model, [example], True)[1] == context
 
 
 @pytest.mark.parametrize("prompt", ["", "{text}", "{input}{input}"])
