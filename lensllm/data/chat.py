@@ -41,10 +41,10 @@ def _pairs(
     unanswered = 0
     for row, record in records:
         turns: Any = record.get(field)
-        if not _is_conversation(turns):
+        if misfit := _misfit(turns):
             raise ValueError(
-                f"Expected a list of turns with `role` and `content` in field {field!r} "
-                f"(dataset.messages_field) of line {row} of {path}, got {str(turns)[:60]}"
+                f"Expected a list of turns with texts as `role` and `content` in field {field!r} "
+                f"(dataset.messages_field) of line {row} of {path}, got {misfit[:80]}"
             )
         while turns and turns[-1]["role"] != "assistant":
             turns = turns[:-1]
@@ -57,13 +57,17 @@ def _pairs(
         logger.warning("Dropped %d conversations of %s without an answer", unanswered, path)
 
 
-def _is_conversation(turns: Any) -> bool:
-    return isinstance(turns, list) and all(
+def _misfit(turns: Any) -> str:
+    """What is no conversation, or its first turn that is none, as a text; else empty."""
+    if not isinstance(turns, list):
+        return repr(turns)
+    fits = (
         isinstance(turn, dict)
         and isinstance(turn.get("role"), str)
         and isinstance(turn.get("content"), str)
         for turn in turns
     )
+    return next((repr(turn) for turn, good in zip(turns, fits, strict=True) if not good), "")
 
 
 def render(turns: Sequence[Mapping[str, str]]) -> str:

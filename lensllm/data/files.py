@@ -167,6 +167,8 @@ def _existing(path: str | Path) -> Path:
 def _object(line: str, number: int, path: Path) -> Mapping[str, Any]:
     try:
         record = json.loads(line)
+        if "\\u" in line:  # half of an escaped pair is no text
+            json.dumps(record, ensure_ascii=False).encode()
     except ValueError as error:
         raise ValueError(f"Expected JSON in line {number} of {path}, got {error}") from error
     if not isinstance(record, dict):

@@ -20,14 +20,16 @@ BATCH = 1000
 class Template:
     """How a row of a table becomes a pair of texts.
 
+    A column without a value (null) is no text.
+
     Attributes:
         input: Format string of the input; `{document}` is a column, `{translation[de]}` a field
             of one.
         target: Format string of the target.
 
     Example:
-        >>> row = {"translation": {"de": "Ja", "en": "Yes"}}
-        >>> Template("{translation[de]}", "{translation[en]}").pair(row)
+        >>> row = {"translation": {"de": "Ja", "en": "Yes"}, "note": None}
+        >>> Template("{translation[de]}{note}", "{translation[en]}").pair(row)
         ('Ja', 'Yes')
     """
 
@@ -38,15 +40,34 @@ class Template:
         """The pair of one row.
 
         Raises:
-            ValueError: A column is missing, with those that are there.
+            ValueError: A column is missing, with those that are there, or it is no format string.
         """
+        row = {column: _shown(value) for column, value in row.items()}
         try:
             return self.input.format(**row), self.target.format(**row)
-        except (KeyError, IndexError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
-                f"Expected columns for dataset.input={self.input!r} and dataset.target="
-                f"{self.target!r}, got a table with {', '.join(row)} (missing: {error})"
+                f"Expected format strings of columns in dataset.input={self.input!r} and "
+                f"dataset.target={self.target!r}, got a table with {', '.join(row)} "
+                f"({type(error).__name__}: {error})"
             ) from error
+
+
+class _Null:
+    """What stands for a missing value: nothing, in whatever format."""
+
+    def __format__(self, specification: str) -> str:
+        return ""
+
+    def __getitem__(self, key: str) -> _Null:
+        return self
+
+
+def _shown(value: Any) -> Any:
+    """A value of a row as a template shows it."""
+    if isinstance(value, dict):
+        return {field: _shown(inner) for field, inner in value.items()}
+    return _Null() if value is None else value
 
 
 class Rows(Sequence[Pair]):
@@ -133,6 +154,12 @@ def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
     return Overlap(int(np.isin(pairs, other_pairs).sum()), int(np.isin(inputs, other_inputs).sum()))
 
 
+def with_targets(rows: Rows) -> Rows:
+    """The rows whose target has a text."""
+    mask = np.fromiter((bool(target.strip()) for _, target in rows), dtype=bool, count=len(rows))
+    return Rows(rows.table, rows.template, rows.indices[mask])
+
+
 def split_rows(
     rows: Rows, n_validation: int, n_test: int, seed: int
 ) -> tuple[Rows, Rows, Rows, int]:
@@ -158,7 +185,7 @@ def split_rows(
     if len(distinct) < n_validation + n_test + 1:
         raise ValueError(
             f"Expected more than {n_validation + n_test} distinct inputs (dataset.n_validation + "
-            f"dataset.n_test), got {len(distinct)}"
+            f"dataset.n_test), got {len(distinct)}: lower these"
         )
     place = np.empty(len(distinct), dtype=np.int64)
     place[np.random.default_rng(seed).permutation(len(distinct))] = np.arange(len(distinct))

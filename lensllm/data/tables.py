@@ -11,7 +11,7 @@ import numpy as np
 
 from lensllm.atomic import full_disk
 from lensllm.data.pairs import TextData, make_text_data
-from lensllm.data.rows import Rows, Template, overlap, split_rows
+from lensllm.data.rows import Rows, Template, overlap, split_rows, with_targets
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +82,9 @@ def load_table(
     Raises:
         ValueError: The data set is out of reach, lacks a split or a column, or is too small.
     """
-    for option, value in (("n_validation", n_validation), ("n_test", n_test)):
-        if value <= 0:
+    limits = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
+    for option, value in limits.items():
+        if value is not None and value <= 0:
             raise ValueError(f"Expected dataset.{option} > 0, got {value}")
     splits = (train_split, validation_split, test_split)
     tables = load_splits(path, name, config, revision, data_files, splits)
@@ -94,12 +95,16 @@ def load_table(
         0 if test_split else n_test,
         seed,
     )
+    if validation_split:
+        rows = Rows(tables[validation_split], template)
+        validation = _choice(usable := with_targets(rows), n_validation, seed)
+        dropped += len(rows) - len(usable)
+    if test_split:
+        rows = Rows(tables[test_split], template)
+        test = _choice(usable := with_targets(rows), n_test, seed)
+        dropped += len(rows) - len(usable)
     if dropped:
         logger.warning("Dropped %d repeated or empty pairs of %s", dropped, name)
-    if validation_split:
-        validation = _choice(Rows(tables[validation_split], template), n_validation, seed)
-    if test_split:
-        test = _choice(Rows(tables[test_split], template), n_test, seed)
     train = train if n_train is None else _choice(train, n_train, seed)
     shared = overlap(train, test)
     if shared.inputs:
@@ -140,7 +145,9 @@ def load_splits(
     try:
         tables = datasets.load_dataset(path, config, revision=revision, **options)
     except (OSError, datasets.exceptions.DatasetsError, ValueError, RuntimeError) as error:
-        raise ValueError(explained(error, path)) from error
+        raise ValueError(
+            explained(error, path if data_files is None else str(data_files))
+        ) from error
     for split in splits:
         if split is not None and split not in tables:
             raise ValueError(
@@ -162,7 +169,7 @@ def explained(error: Exception, path: str) -> str:
             "runs: take dataset.revision=refs/convert/parquet where the Hub has that branch of it, "
             "or dataset=parquet with its files"
         )
-    if type(error).__name__ == "DatasetGenerationError":
+    if type(error).__name__ in ("DatasetGenerationError", "ArrowInvalid"):
         return f"Expected files that can be read at {path!r}, got: {causes[-1]}"
     return (
         f"Expected the data set {path!r} on the Hub, in the local cache or as a folder, got: "

@@ -29,8 +29,17 @@ def test_the_last_answer_is_the_target(tmp_path, caplog):
     assert "Dropped 1 conversations" in caplog.text
 
 
-@pytest.mark.parametrize("messages", ["text", [{"role": "user"}], None])
-def test_what_is_no_conversation_is_named(tmp_path, messages):
+@pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        ("text", "'text'"),
+        ([turn("user", "Hi"), {"role": "user"}], r"{'role': 'user'}"),
+        ([turn("user", "Hi"), turn("assistant", None)], r"{'role': 'assistant', 'content': None}"),
+        (None, "None"),
+    ],
+)
+def test_what_is_no_conversation_is_named(tmp_path, messages, shown):
     path = write(tmp_path / "chats.jsonl", [messages])
-    with pytest.raises(ValueError, match=r"field 'messages' \(dataset\.messages_field\) of line 1"):
+    where = r"field 'messages' \(dataset\.messages_field\) of line 1 of .*chats\.jsonl, got "
+    with pytest.raises(ValueError, match=f"{where}{shown}$"):
         load_chat(path)

@@ -110,6 +110,7 @@ def test_an_empty_text_is_told_with_its_line(kind):
     ("line", "message"),
     [
         ("{", r"JSON in line 3 of .*news\.jsonl"),
+        (r'{"input": "a \ud83d b", "target": "x"}', r"JSON in line 3 .*surrogates not allowed"),
         ("[1, 2]", r"an object in line 3 of .*news\.jsonl, got '\[1, 2\]'"),
         ('{"input": 5, "target": "x"}', r"text in field 'input' of line 3 .*got 5"),
         ('{"input": "x", "target": null}', r"text in field 'target' of line 3 .*got None"),
@@ -122,6 +123,14 @@ def test_bad_lines_are_told_with_their_number(tmp_path, line, message):
     path.write_text("\n".join([*lines[:2], line, *lines[2:]]))
     with pytest.raises(ValueError, match=message):
         load_jsonl(path)
+
+
+def test_escaped_texts_of_json_are_read(tmp_path):
+    rows = [*ROWS, ("a fox 🦊", "größe 猫")]
+    path = tmp_path / "news.jsonl"
+    lines = [json.dumps({"input": a, "target": b}) for a, b in rows]  # all but ASCII is escaped
+    path.write_text("\n".join(lines))
+    assert rows[-1] in everything(load_jsonl(path))
 
 
 def test_a_short_csv_row_is_told(tmp_path):

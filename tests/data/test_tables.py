@@ -78,6 +78,32 @@ def test_a_folder_of_splits_is_read_like_the_hub_and_its_leaks_are_told(folder, 
                           n_validation=15, n_test=20).train) == 50  # fmt: skip
 
 
+def test_missing_values_are_no_texts(tmp_path, caplog):
+    table = frame(40)
+    table["score"] = [i / 2 if i % 5 else None for i in range(40)]
+    table.loc[3, "label"] = None
+    table.to_parquet(tmp_path / "holes.parquet")
+    data = load_parquet(
+        str(tmp_path / "holes.parquet"), input="{text} {score:.1f}", target="{label}",
+        n_validation=5, n_test=10,
+    )  # fmt: skip
+    pairs = {*data.train, *data.validation, *data.test}
+    assert len(pairs) == 39
+    assert {("text 1 0.5", "LABEL 1"), ("text 5 ", "LABEL 5")} < pairs
+    assert "Dropped 1 repeated or empty pairs of holes" in caplog.text
+
+
+def test_empty_targets_of_a_test_set_are_dropped_and_counted(folder, caplog):
+    test = frame(30, 1000)
+    test.loc[:3, "label"] = ["", " ", None, "kept"]
+    test.to_parquet(folder / "test.parquet", index=False)
+    data = load_table(
+        str(folder), "mine", input="{text}", target="{label}", test_split="test", n_validation=15
+    )
+    assert (len(data.test), data.test[0]) == (27, ("text 1003", "kept"))
+    assert "Dropped 5 repeated or empty pairs of mine" in caplog.text
+
+
 def test_rows_stay_on_disk_until_they_are_asked_for():
     table = Dataset.from_pandas(frame(2500))
     rows = Rows(table, SENTENCE)
@@ -114,7 +140,10 @@ def test_overlap_counts_pairs_and_inputs():
     [
         ({"test_split": "exam"}, "a split among train, test of 'mine', got 'exam'"),
         ({"target": "{lable}"}, r"dataset\.target='{lable}', got a table with text, label .*lable"),
+        ({"input": "{text"}, r"dataset\.input='{text' .*\(ValueError: expected '}' before end"),
+        ({"input": "{text.x}"}, r"dataset\.input='{text\.x}' .*\(AttributeError: 'str' object"),
         ({"n_test": 0}, r"dataset\.n_test > 0, got 0"),
+        ({"n_train": -3}, r"dataset\.n_train > 0, got -3"),
         ({"n_test": 500}, r"more than 515 distinct inputs .*, got 200"),
     ],
 )
@@ -127,6 +156,12 @@ def test_what_cannot_be_loaded_says_why(folder, options, message):
 def test_a_data_set_out_of_reach_is_named():
     with pytest.raises(ValueError, match=r"data set 'no/such-set' on the Hub, in the local cache"):
         load_table("no/such-set", "x")
+
+
+def test_files_that_are_no_tables_are_named(tmp_path):
+    (tmp_path / "bad.parquet").write_text("no table")
+    with pytest.raises(ValueError, match=r"can be read at '.*bad\.parquet', got: Parquet magic"):
+        load_parquet(str(tmp_path / "bad.parquet"))
 
 
 def test_missing_parquet_files_are_named(tmp_path):
