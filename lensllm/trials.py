@@ -83,6 +83,7 @@ class TrialResult:
         cut_inputs: Inputs of all splits that were too long and cut.
         cut_targets: Targets of all splits that were too long and cut.
         dropped_pairs: Pairs of all splits left out, since their targets have no token.
+        data: Fingerprint and sizes of the data set's splits, and its leaks.
         trace: (step, validation loss) pairs as training went on.
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
@@ -105,6 +106,7 @@ class TrialResult:
     cut_inputs: int = 0
     cut_targets: int = 0
     dropped_pairs: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
     trace: tuple[tuple[int, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""

@@ -63,8 +63,8 @@ def main(cfg: DictConfig) -> float:
     if console.quiet:
         return selection.best.predicted_loss
     settings = OmegaConf.to_container(cfg, resolve=True)
-    fingerprint = getattr(getattr(runner, "data", None), "fingerprint", "")
-    paths = write_selection(selection, curves, output_dir(), settings, fingerprint)  # type: ignore[arg-type]
+    data = runner.data.summary() if hasattr(runner, "data") else {}  # recorded curves have none
+    paths = write_selection(selection, curves, output_dir(), settings, data)  # type: ignore[arg-type]
     console.print(selection_table(selection, curves))
     console.print(selection_sentence(selection))
     for kind, path in paths.items():

@@ -69,7 +69,8 @@ def test_own_file_and_folders_to_a_chosen_model(select, tmp_path):
     assert record["dataset"] == "own"
     assert record["n_samples_full"] == 192
     (fingerprint,) = {r.trial.settings["data"] for r in stored.values()}
-    assert record["data_fingerprint"] == fingerprint
+    assert record["data_fingerprint"] == fingerprint == record["data"]["fingerprint"]
+    assert record["data"]["n_train"] == 260
     assert record["settings"]["budget"]["fraction"] == 0.5
     assert "Fine-tune " + record["selected"] in done.out.replace("\n", " ")
     assert record["sentence"].startswith("Fine-tune " + record["selected"])

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
+
+logger = logging.getLogger(__name__)
 Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Exact overlap of two splits.
+
+    Attributes:
+        pairs: Pairs of the first that are in the second as they are.
+        inputs: Pairs of the first whose input is an input of the second.
+    """
+
+    pairs: int = 0
+    inputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -21,6 +39,7 @@ class TextData:
         fingerprint: 16 hexadecimal digits of a SHA-256 over all pairs and limits.
         max_input_tokens: Longer inputs are cut at their end.
         max_target_tokens: Longer targets are cut at their end.
+        leaked: Training pairs that are in the test set.
     """
 
     name: str
@@ -30,6 +49,13 @@ class TextData:
     fingerprint: str
     max_input_tokens: int = 512
     max_target_tokens: int = 128
+    leaked: Overlap = Overlap()
+
+    def summary(self) -> dict[str, Any]:
+        """Fingerprint, sizes of the splits, and what of the test set is in the training split."""
+        splits = ("train", "validation", "test")
+        sizes = {f"n_{split}": len(getattr(self, split)) for split in splits}
+        return {"fingerprint": self.fingerprint, **sizes, "leaked": asdict(self.leaked)}
 
 
 def make_text_data(
@@ -40,7 +66,7 @@ def make_text_data(
     max_input_tokens: int = 512,
     max_target_tokens: int = 128,
 ) -> TextData:
-    """Check the splits and compute their fingerprint.
+    """Check the splits, compute their fingerprint, and report training pairs of the test set.
 
     Raises:
         ValueError: A split is empty, a target is empty, or a limit is not positive.
@@ -65,6 +91,16 @@ def make_text_data(
         digest.update(b"\x00split\x00")
         for source, target in pairs:
             digest.update(f"{source}\x1f{target}\x1e".encode())
+    leaked = overlap(train, test)
+    if leaked.inputs:
+        logger.warning(
+            "Contamination of %s: %d of %d training pairs are in the test set, %d have an input of "
+            "it",
+            name,
+            leaked.pairs,
+            len(train),
+            leaked.inputs,
+        )
     return TextData(
         name,
         train,
@@ -73,4 +109,34 @@ def make_text_data(
         digest.hexdigest()[:16],
         max_input_tokens,
         max_target_tokens,
+        leaked,
     )
+
+
+def digests(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """64-bit hashes of the inputs, and of whole pairs; 0 where the target has no text.
+
+    Returns:
+        Two arrays of shape (n_pairs,).
+    """
+    inputs = np.empty(len(pairs), dtype=np.uint64)
+    whole = np.empty(len(pairs), dtype=np.uint64)
+    for i, (source, target) in enumerate(pairs):
+        inputs[i] = _digest(source)
+        whole[i] = _digest(f"{source}\x1f{target}") if target.strip() else 0
+    return inputs, whole
+
+
+def _digest(text: str) -> int:
+    return max(1, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
+
+
+def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
+    """Count the pairs and inputs of one split that are in another one.
+
+    Example:
+        >>> overlap([("a", "1"), ("b", "2"), ("c", "3")], [("a", "1"), ("b", "9")])
+        Overlap(pairs=1, inputs=2)
+    """
+    (inputs, pairs), (other_inputs, other_pairs) = digests(first), digests(second)
+    return Overlap(int(np.isin(pairs, other_pairs).sum()), int(np.isin(inputs, other_inputs).sum()))

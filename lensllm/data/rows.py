@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
-from lensllm.data.pairs import Pair
+from lensllm.data.pairs import Pair, digests
 
-logger = logging.getLogger(__name__)
 BATCH = 1000
 
 
@@ -110,48 +107,6 @@ def take(pairs: Sequence[Pair], positions: np.ndarray) -> Sequence[Pair]:
     if isinstance(pairs, Rows):
         return Rows(pairs.table, pairs.template, pairs.indices[positions])
     return [pairs[i] for i in positions]
-
-
-def digests(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """64-bit hashes of the inputs, and of whole pairs; 0 where the target has no text.
-
-    Returns:
-        Two arrays of shape (n_pairs,).
-    """
-    inputs = np.empty(len(pairs), dtype=np.uint64)
-    whole = np.empty(len(pairs), dtype=np.uint64)
-    for i, (source, target) in enumerate(pairs):
-        inputs[i] = _digest(source)
-        whole[i] = _digest(f"{source}\x1f{target}") if target.strip() else 0
-    return inputs, whole
-
-
-def _digest(text: str) -> int:
-    return max(1, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Exact overlap of two splits.
-
-    Attributes:
-        pairs: Pairs of the first that are in the second as they are.
-        inputs: Pairs of the first whose input is an input of the second.
-    """
-
-    pairs: int
-    inputs: int
-
-
-def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
-    """Count the pairs and inputs of one split that are in another one.
-
-    Example:
-        >>> overlap([("a", "1"), ("b", "2"), ("c", "3")], [("a", "1"), ("b", "9")])
-        Overlap(pairs=1, inputs=2)
-    """
-    (inputs, pairs), (other_inputs, other_pairs) = digests(first), digests(second)
-    return Overlap(int(np.isin(pairs, other_pairs).sum()), int(np.isin(inputs, other_inputs).sum()))
 
 
 def with_targets(rows: Rows) -> Rows:

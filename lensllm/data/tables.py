@@ -11,7 +11,7 @@ import numpy as np
 
 from lensllm.atomic import full_disk
 from lensllm.data.pairs import TextData, make_text_data
-from lensllm.data.rows import Rows, Template, overlap, split_rows, with_targets
+from lensllm.data.rows import Rows, Template, split_rows, with_targets
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,6 @@ def load_table(
     """Load pairs from a data set of the Hub, a folder of files, or files of one format.
 
     Splits that the data set does not have are taken from its training rows, by distinct inputs.
-    Training pairs that are in the test set are reported.
 
     Args:
         path: What `datasets.load_dataset` takes: a Hub id, a folder, or a format.
@@ -106,16 +105,6 @@ def load_table(
     if dropped:
         logger.warning("Dropped %d repeated or empty pairs of %s", dropped, name)
     train = train if n_train is None else _choice(train, n_train, seed)
-    shared = overlap(train, test)
-    if shared.inputs:
-        logger.warning(
-            "Contamination of %s: %d of %d training pairs are in the test set, %d have an input of "
-            "it",
-            name,
-            shared.pairs,
-            len(train),
-            shared.inputs,
-        )
     return make_text_data(name, train, validation, test, max_input_tokens, max_target_tokens)
 
 

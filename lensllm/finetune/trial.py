@@ -256,6 +256,7 @@ def _run_once(
         cut_inputs=encoded.counts.cut_inputs,
         cut_targets=encoded.counts.cut_targets,
         dropped_pairs=encoded.counts.dropped,
+        data=data.summary(),
         trace=tuple(module.trace),
         versions={
             "python": platform.python_version(),

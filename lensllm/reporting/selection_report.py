@@ -41,7 +41,10 @@ def observed_points(curves: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 
 
 def selection_record(
-    selection: Selection, curves: pd.DataFrame, settings: Mapping[str, Any], fingerprint: str
+    selection: Selection,
+    curves: pd.DataFrame,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
     """All of a selection as plain JSON types.
 
@@ -49,11 +52,12 @@ def selection_record(
         selection: The answer.
         curves: Tidy table of the campaign's trials.
         settings: The resolved configuration.
-        fingerprint: Of the data; empty for recorded curves.
+        data: Summary of the data set, see `TextData`; empty for recorded curves.
 
     Returns:
         Keys `selector`, `dataset`, `n_samples_full`, `selected`, `sentence`, `reason`, `ranking`,
-        `cost_flops`, `cost_fraction`, `decisions`, `data_fingerprint`, `settings`, `versions`.
+        `cost_flops`, `cost_fraction`, `decisions`, `data_fingerprint`, `data`, `settings`,
+        `versions`.
     """
     points = observed_points(curves)
     ranking = [
@@ -75,7 +79,8 @@ def selection_record(
         "cost_flops": selection.cost_flops,
         "cost_fraction": selection.cost_fraction,
         "decisions": list(selection.decisions),
-        "data_fingerprint": fingerprint,
+        "data_fingerprint": data.get("fingerprint", ""),
+        "data": dict(data),
         "settings": dict(settings),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
@@ -139,7 +144,7 @@ def write_selection(
     curves: pd.DataFrame,
     folder: Path,
     settings: Mapping[str, Any],
-    fingerprint: str = "",
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Path]:
     """Write `selection.json`, `curves.csv` and, where there is a curve to draw, `curves.png`.
 
@@ -150,14 +155,14 @@ def write_selection(
         curves: Tidy table of the campaign's trials.
         folder: Where to write.
         settings: The resolved configuration.
-        fingerprint: Of the data.
+        data: Summary of the data set.
 
     Returns:
         What was written: kind -> path.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"selection": folder / "selection.json", "curves": folder / "curves.csv"}
-    record = selection_record(selection, curves, settings, fingerprint)
+    record = selection_record(selection, curves, settings, data or {})
     text = json.dumps(record, indent=1, allow_nan=False)
     paths["selection"].write_text(text + "\n", encoding="utf-8")
     curves.to_csv(paths["curves"], index=False)

@@ -1,6 +1,6 @@
 import pytest
 
-from lensllm.data.pairs import make_text_data
+from lensllm.data.pairs import digests, make_text_data, overlap
 
 PARTS = ([("a", "x"), ("b", "y")], [("c", "z")], [("d", "w")])
 
@@ -39,3 +39,29 @@ def test_empty_targets_and_limits_are_refused():
     for name, limits in (("max_input_tokens", (0, 4)), ("max_target_tokens", (8, -1))):
         with pytest.raises(ValueError, match=f"`{name}` > 0 for data set 'toy', got {min(limits)}"):
             make_text_data("toy", *PARTS, *limits)
+
+
+def test_overlap_counts_pairs_and_inputs():
+    first = [("a", "1"), ("b", "2"), ("c", "3")]
+    assert (overlap(first, first).pairs, overlap(first, [("c", "x")]).inputs) == (3, 1)
+    assert overlap(first, [("c", "x")]).pairs == 0
+    assert digests([("a", " ")])[1][0] == 0
+
+
+def test_training_pairs_of_the_test_set_are_reported_and_recorded(caplog):
+    train = [("a", "x"), ("b", "y"), ("d", "w"), ("d", "v")]
+    data = make_text_data("toy", train, PARTS[1], PARTS[2])
+    message = (
+        "Contamination of toy: 1 of 4 training pairs are in the test set, 2 have an input of it"
+    )
+    assert message in caplog.text
+    assert data.summary() == {
+        "fingerprint": data.fingerprint,
+        "n_train": 4,
+        "n_validation": 1,
+        "n_test": 1,
+        "leaked": {"pairs": 1, "inputs": 2},
+    }
+    caplog.clear()
+    assert make_text_data("toy", *PARTS).summary()["leaked"] == {"pairs": 0, "inputs": 0}
+    assert caplog.text == ""

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from lensllm.data import load_parquet, load_table
-from lensllm.data.rows import Rows, Template, digests, overlap, split_rows, take
+from lensllm.data.rows import Rows, Template, split_rows, take
 
 SENTENCE = Template("{text}", "{label}")
 
@@ -126,13 +126,6 @@ def test_equal_inputs_stay_in_one_split():
     assert [len(part) for part in inputs] == [25, 10, 15]
     assert not inputs[0] & inputs[1] | inputs[0] & inputs[2] | inputs[1] & inputs[2]
     assert (len(train), dropped) == (100, 0)
-
-
-def test_overlap_counts_pairs_and_inputs():
-    first = [("a", "1"), ("b", "2"), ("c", "3")]
-    assert (overlap(first, first).pairs, overlap(first, [("c", "x")]).inputs) == (3, 1)
-    assert overlap(first, [("c", "x")]).pairs == 0
-    assert digests([("a", " ")])[1][0] == 0
 
 
 @pytest.mark.parametrize(

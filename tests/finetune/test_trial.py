@@ -129,6 +129,8 @@ def test_what_was_cut_is_counted(run, tokenizer, text_data):
     targets = [len(tokenizer(b)["input_ids"]) > 3 - 1 for _, b in seen]  # one is the end token
     assert 0 < sum(targets) == result.cut_targets
     assert result.dropped_pairs == 0
+    assert result.data == short.summary()
+    assert [result.data[f"n_{split}"] for split in ("train", "validation", "test")] == [80, 15, 25]
 
 
 def test_the_loss_weighs_tokens_and_not_batches(run, pairs):

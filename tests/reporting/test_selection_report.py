@@ -68,7 +68,7 @@ def test_observed_points_are_plain_and_ascending(curves):
 
 
 def test_the_record_holds_all_that_a_reader_needs_as_strict_json(selection, curves):
-    record = selection_record(selection, curves, {"seed": 0}, "abc")
+    record = selection_record(selection, curves, {"seed": 0}, {"fingerprint": "abc"})
     record = json.loads(json.dumps(record, allow_nan=False))
     assert record["selected"] == "a"
     assert [entry["model"] for entry in record["ranking"]] == ["a", "b", "c"]
@@ -151,7 +151,9 @@ def test_panels_share_their_axis_and_name_the_unit(selection, curves):
 
 
 def test_everything_is_written(selection, curves, tmp_path):
-    paths = write_selection(selection, curves, tmp_path / "out", {"seed": 0}, "abc")
+    paths = write_selection(
+        selection, curves, tmp_path / "out", {"seed": 0}, {"fingerprint": "abc"}
+    )
     assert set(paths) == {"selection", "curves", "figure"}
     assert json.loads(paths["selection"].read_text())["selected"] == "a"
     back = pd.read_csv(paths["curves"])
