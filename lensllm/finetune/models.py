@@ -66,7 +66,8 @@ class ModelSource:
     finetune: FineTuning | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+        dtype = getattr(torch, self.dtype, None)
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"Expected a torch `dtype` such as float32, got {self.dtype!r}")
         if not self.name:
             is_path = Path(self.source).is_dir() and self.source not in zoo_models()

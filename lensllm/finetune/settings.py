@@ -52,8 +52,9 @@ class TrainingSettings:
             value = getattr(self, name)
             if name == "micro_batch_size" and value in (None, "auto"):
                 continue
-            if isinstance(value, str):
-                raise ValueError(f"Expected `{name}` to be a number, auto or null, got {value!r}")
+            if not isinstance(value, int):
+                kinds = ", auto or null" if name == "micro_batch_size" else ""
+                raise ValueError(f"Expected a whole number{kinds} as `{name}`, got {value!r}")
             if value <= 0:
                 raise ValueError(f"Expected `{name}` > 0, got {value}")
 

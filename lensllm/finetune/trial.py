@@ -99,12 +99,8 @@ def encode_splits(
         encoder.encode(list(data.test)),
         encoder.counts,
     )
-    for split, wanted in (("train", trial.n_samples), ("validation", 1), ("test", 1)):
-        if wanted and not getattr(encoded, split):
-            raise ValueError(
-                f"Expected {split} targets with at least one token for {source.name} on "
-                f"{data.name!r}, got none: raise dataset.max_target_tokens"
-            )
+    for split in ("train", "validation", "test") if trial.n_samples else ("validation", "test"):
+        check_targets(getattr(encoded, split), split, source, data)
     if encoder.counts.dropped:
         logger.warning(
             "Dropped %d of %d pairs of %s for %s: their targets have no token",
@@ -114,6 +110,17 @@ def encode_splits(
             source.name,
         )
     return encoded
+
+
+def check_targets(
+    examples: Sequence[Example], split: str, source: ModelSource, data: TextData
+) -> None:
+    """Raise a ValueError where every pair of a split was dropped."""
+    if not examples:
+        raise ValueError(
+            f"Expected {split} targets with at least one token for {source.name} on "
+            f"{data.name!r}, got none: raise dataset.max_target_tokens"
+        )
 
 
 def run_trial(

@@ -15,7 +15,13 @@ from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
 from lensllm.finetune.encoding import Example
 from lensllm.finetune.models import ModelSource, as_sources
-from lensllm.finetune.trial import TrainingSettings, describe, make_encoder, run_trial
+from lensllm.finetune.trial import (
+    TrainingSettings,
+    check_targets,
+    describe,
+    make_encoder,
+    run_trial,
+)
 from lensllm.selection.base import Candidate, Task
 from lensllm.trials import Trial, TrialResult, TrialStore
 
@@ -257,8 +263,15 @@ class FineTuneRunner:
         if name not in self._examples:
             source, prompt = self.sources[name], self.settings.prompt
             encoder = make_encoder(source, source.load_tokenizer(), self.data, prompt)
-            splits = (self.data.train[:n_pairs], self.data.validation, self.data.test)
-            self._examples[name] = [encoder.encode(pairs) for pairs in splits]
+            splits = {
+                "train": self.data.train[:n_pairs],
+                "validation": self.data.validation,
+                "test": self.data.test,
+            }
+            encoded = {split: encoder.encode(pairs) for split, pairs in splits.items()}
+            for split, examples in encoded.items():
+                check_targets(examples, split, source, self.data)
+            self._examples[name] = list(encoded.values())
         return self._examples[name]
 
     def _token_counts(self, name: str) -> tuple[float, int, int]:

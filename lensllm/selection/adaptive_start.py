@@ -34,8 +34,8 @@ def first_trials(task: Task, budget: Budget, n_points: int, share: float) -> lis
     }
     if not any(sizes.values()):
         raise BudgetTooSmallError(
-            f"Expected trials with 0 < n_samples <= {budget.max_n_samples} for {task.dataset!r}, "
-            "got none: raise the largest size or give smaller `sizes`"
+            f"Expected trials with {budget.permitted} for {task.dataset!r}, got none: give smaller "
+            "`sizes` or more data"
         )
 
     def smallest(n: int) -> list[tuple[str, int]]:

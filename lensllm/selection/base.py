@@ -118,6 +118,12 @@ class Budget:
         """FLOPs that are left."""
         return self.flops - self.spent
 
+    @property
+    def permitted(self) -> str:
+        """The sizes above 0 that are permitted, in words."""
+        most = self.max_n_samples
+        return "n_samples > 0" if most is None else f"0 < n_samples <= {most}"
+
     def charge(self, flops: float) -> None:
         """Add the cost of a trial to what was spent."""
         self.spent += flops
@@ -268,8 +274,8 @@ def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zer
     sizes = [n for n in task.sizes if (include_zero or n > 0) and budget.allows(n)]
     if not sizes:
         raise ValueError(
-            f"Expected trials with n_samples <= {budget.max_n_samples} for {task.dataset!r}, "
-            f"the smallest has {min((n for n in task.sizes if n > 0), default=0)}"
+            f"Expected trials with {budget.permitted} for {task.dataset!r}, got those with "
+            f"{', '.join(map(str, task.sizes)) or 'none'}: give smaller `sizes` or more data"
         )
     total, best = 0.0, None
     for size in sizes:

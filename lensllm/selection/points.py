@@ -73,8 +73,8 @@ def largest_window(task: Task, budget: Budget, n_points: int) -> list[tuple[str,
     if best is None:
         if cheapest is None:
             raise BudgetTooSmallError(
-                f"Expected at least two sizes with 0 < n_samples <= {budget.max_n_samples} for "
-                f"{task.dataset!r}, got fewer: a line needs two points"
+                f"Expected at least two sizes with {budget.permitted} for {task.dataset!r}, got "
+                "fewer: a line needs two points"
             )
         raise BudgetTooSmallError(
             f"Expected a budget of at least {cheapest:.3g} FLOPs "

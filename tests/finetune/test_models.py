@@ -39,7 +39,7 @@ def test_weights_load_in_the_dtype_asked_for(model_folders):
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize("dtype", ["float33", "nn", "", "Tensor"])
+@pytest.mark.parametrize("dtype", ["float33", "nn", "", "Tensor", "int64"])
 def test_unknown_dtypes_are_refused(dtype):
     with pytest.raises(ValueError, match=f"float32, got '{dtype}'"):
         ModelSource("opt", dtype=dtype)

@@ -133,6 +133,21 @@ def test_what_was_cut_is_counted(run, tokenizer, text_data):
     assert [result.data[f"n_{split}"] for split in ("train", "validation", "test")] == [80, 15, 25]
 
 
+@pytest.mark.parametrize(("n_samples", "split"), [(8, "train"), (0, "validation")])
+def test_targets_that_have_no_token_are_told_before_training(run, text_data, n_samples, split):
+    nothing = replace(text_data, max_target_tokens=1)  # the end token alone
+    message = rf"Expected {split} targets .* for \S+gpt2 on 'toy', got none: raise dataset\.max_t"
+    with pytest.raises(ValueError, match=message):
+        run(n_samples=n_samples, data=nothing)
+
+
+def test_dropped_pairs_are_counted_and_told(run, text_data, caplog):
+    """An empty target stands for one that a tokenizer makes nothing of."""
+    pairs = [(a, "" if i % 5 == 0 else b) for i, (a, b) in enumerate(text_data.train)]
+    assert run(n_samples=80, data=replace(text_data, train=pairs)).dropped_pairs == 16
+    assert "Dropped 16 of 120 pairs of toy for tiny-gpt2: their targets have no tok" in caplog.text
+
+
 def test_the_loss_weighs_tokens_and_not_batches(run, pairs):
     """Test targets of very different lengths: batch means would be far off."""
     test = [(a, b if i % 2 else "X") for i, (a, b) in enumerate(pairs[95:])]
@@ -301,6 +316,16 @@ def test_warm_up_is_a_share(fraction):
 @pytest.mark.parametrize("value", [0, -3])
 def test_settings_are_positive(name, value):
     with pytest.raises(ValueError, match=f"`{name}` > 0, got {value}"):
+        TrainingSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kinds"),
+    [("micro_batch_size", "all", ", auto or null"), ("micro_batch_size", 2.5, ", auto or null"),
+     ("batch_size", 2.5, "")],
+)  # fmt: skip
+def test_settings_are_whole_numbers(name, value, kinds):
+    with pytest.raises(ValueError, match=f"a whole number{kinds} as `{name}`, got {value!r}"):
         TrainingSettings(**{name: value})
 
 

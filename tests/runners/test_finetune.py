@@ -40,6 +40,12 @@ def test_ladder_of_sizes(full, sizes):
     assert size_ladder(full) == sizes
 
 
+def test_a_campaign_whose_targets_have_no_token_is_refused(make_runner, text_data):
+    runner = make_runner(data=replace(text_data, max_target_tokens=1))
+    with pytest.raises(ValueError, match=r"train targets .* for tiny-gpt2 .*max_target_tokens"):
+        runner.task()
+
+
 def test_a_finished_trial_is_answered_from_the_store(make_runner, monkeypatch):
     runner = make_runner()
     trial = Trial("tiny-gpt2", "toy", 16)

@@ -1,0 +1,62 @@
+"""Encoded pairs on disk."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from lensllm.finetune.encoding import PairEncoder
+from lensllm.finetune.token_cache import encode_once
+
+KEY = {"data": "abc", "n_samples": 2500}
+
+
+@pytest.fixture
+def encoder(tokenizer):
+    return PairEncoder(tokenizer, is_encoder_decoder=False, max_input_tokens=9, max_target_tokens=5)
+
+
+def test_what_is_read_back_is_what_was_encoded(encoder, tokenizer, pairs, tmp_path):
+    many = [(f"{a} {i}", "" if i == 7 else f"{b} {i}") for i in range(21) for a, b in pairs]
+    table = encode_once(encoder, many, tmp_path, KEY)
+    counts = vars(encoder.counts)
+    plain = PairEncoder(
+        tokenizer, is_encoder_decoder=False, max_input_tokens=9, max_target_tokens=5
+    )
+    assert list(table) == plain.encode(many)
+    assert counts == vars(plain.counts)
+    assert counts["dropped"] == 120
+    assert counts["cut_inputs"] > 2000
+    assert table[3:5] == [table[3], table[4]]
+    assert isinstance(table.tokens, np.memmap)
+    with pytest.raises(IndexError):
+        table[len(table)]
+
+
+def test_a_full_disk_is_told_with_the_way_out_and_leaves_nothing(
+    encoder, pairs, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lensllm.finetune.token_cache.np.save", full)
+    message = r"room for encoded pairs in .*No space left .*runner\.token_cache to another disk"
+    with pytest.raises(ValueError, match=message):
+        encode_once(encoder, pairs, tmp_path, KEY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_process_that_was_faster_is_taken_over(encoder, pairs, tmp_path, monkeypatch):
+    first = list(encode_once(encoder, pairs, tmp_path, KEY))
+    (folder,) = tmp_path.iterdir()
+    hidden, rename = folder.rename(tmp_path / "hidden"), os.rename
+
+    def slow(*_):
+        rename(hidden, folder)
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr("lensllm.finetune.token_cache.os.rename", slow)
+    assert list(encode_once(encoder, pairs, tmp_path, KEY)) == first
+    assert json.loads((folder / "counts.json").read_text())["pairs"] == len(pairs)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
