@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from lensllm.data import load_running_text
+from lensllm.data.rows import Rows
 from lensllm.data.running_text import passages
 
 WORDS = [f"word{i}" for i in range(3000)]
@@ -9,7 +12,7 @@ WORDS = [f"word{i}" for i in range(3000)]
 
 def test_passages_hold_the_text_in_order_and_nothing_twice():
     texts = [" ".join(WORDS[i : i + 7]) for i in range(0, 3000, 7)]
-    found = list(passages(["", " \n ", *texts], 200, 40))
+    found = list(passages(["", " \n ", None, *texts], 200, 40))
     joined = " ".join(source + target for source, target in found)
     assert joined.split() == WORDS[: len(joined.split())]
     assert len(joined.split()) > 2950
@@ -36,6 +39,31 @@ def test_splits_become_passages(folder):
     assert len(data.train) > 60
     assert len(data.test) == 5
     assert data.test[0][0].startswith("word2000")
+    assert all(isinstance(part, Rows) for part in (data.train, data.validation, data.test))
+
+
+def test_passages_are_packed_once(folder):
+    data = load_running_text(str(folder), "mine", n_characters=100, n_context=20)
+    (file,) = data.train.table.cache_files
+    written = Path(file["filename"]).stat().st_mtime_ns
+    again = load_running_text(str(folder), "mine", n_characters=100, n_context=20)
+    assert again.fingerprint == data.fingerprint
+    assert again.train.table.cache_files == [file]
+    assert Path(file["filename"]).stat().st_mtime_ns == written
+
+
+def test_a_split_without_a_whole_passage_is_told(folder):
+    with pytest.raises(ValueError, match=r"n_characters = 100000 .*, got fewer in one of 112 rows"):
+        load_running_text(str(folder), "mine", n_characters=100_000)
+
+
+def test_a_full_disk_is_told_with_the_way_out(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("datasets.Dataset.from_generator", full)
+    with pytest.raises(ValueError, match=r"room for the cache .*No space left .* set HF_HOME"):
+        load_running_text(str(folder), "mine", n_characters=100, n_context=20)
 
 
 def test_what_cannot_be_packed_says_why(folder):
