@@ -94,18 +94,27 @@ def estimate_memory(
     two, _ = _saved(source, 2, micro_batch, n_source, n_target, autocast)
     layer = two - one
     if gradient_checkpointing:
-        hidden = micro_batch * (n_source + n_target) * _hidden_size(source.config)
-        inputs = n_layers * hidden * (2 if autocast else width)
-        # A layer is computed again when the logits are gone, and the first gradients are there.
-        activations = inputs + max(one - layer, layer + trainable - 2 * head)
+        hidden = micro_batch * _hidden_size(source.config) * (2 if autocast else width)
+        inputs = n_layers * hidden * (n_source + n_target)
+        again, n_tokens = layer, n_source + n_target
+        if source.is_encoder_decoder:  # its two layers are not computed again at once
+            short = (_saved(source, n, micro_batch, n_source, 1, autocast)[0] for n in (2, 1))
+            encoder = next(short) - next(short)
+            again, n_tokens = max(encoder, layer - encoder), max(n_source, n_target)
+        # When a layer is computed again the logits are gone. Beside it are gradients of its widest
+        # activations, two of four times the width. From the last layer to the first gradients of
+        # weights take the place of the layers' inputs; those of embeddings can come first.
+        outside = trainable * _outside_layers(source)
+        gradients = 8 * hidden * n_tokens + max(inputs + outside, trainable)
+        activations = max(inputs + one - layer, again + gradients - 2 * head)
     else:
-        activations = one + (n_layers - 1) * layer
+        activations = float(one + (n_layers - 1) * layer)
     return MemoryEstimate(
         weights=(source.n_params - n_adapters) * per_weight + 4.0 * n_adapters,
         optimizer=2 * trainable,
         gradients=trainable,
         best_weights=trainable,
-        activations=float(activations),
+        activations=activations,
         loss=2.0 * head,
     )
 
@@ -201,6 +210,14 @@ def peak_memory_bytes() -> int:
 
 def _depth(config: Any) -> int:
     return max(int(getattr(config, name, 0) or 0) for name in DEPTHS)
+
+
+def _outside_layers(source: ModelSource) -> float:
+    """Share of the trained parameters that are in no layer, such as embeddings."""
+    one, two = (
+        sum(p.numel() for p in source.meta_model(n).parameters() if p.requires_grad) for n in (1, 2)
+    )
+    return max(0, 2 * one - two) / source.n_trainable
 
 
 def _hidden_size(config: Any) -> int:

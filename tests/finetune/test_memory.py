@@ -24,10 +24,12 @@ def measured_peak(source, rows, n_source, n_target, path, *, autocast, checkpoin
     """Most bytes that were allocated at once while two steps were trained."""
     gc.collect()
     length = n_source if source.is_encoder_decoder else n_source + n_target - 1
+    ids = torch.Generator().manual_seed(0)  # of many tokens: experts differ by token
+    vocabulary = source.config.vocab_size
     batch = {
-        "input_ids": torch.zeros(rows, length, dtype=torch.long),
+        "input_ids": torch.randint(vocabulary, (rows, length), generator=ids),
         "attention_mask": torch.ones(rows, length, dtype=torch.long),
-        "labels": torch.zeros(rows, n_target, dtype=torch.long),
+        "labels": torch.randint(vocabulary, (rows, n_target), generator=ids),
     }
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         model = source._auto_class.from_config(source.config)
@@ -58,6 +60,7 @@ def measured_peak(source, rows, n_source, n_target, path, *, autocast, checkpoin
         ("llama-64x3", "full", "bf16-mixed", False),
         ("t5-96x2", "full", "32-true", False),
         ("llama-128x4", "full", "32-true", True),
+        ("gpt2-96x3", "lora", "32-true", True),
     ],
 )
 def test_estimated_memory_is_what_training_then_takes(
@@ -74,16 +77,22 @@ def test_estimated_memory_is_what_training_then_takes(
     assert estimate.device == pytest.approx(measured, rel=0.1)
 
 
-def test_of_a_layers_experts_a_token_takes_one(tmp_path, tokenizer):
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", ["t5", "switch_transformers"])
+def test_deep_encoder_decoders_and_experts_take_what_is_estimated(
+    tmp_path, tokenizer, kind, checkpointing
+):
+    """A token goes to one expert of a layer, whose gradients and moments are all kept."""
+    experts = {"num_experts": 8} if kind == "switch_transformers" else {}
     config = AutoConfig.for_model(
-        "switch_transformers", vocab_size=len(tokenizer), d_model=96, d_kv=24, d_ff=192,
-        num_layers=6, num_decoder_layers=6, num_heads=4, num_experts=8, decoder_start_token_id=0,
+        kind, vocab_size=len(tokenizer), d_model=96, d_kv=24, d_ff=192, num_layers=6,
+        num_decoder_layers=6, num_heads=4, decoder_start_token_id=0, **experts,
     )  # fmt: skip
     AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)
     source = ModelSource(str(tmp_path))
-    estimate = estimate_memory(source, 16, 41, 24)
+    estimate = estimate_memory(source, 16, 41, 24, gradient_checkpointing=checkpointing)
     measured = measured_peak(
-        source, 16, 41, 24, tmp_path / "trace.json", autocast=False, checkpointing=False
+        source, 16, 41, 24, tmp_path / "trace.json", autocast=False, checkpointing=checkpointing
     )
     assert estimate.device == pytest.approx(measured, rel=0.1)
 
