@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import errors
+from omegaconf import OmegaConf
 
+from lensllm.entry import conf_dir
 from lensllm.finetune.hub import hub_commit
 from lensllm.finetune.models import ModelSource
 
@@ -152,3 +154,27 @@ def test_parameters_without_weights_are_not_made_up(cached, key, value):
     (folder / "config.json").write_text(json.dumps({**config, key: value}))
     with pytest.raises(ValueError, match=r"all parameters in me/mine, found none that fit \d+ of"):
         ModelSource("me/mine").load_model()
+
+
+def test_a_pinned_configuration_runs_from_the_cache(cached, run_main, jsonl_300, tmp_path):
+    """The whole way of a model of the Hub, with other weights at the commit of its YAML."""
+    from scripts.train import main
+
+    pinned = OmegaConf.load(conf_dir() / "model" / "smollm2-135m.yaml")
+    cached(pinned.source, commit=pinned.revision)
+    done = run_main(
+        main,
+        "model=smollm2-135m",
+        "finetune=lora",
+        "dataset=jsonl",
+        f"dataset.path={jsonl_300}",
+        "dataset.max_input_tokens=40",
+        "n_samples=16",
+        "logger=none",
+        f"paths.output_dir={tmp_path}/out",
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    assert done.code == 0, done.err
+    trial = json.loads((tmp_path / "run" / "result.json").read_text())["trial"]
+    assert trial["model"] == f"{pinned.source}+lora"
+    assert trial["settings"]["weights"] == pinned.revision[:16]
