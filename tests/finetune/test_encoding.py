@@ -353,6 +353,44 @@ def test_the_padding_side_does_not_change_the_loss(load, examples, name):
     assert batch_loss(model, examples, False)[0] == pytest.approx(total, rel=1e-9)
 
 
+DECODER = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0,
+}  # fmt: skip
+ENCODER_DECODER = {
+    "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2,
+    "decoder_start_token_id": 0, "initializer_factor": 0.2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *[(kind, DECODER) for kind in ("qwen2", "qwen3", "gemma2", "gemma3_text", "smollm3")],
+        ("phi3", DECODER),
+        ("phi", {k: v for k, v in DECODER.items() if k not in ("head_dim", "num_key_value_heads")}),
+        ("mt5", ENCODER_DECODER),
+        ("switch_transformers", {**ENCODER_DECODER, "num_experts": 4}),
+    ],
+)
+def test_the_loss_of_every_configured_class_depends_on_no_batch(tokenizer, examples, kind, options):
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **options)
+    encoder_decoder = bool(config.is_encoder_decoder)
+    auto = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    torch.manual_seed(0)
+    model = auto.from_config(config).eval()  # in float32: gemma2 pads with its smallest number
+
+    def total(batch):
+        with torch.no_grad():
+            return float(
+                target_loss(model, Collator(0, is_encoder_decoder=encoder_decoder)(batch))[0]
+            )
+
+    alone = sum(total([example]) for example in examples)
+    assert total(examples) == pytest.approx(alone, rel=1e-5)
+    assert total(examples[:3]) + total(examples[:2:-1]) == pytest.approx(alone, rel=1e-5)
+
+
 def test_what_is_cut_and_dropped_is_counted(tokenizer):
     long = "the old cat sees the small dog " * 20
     short = encoder(tokenizer, max_input_tokens=5, max_target_tokens=4)
