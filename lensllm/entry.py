@@ -164,8 +164,15 @@ def run_group() -> str:
 
 
 def instantiate_runner(cfg: DictConfig) -> Any:
-    """Build `cfg.runner`, its trial loggers grouped by sweep or campaign."""
+    """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
+
+    Raises:
+        ValueError: The data set, the model or the candidates lack a value.
+    """
     quiet_libraries()
+    for group in {"dataset", "model", "candidates"}.intersection(cfg):
+        for key in OmegaConf.missing_keys(cfg[group] or {}):
+            raise ValueError(f"Expected a value of {key}, got none: add {key}=... to the command")
     if cfg.get("logger"):
         with open_dict(cfg.logger):
             cfg.logger.group = run_group()

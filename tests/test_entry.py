@@ -92,6 +92,11 @@ def test_a_trial_ends_with_code_0_and_its_result_in_two_places(train, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "patterns"),
     [
+        (
+            ["dataset=csv", "dataset.path=???"],
+            [r"value of dataset\.path, got none"],
+        ),
+        (["model=source", "model.source=???"], [r"add model\.source=\.\.\. to the command"]),
         (["n_samples=261"], [r"`n_samples` <= 260", "'own'", "got 261"]),
         (["n_samples=-5"], [r"`n_samples`", "got -5"]),
         (["n_samples=abc"], ["abc", "n_samples"]),
