@@ -8,10 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from lensllm.prehoc.bootstrap import cluster_draws
+
 Shape = Literal["power", "exponential", "constant"]
 PARAMETERS = ("intrinsic", "scale", "decay")
-DECAYS = np.geomspace(0.05, 5.0, 121)
-RATES = np.geomspace(0.5, 500.0, 121)  # of exp(−c / τ), c a share of the full run
+DECAYS = np.geomspace(0.05, 5.0, 241)  # steps of 2 %
+RATES = np.geomspace(0.5, 500.0, 241)  # of exp(−c / τ), c a share of the full run
 N_REWEIGHTINGS = 3
 
 
@@ -24,7 +26,7 @@ class RiskLaw:
         scale: κ in nats², the reducible risk V at c = 1.
         decay: α.
         static_risk: R(0) in nats², the risk of what is known before training; `nan` if unknown.
-        draws: Bootstrap draws of (σ²_int, κ, α), shape (n_draws, 3); empty for a given law.
+        draws: Of (σ²_int, κ, α), see `cluster_draws`, shape (n_draws, 3); empty for a given law.
     """
 
     intrinsic: float
@@ -134,28 +136,6 @@ def _best_on_grid(
     return np.stack([sigma[rows, best], kappa[rows, best], rates[best]], axis=1)
 
 
-def cluster_bootstrap(
-    values: np.ndarray, clusters: np.ndarray, n_draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Means of rows under resampling of whole clusters.
-
-    Args:
-        values: Shape (n_rows, n_columns).
-        clusters: Cluster of each row, shape (n_rows,).
-        n_draws: Resamples.
-        rng: Source of randomness.
-
-    Returns:
-        Shape (n_draws, n_columns).
-    """
-    names, index = np.unique(clusters, return_inverse=True)
-    sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, index, values)
-    sizes = np.bincount(index).astype(float)
-    counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_draws)
-    return (counts @ sums) / (counts @ sizes)[:, None]
-
-
 def fit_risk_law(
     costs: np.ndarray,
     squared_errors: np.ndarray,
@@ -182,7 +162,7 @@ def fit_risk_law(
     risks = np.concatenate(
         [
             squared_errors.mean(0, keepdims=True),
-            cluster_bootstrap(squared_errors, clusters, n_draws, rng),
+            cluster_draws(squared_errors, clusters, n_draws, rng),
         ]
     )
     parameters, _ = fit_shape(np.asarray(costs, dtype=float), risks)

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from lensllm.prehoc.law import RiskLaw, cluster_bootstrap, fit_risk_law
+from lensllm.prehoc.bootstrap import cluster_draws
+from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.predictors import Information, cross_validated_predictions
 from lensllm.prehoc.runs import ProbedRuns, require_enough
 from lensllm.prehoc.support import PowerSupport, power_support
@@ -67,7 +68,7 @@ class Decomposition:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Bootstrap band of that R(c) over models."""
         rng = np.random.default_rng(0)
-        drawn = cluster_bootstrap(self.squared_errors[information], self.clusters, n_draws, rng)
+        drawn = cluster_draws(self.squared_errors[information], self.clusters, n_draws, rng)
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return low, high
 
@@ -161,13 +162,12 @@ def _shares(
     Every second draw is without it, so that the spread covers R(0) with and without this cost.
     """
     rng = np.random.default_rng(seed)  # the same resamples as those of the law
-    y = runs.outcomes - runs.outcomes.mean()
-    table = np.stack([y, y**2, static_errors], axis=1)
-    means = cluster_bootstrap(table, runs.models, n_draws, rng)
-    means = np.vstack([table.mean(0), means])
-    variance = np.maximum(means[:, 1] - means[:, 0] ** 2, 1e-300)
+    deviations = (runs.outcomes - runs.outcomes.mean()) ** 2
+    table = np.stack([deviations, static_errors], axis=1)
+    means = np.vstack([table.mean(0), cluster_draws(table, runs.models, n_draws, rng)])
+    variance, static_risk = np.maximum(means, 1e-300).T
     intrinsic = np.concatenate([[law.intrinsic], law.draws[:, 0]])
-    ratio = means[:, 2] / variance
+    ratio = static_risk / variance
     ratio[1::2] /= 1 + 2 / max(len(set(runs.models)) - 1, 1)
     risk = np.clip(ratio, 0.0, 1.0)
     floor = np.minimum(intrinsic / variance, risk)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensllm.prehoc.law import Shape, cluster_bootstrap, fit_shape
+from lensllm.prehoc.bootstrap import cluster_draws
+from lensllm.prehoc.law import Shape, fit_shape
 
 N_PARAMETERS: dict[Shape, int] = {"power": 3, "exponential": 3, "constant": 1}
 
@@ -73,7 +74,7 @@ def power_support(
         seed: Seed of the bootstrap.
     """
     rng = np.random.default_rng(seed)
-    drawn = cluster_bootstrap(squared_errors, clusters, n_draws, rng)
+    drawn = cluster_draws(squared_errors, clusters, n_draws, rng)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(drawn[:, 0] - drawn[:, -1], tails)
     losses = {shape: fit_shape(costs, drawn, shape)[1] for shape in N_PARAMETERS}
