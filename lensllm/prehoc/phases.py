@@ -31,8 +31,8 @@ class Phase:
         regime: The part that is most of Var(Y), by the point estimate.
         shares: (static, dynamic, intrinsic), sum 1.
         intervals: Percentile interval of each share, shape (3, 2).
-        support: Share of bootstrap draws in each of `REGIMES`, and in none (`mixed`), length 4.
-        level: Of the intervals, and of `near_boundary`.
+        support: Share of draws in each of `REGIMES`, and in none (`mixed`), length 4.
+        level: Of the intervals.
         draws: Bootstrap draws of the shares, shape (n_draws, 3).
         seed_share: Variance over seeds as a share of Var(Y). Static features tell models apart, so
             σ²_int cannot be more than it.
@@ -61,8 +61,10 @@ class Phase:
 
     @property
     def near_boundary(self) -> bool:
-        """Whether fewer than `level` of the draws lie in one regime."""
-        return bool(self.support[:3].max() < self.level) or self.regime == "mixed"
+        """Whether the interval of the part that names the regime reaches one half."""
+        if self.regime == "mixed":
+            return True
+        return bool(self.intervals[REGIMES.index(self.regime), 0] <= MAJORITY)
 
     @property
     def verdict(self) -> str:
@@ -84,7 +86,7 @@ class Phase:
         likely = [
             f"{name} {share:.0%}"
             for name, share in zip((*REGIMES, "mixed"), self.support, strict=True)
-            if share >= 1 - self.level
+            if share >= (1 - self.level) / 2
         ]
         return f"near a boundary ({', '.join(likely)})"
 

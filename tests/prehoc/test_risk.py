@@ -48,6 +48,18 @@ def test_a_task_on_a_boundary_is_called_so(draw):
     assert phase.verdict.startswith("near a boundary (")
 
 
+def test_a_regime_is_clear_where_the_interval_of_its_share_is_above_one_half(draw):
+    d = decompose(draw(6, 2), "synthetic", n_draws=100)
+    for n_other, near in ((4, False), (7, True)):  # of 100 draws: a 90 % interval ends at the fifth
+        dynamic = np.where(np.arange(101) <= n_other, 0.4, 0.7)
+        dynamic[0] = 0.6
+        shares = np.stack([0.9 - dynamic, dynamic, np.full(101, 0.1)], axis=1)
+        phase = locate(replace(d, shares=shares))
+        assert phase.regime == "dynamic-critical"
+        assert phase.near_boundary == near
+    assert "near a boundary (dynamic-critical 93%, mixed 7%)" in phase.verdict
+
+
 def test_one_model_unlike_the_others_is_not_called_noise(draw):
     runs = draw(8, 4, static_variance=1e-6, reducible=1e-4, scale=1e-6, intrinsic=1e-4)
     outlier = np.where(runs.models == "model-0", 1.0, 0.0)
