@@ -46,7 +46,7 @@ def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResul
     Returns:
         The result; with a budget below one level of all candidates, as many as it pays for.
     """
-    prices = runs.flops[:, None] * np.diff(runs.costs, prepend=0.0)
+    prices = runs.level_flops
     losses = np.full(runs.probes.shape, np.nan)
     decisions: dict[int, Decision] = {}
     spent = 0.0
@@ -147,7 +147,7 @@ def compare_depths(
         other = runs.tasks != task if len(runs.task_names) > 1 else runs.seeds != seed
         past = runs.select(other)
         rule = StoppingRule(relative_law(past), n_tasks=len(past.task_names))
-        size = n_candidates or len(cell)
+        size = min(n_candidates or len(cell), len(cell))
         for depth in recorded_depths(runs.costs, depths):
             played = [
                 _play(rule, cell.select(np.array(subset)), depth)

@@ -73,6 +73,15 @@ class ProbedRuns:
         """Distinct tasks, sorted."""
         return tuple(sorted({str(task) for task in self.tasks}))
 
+    @property
+    def level_flops(self) -> np.ndarray:
+        """FLOPs from each probe to the next deeper one, shape (n_runs, n_costs).
+
+        A run goes on with its next step; a larger size is fine-tuned from scratch.
+        """
+        shares = self.costs if self.kind == "size" else np.diff(self.costs, prepend=0.0)
+        return self.flops[:, None] * shares
+
     def select(self, rows: np.ndarray) -> ProbedRuns:
         """The runs of a mask or of positions."""
         names = ("tasks", "models", "seeds", "outcomes", "static", "probes", "flops", "seconds")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,15 @@ def test_a_race_never_spends_more_than_its_budget(draw, budget):
     assert len(found.decisions) == 6
 
 
+def test_smaller_sizes_are_paid_one_by_one(draw):
+    cell = replace(cells(draw(6, 1, static_variance=0.5))[0], kind="size")
+    budget = 1.5
+    found = race(StoppingRule(RiskLaw(0.05, 0.01, 0.5)), cell, budget)
+    spent = sum(cell.costs[cell.costs <= depth * (1 + 1e-9)].sum() for depth in found.depths)
+    assert found.spent == pytest.approx(spent)
+    assert found.depths.sum() < spent <= budget * (1 + 1e-9)
+
+
 def test_with_clear_differences_a_race_goes_deeper_than_a_fixed_depth(draw):
     cell = cells(draw(8, 1, seed=5, static_variance=0.4, intrinsic=0.001, scale=0.002))[0]
     fixed = fixed_depth(cell, 0.1)
@@ -44,8 +55,6 @@ def test_with_clear_differences_a_race_goes_deeper_than_a_fixed_depth(draw):
 
 
 def test_the_relative_law_does_not_depend_on_scale_or_offset(two_tasks):
-    from dataclasses import replace
-
     other = replace(two_tasks, outcomes=3 * two_tasks.outcomes + 1, probes=3 * two_tasks.probes + 7)
     one, two = relative_law(two_tasks), relative_law(other)
     np.testing.assert_allclose(
@@ -63,6 +72,8 @@ def test_the_comparison_with_fixed_depths(two_tasks):
     assert (summary["lower90"] <= summary["difference"] + 1e-9).all()
     subsets = compare_depths(two_tasks, depths=(0.25,), n_candidates=7)
     assert subsets["regret_share"].between(0, 1).all()
+    more = compare_depths(two_tasks, depths=(0.25,), n_candidates=9)
+    assert more.equals(compare_depths(two_tasks, depths=(0.25,)))
 
 
 def test_one_task_with_one_seed_is_refused(draw):
