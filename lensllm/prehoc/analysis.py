@@ -162,11 +162,14 @@ def analyze(
             logger.warning("Left out %s: %s", name, error)
     if not found:
         raise ValueError("; ".join(refused.values()))
+    analysed = runs.select(~np.isin(runs.tasks, list(refused)))
     depths = comparison = pd.DataFrame()
-    if len(runs.task_names) > 1 or len(set(runs.seeds)) > 1:
-        depths = compare_depths(runs, FIXED_DEPTHS, n_candidates)
-        if not depths.empty:
-            comparison = compare_with_hindsight(depths, seed=seed)
+    try:
+        depths = compare_depths(analysed, FIXED_DEPTHS, n_candidates)
+    except ValueError as error:
+        logger.warning("Left out the comparison with fixed depths: %s", error)
+    if not depths.empty:
+        comparison = compare_with_hindsight(depths, seed=seed)
     return Analysis(runs, tuple(found), refused, depths, comparison)
 
 
