@@ -18,7 +18,7 @@ from lensllm.trials import Trial, TrialResult, TrialStore
 
 TEACHING = {  # one process a regime; costs from 1 % up
     "synthetic-static": SyntheticProcess(0.6, 0.1, 0.02, 0.005, 0.6),
-    "synthetic-dynamic": SyntheticProcess(0.02, 0.2, 0.02, 0.01, 0.6),
+    "synthetic-dynamic": SyntheticProcess(0.02, 0.4, 0.02, 0.01, 0.6),
     "synthetic-noise": SyntheticProcess(0.02, 0.05, 0.4, 0.002, 0.6),
 }
 

@@ -13,6 +13,7 @@ Regime = Literal["static-sufficient", "dynamic-critical", "noise-dominant", "mix
 REGIMES: tuple[Regime, ...] = ("static-sufficient", "dynamic-critical", "noise-dominant")
 MAJORITY = 0.5
 RESOLUTION = 0.01  # nats a token: models whose mean losses are nearer to each other are as good
+RARE = 0.01  # of the draws: regimes that are not worth a word
 EXCESS = 2.0  # a fitted σ²_int beyond this many times the variance over seeds is not noise
 
 
@@ -86,7 +87,7 @@ class Phase:
         likely = [
             f"{name} {share:.0%}"
             for name, share in zip((*REGIMES, "mixed"), self.support, strict=True)
-            if share >= (1 - self.level) / 2
+            if share >= RARE
         ]
         return f"near a boundary ({', '.join(likely)})"
 
