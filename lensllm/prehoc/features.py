@@ -56,7 +56,8 @@ def static_features(
         The features, in a fixed order.
     """
     pairs = list(data.train[:n_pairs])
-    features = [*model_features(source), *tokenizer_features(source, pairs), *data_features(data)]
+    features = [*model_features(source), *tokenizer_features(source, pairs)]
+    features += data_features(data, n_pairs)
     if zero_shot is not None:
         features += zero_shot_features(zero_shot)
     if spectra is not None:
@@ -103,7 +104,7 @@ def data_features(data: TextData, n_pairs: int = N_SAMPLED_PAIRS) -> Iterator[Fe
     yield Feature("input_words", _mean_words(inputs), "words / input")
     yield Feature("target_words", _mean_words(targets), "words / target")
     words = [word.lower() for target in targets for word in target.split()]
-    yield Feature("type_token_ratio", len(set(words)) / len(words), "1")
+    yield Feature("type_token_ratio", len(set(words)) / max(len(words), 1), "1")
     yield Feature("compression_ratio", compression_ratio("\n".join(targets)), "1")
     yield Feature("target_in_input", _overlap(pairs), "1")
     yield Feature("distinct_targets", len(set(targets)) / len(targets), "1")
@@ -145,5 +146,5 @@ def _overlap(pairs: Sequence[Pair]) -> float:
     for source, target in pairs:
         known = {word.strip(".,:;").lower() for word in source.split()}
         words = [word.strip(".,:;").lower() for word in target.split()]
-        shares.append(sum(word in known for word in words) / len(words))
+        shares.append(sum(word in known for word in words) / max(len(words), 1))
     return float(np.mean(shares))

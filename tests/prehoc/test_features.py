@@ -44,6 +44,15 @@ def test_every_feature_has_a_unit_and_a_cost(model_folders, text_data):
     assert found["log10_params"].flops == 0.0
 
 
+def test_text_statistics_are_those_of_the_first_pairs(model_folders, text_data):
+    found = static_features(ModelSource(str(model_folders["t5"])), text_data, n_pairs=3)
+    ratio = {feature.name: feature.value for feature in found}["compression_ratio"]
+    targets = [target for _, target in text_data.train]
+    assert (
+        ratio == compression_ratio("\n".join(targets[:3])) != compression_ratio("\n".join(targets))
+    )
+
+
 def test_data_features_by_hand():
     data = SimpleNamespace(train=[("A b c", "b c."), ("x y", "z b")])
     found = {feature.name: feature.value for feature in data_features(data)}
