@@ -29,7 +29,7 @@ class StudyConfig:
 
 @entry_point("study_prehoc", StudyConfig)
 def main(cfg: DictConfig) -> None:
-    """Print two tables, and write them as `recovery.csv` and `regimes.csv`."""
+    """Print two tables, and write them as `recovery.csv` and, if any, `regimes.csv`."""
     import numpy as np
 
     from lensllm.prehoc.study import recovery, regimes
@@ -39,16 +39,19 @@ def main(cfg: DictConfig) -> None:
     table = recovery(process, costs, cfg.n_runs, cfg.prices, cfg.n_repetitions, n_draws=cfg.n_draws)
     table.to_csv(output_dir() / "recovery.csv", index=False)
     print(table.T.to_string(float_format="{:.3g}".format))
-    found = regimes(
-        {name: instantiate(node) for name, node in cfg.processes.items()},
-        costs,
-        cfg.n_models,
-        cfg.n_seeds,
-        cfg.n_regime_repetitions,
-    )
-    found.to_csv(output_dir() / "regimes.csv", index=False)
-    print(found.T.to_string(float_format="{:.3g}".format))
-    print(f"results: {output_dir()}: recovery.csv, regimes.csv")
+    files = ["recovery.csv"]
+    if cfg.n_regime_repetitions:
+        found = regimes(
+            {name: instantiate(node) for name, node in cfg.processes.items()},
+            costs,
+            cfg.n_models,
+            cfg.n_seeds,
+            cfg.n_regime_repetitions,
+        )
+        found.to_csv(output_dir() / "regimes.csv", index=False)
+        print(found.T.to_string(float_format="{:.3g}".format))
+        files.append("regimes.csv")
+    print(f"results: {output_dir()}: {', '.join(files)}")
 
 
 if __name__ == "__main__":
