@@ -137,5 +137,5 @@ def require_enough(runs: ProbedRuns, what: str) -> None:
     if len(runs.costs) < 4:
         raise ValueError(
             f"Expected at least 4 probe costs on {what}, got {len(runs.costs)}: a risk law has 3 "
-            "parameters; raise training.n_evaluations or add sizes"
+            "parameters; raise max_cost or training.n_evaluations, or add sizes"
         )
