@@ -71,7 +71,7 @@ def test_shared_law_continues_clean_rectified_curves():
     assert law.residual.max() < 2e-3
 
 
-def test_logits_have_the_posterior_that_integration_finds():
+def test_slopes_have_the_posterior_that_integration_finds():
     losses, _ = rectified(5, noise=0.01)
     losses[3, 2] = np.nan
     losses[4, 1:] = np.nan
@@ -98,11 +98,13 @@ def test_logits_have_the_posterior_that_integration_finds():
                 slope = beta / (1 + math.exp(-u)) / 0.08 - 1
                 return math.exp(-0.5 * square / (0.02**2 * w.max()) - 0.5 * (slope / 0.5) ** 2)
 
-            total = quad(density, -6, 6, limit=200)[0]
-            mean = quad(lambda u, f=density: u * f(u), -6, 6, limit=200)[0] / total
-            square = quad(lambda u, f=density: u**2 * f(u), -6, 6, limit=200)[0] / total
-            assert law.logit[b, i] == pytest.approx(mean, abs=1e-2)
-            assert law.logit_spread[b, i] == pytest.approx(math.sqrt(square - mean**2), rel=1e-2)
+            def moment(k, f=density, beta=beta):
+                return quad(lambda u: (beta / (1 + math.exp(-u))) ** k * f(u), -6, 6, limit=200)[0]
+
+            mean, square = moment(1) / moment(0), moment(2) / moment(0)
+            assert law.slope[b, 0, i] == pytest.approx(mean, rel=1e-2)
+            spread = math.sqrt(square - mean**2)
+            assert law.slope_spread[b, 0, i] == pytest.approx(spread, rel=2e-2)
     assert np.exp(law.log_loss(SIZES[:1])[:, 4, 0]) == pytest.approx(losses[4, 0])
 
 
@@ -124,10 +126,47 @@ def test_a_single_point_takes_the_slope_of_the_others_and_is_less_sure():
     losses, _ = rectified(12)
     losses[0, 1:] = np.nan
     law = fit_shared_law(table_of(losses), np.array([BETA]), FLOOR, CLEAN)
-    others = law.logit[0, 1:]
-    assert abs(law.logit[0, 0] - others.mean()) < others.std()
-    assert law.logit_spread[0, 0] > 5 * law.logit_spread[0, 1:].max()
+    slope = np.einsum("h,hn->n", law.pair_weight[0], law.slope[0])
+    assert abs(slope[0] - slope[1:].mean()) < slope[1:].std()
+    assert law.slope_spread[0, :, 0].min() > 5 * law.slope_spread[0, :, 1:].max()
     assert math.exp(law.log_loss(SIZES[:1])[0, 0, 0]) == pytest.approx(losses[0, 0])
+
+
+def test_pairs_are_weighed_by_the_evidence_of_all_candidates():
+    losses, _ = rectified(4, noise=0.01)
+    table = table_of(losses[:, :3], SIZES[:3])
+    settings = PooledSettings(decay=1.0, noise=0.01, noise_strength=1e9, slope_spreads=(0.3, 0.9))
+    law = fit_shared_law(table, np.array([BETA]), 0.0, settings)
+    means = settings.slope * np.exp(settings.slope_uncertainty * np.linspace(-3, 3, 31))
+    x, y = np.log(SIZES[:3] / SIZES[2]), np.log(losses[:, :3])
+
+    def evidence(mean, spread, own):
+        def density(u, k):
+            slope = BETA / (1 + math.exp(-u))
+            rest = own + np.logaddexp(0, u + BETA * x)
+            square = np.sum((rest - rest.mean()) ** 2)  # all weights are the same
+            prior = math.exp(-0.5 * ((slope / mean - 1) / spread) ** 2)
+            return prior * (math.exp(-0.5 * square / 0.01**2) if k else 1.0)
+
+        posterior, prior = (quad(density, -6, 6, args=(k,), limit=200)[0] for k in (1, 0))
+        return math.log(posterior / prior)
+
+    pairs = [(mean, spread) for mean in means for spread in (0.3, 0.9)]
+    log_weight = np.array([sum(evidence(*pair, own) for own in y) for pair in pairs])
+    log_weight -= 0.5 * np.repeat(np.linspace(-3, 3, 31) ** 2, 2)
+    weight = np.exp(log_weight - log_weight.max())
+    weight = weight[weight > 1e-3]
+    np.testing.assert_allclose(law.pair_weight[0], weight / weight.sum(), atol=2e-3)
+
+
+def test_what_is_unknown_of_the_mean_slope_moves_all_candidates_alike():
+    losses, _ = rectified(8)
+    settings = PooledSettings(slope_spreads=(0.1,))
+    law = fit_shared_law(table_of(losses[:, :1], SIZES[:1]), np.array([BETA]), 0.0, settings)
+    later = law.draw_log_loss(SIZES[4:5], np.zeros(4000, dtype=int), np.random.default_rng(0))[
+        :, :, 0
+    ]
+    assert later.std(axis=0).min() > 3 * (later[:, 1:] - later[:, :1]).std(axis=0).max()
 
 
 def test_cutoffs_predict_later_points_of_candidates_with_enough_earlier_ones():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lensllm.selection.pooled.settings import PooledSettings
-from lensllm.selection.pooled.slopes import LOGITS, slope_prior
+from lensllm.selection.pooled.slopes import LOGITS, logits_of, slope_prior
 from lensllm.selection.pooled.table import LossTable
 
 # Candidates from whom the noise and the prior of slopes are learned, when there are more.
@@ -21,8 +21,9 @@ class SharedLaw:
 
     With x = log D and b(x) = log(1 + exp(u_i + β (x − x_0))), log(L_i − E) = m_i − b(x) + mean of
     b: a weighted mean m_i of what was measured, and a logit u_i of how much of the final slope −β
-    is reached at x_0. β and E are the same for all candidates of a task (Lin et al. 2024,
-    arXiv:2402.02314, fit all four to each candidate).
+    is reached at x_0, where the log-log slope is g_i = β / (1 + exp(−u_i)). β and E are the same
+    for all candidates of a task (Lin et al. 2024, arXiv:2402.02314, fit all four to each
+    candidate); slopes are normal over candidates, with one of several pairs of mean and spread.
 
     Attributes:
         betas: Exponents β, shape (n_betas,).
@@ -30,9 +31,11 @@ class SharedLaw:
         sizes: Measured sizes, shape (n_sizes,); x_0 is the log of the last.
         weights: Weights of a candidate's points in its means, shape (n_models, n_sizes).
         level: m, shape (n_models,); `nan` for candidates without a point.
-        logit: Posterior mean of u, shape (n_betas, n_models).
-        logit_spread: Its posterior standard deviation, same shape.
-        residual: Weighted root mean square of the residuals of log(L − E), same shape.
+        pair_weight: Credibility of each pair, shape (n_betas, n_pairs).
+        slope: Posterior mean of g under each pair, shape (n_betas, n_pairs, n_models).
+        slope_spread: Its posterior standard deviation, same shape.
+        residual: Weighted root mean square of the residuals of log(L − E), shape (n_betas,
+            n_models).
     """
 
     betas: np.ndarray
@@ -40,32 +43,53 @@ class SharedLaw:
     sizes: np.ndarray
     weights: np.ndarray
     level: np.ndarray
-    logit: np.ndarray
-    logit_spread: np.ndarray
+    pair_weight: np.ndarray
+    slope: np.ndarray
+    slope_spread: np.ndarray
     residual: np.ndarray
 
     def keep(self, chosen: np.ndarray) -> SharedLaw:
         """The laws of some of the exponents, by a mask."""
-        own = (self.logit[chosen], self.logit_spread[chosen], self.residual[chosen])
-        return SharedLaw(self.betas[chosen], self.floor, self.sizes, self.weights, self.level, *own)
+        names = ("betas", "pair_weight", "slope", "slope_spread", "residual")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def log_loss(self, sizes: np.ndarray) -> np.ndarray:
         """Log L at sizes D > 0 of shape (n_sizes,): shape (n_betas, n_models, n_sizes)."""
-        return self._log_loss(sizes, self.logit)
+        slope = np.einsum("bh,bhn->bn", self.pair_weight, self.slope)
+        return self._log_loss(sizes, self.betas, slope)
 
-    def slope_error(self, sizes: np.ndarray) -> np.ndarray:
-        """Change of log L with u one standard deviation higher, shape as `log_loss`."""
-        return self._log_loss(sizes, self.logit + self.logit_spread) - self.log_loss(sizes)
+    def draw_log_loss(
+        self, sizes: np.ndarray, betas: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Draws of log L: one pair for all candidates, then a slope for each of them.
 
-    def _log_loss(self, sizes: np.ndarray, logit: np.ndarray) -> np.ndarray:
-        """Log L where the logits are these, shape (n_betas, n_models)."""
-        mean = np.einsum("nk,bnk->bn", self.weights, self._bend(self.sizes, logit))
-        bend = self._bend(sizes, logit) - mean[:, :, None]
-        return np.log(self.floor + np.exp(self.level[:, None] - bend))
+        Args:
+            sizes: Sizes D > 0, shape (n_sizes,).
+            betas: Position of the exponent of each draw, shape (n_draws,).
+            rng: Source of randomness.
 
-    def _bend(self, sizes: np.ndarray, logit: np.ndarray) -> np.ndarray:
-        steps = self.betas[:, None] * np.log(sizes / self.sizes[-1])
-        return np.logaddexp(0.0, logit[:, :, None] + steps[:, None, :])
+        Returns:
+            Shape (n_draws, n_models, n_sizes).
+        """
+        reached = np.cumsum(self.pair_weight, axis=1)[betas]
+        pairs = (rng.random((len(betas), 1)) > reached[:, :-1]).sum(axis=1)
+        spread = self.slope_spread[betas, pairs]
+        slope = self.slope[betas, pairs] + spread * rng.standard_normal(spread.shape)
+        chunk = max(1, _CHUNK_CELLS // (slope.shape[1] * (len(self.sizes) + len(sizes))))
+        parts = [slice(k, k + chunk) for k in range(0, len(betas), chunk)]
+        found = [self._log_loss(sizes, self.betas[betas[part]], slope[part]) for part in parts]
+        return np.concatenate(found)
+
+    def _log_loss(self, sizes: np.ndarray, betas: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        """Log L for exponents of shape (n,) and slopes of shape (n, n_models)."""
+        logit = logits_of(slope, betas[:, None])
+
+        def bend(at: np.ndarray) -> np.ndarray:
+            steps = betas[:, None] * np.log(at / self.sizes[-1])
+            return np.logaddexp(0.0, logit[:, :, None] + steps[:, None, :])
+
+        mean = np.einsum("mk,nmk->nm", self.weights, bend(self.sizes))
+        return np.log(self.floor + np.exp(self.level[:, None] - bend(sizes) + mean[:, :, None]))
 
 
 def recency_weights(table: LossTable, decay: float) -> np.ndarray:
@@ -82,11 +106,11 @@ def recency_weights(table: LossTable, decay: float) -> np.ndarray:
 def fit_shared_law(
     table: LossTable, betas: np.ndarray, floor: float, settings: PooledSettings
 ) -> SharedLaw:
-    """Fit every candidate's curve for each exponent, the logits shrunk towards each other.
+    """Fit every candidate's curve for each exponent, the slopes shrunk towards each other.
 
     Errors of log(L − E) are Gaussian; their variance at a candidate's last point is learned from
-    all candidates with three points or more, and so is the prior of the logits (`slope_prior`).
-    The posterior of a logit is found on a grid.
+    all candidates with three points or more, and the prior of slopes from those with two
+    (`slope_prior`). Posteriors of slopes are found on a grid of logits.
 
     Args:
         table: The points, all losses above `floor`.
@@ -114,24 +138,20 @@ def fit_shared_law(
     variance = (strength * settings.noise**2 + total) / (strength + free.sum())
     prior = slope_prior(-squares / (2.0 * variance[:, None]), betas, settings)
 
-    found = []
-    chunk = max(1, _CHUNK_CELLS // prior.size)
+    moments, residuals = [], []
+    chunk = max(1, _CHUNK_CELLS // (len(betas) * len(LOGITS)))
     for start in range(0, len(table.models), chunk):
         part = slice(start, start + chunk)
         squares = _squares(basis, weights[part], target[part])
-        posterior = _posterior(prior - squares / (2.0 * variance[:, None] * last[part, None, None]))
-        mean = posterior @ LOGITS
-        spread = np.sqrt(np.maximum(posterior @ LOGITS**2 - mean**2, 0.0))
-        found.append(np.stack([mean, spread, np.sqrt(squares.min(axis=2))]))
-    logit, spread, residual = np.concatenate(found, axis=1).swapaxes(1, 2)
+        error = 2.0 * variance[:, None] * last[part, None, None]
+        moments.append(prior.posterior(-squares / error))
+        residuals.append(np.sqrt(squares.min(axis=2)).T)
+    slope, spread = (np.concatenate(parts, axis=2) for parts in zip(*moments, strict=True))
     level = np.where(n_points > 0, (weights * target).sum(axis=1), np.nan)
-    return SharedLaw(betas, floor, table.sizes, weights, level, logit, spread, residual)
-
-
-def _posterior(log_density: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis."""
-    density = np.exp(log_density - log_density.max(axis=-1, keepdims=True))
-    return density / density.sum(axis=-1, keepdims=True)
+    residual = np.concatenate(residuals, axis=1)
+    return SharedLaw(
+        betas, floor, table.sizes, weights, level, prior.weight, slope, spread, residual
+    )
 
 
 def _squares(basis: np.ndarray, weights: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -56,10 +56,6 @@ class PooledModel:
         """Log L by every law that is kept: (n_floors, n_betas, n_models, n_sizes)."""
         return np.stack([law.log_loss(sizes) for law in self.laws])
 
-    def slope_error(self, sizes: np.ndarray) -> np.ndarray:
-        """Standard deviation of log L by what is not known of a slope, shape as the laws'."""
-        return np.stack([law.slope_error(sizes) for law in self.laws])
-
     def correction(self, sizes: np.ndarray) -> np.ndarray:
         """What reversion and own rates take off the laws' log loss: (n_models, n_sizes)."""
         distance = self.doublings(sizes)

@@ -20,9 +20,9 @@ def draw_log_loss(
 ) -> np.ndarray:
     """Draws of the candidates' log losses without the noise of a measurement.
 
-    Exponent and floor are drawn once for all candidates, and so is an error that all share; every
-    candidate has a slope and an error of its own besides. Errors are rates times the doublings
-    beyond a candidate's last size.
+    Exponent, floor, and mean and spread of slopes are drawn once for all candidates, and so is an
+    error that all share; every candidate has a slope and an error of its own besides. Errors are
+    rates times the doublings beyond a candidate's last size.
 
     Args:
         model: The fitted predictor.
@@ -34,12 +34,13 @@ def draw_log_loss(
     Returns:
         Shape (n_draws, n_models, n_sizes).
     """
-    values = model.law_log_loss(sizes)
-    values = values.reshape(-1, *values.shape[2:])
-    shape = rng.choice(len(values), size=n_draws, p=model.weights.ravel())
-    slope_error = model.slope_error(sizes).reshape(values.shape)
-    draws = values[shape] - model.correction(sizes)
-    draws += slope_error[shape] * rng.standard_normal((n_draws, values.shape[1], 1))
+    shape = rng.choice(model.weights.size, size=n_draws, p=model.weights.ravel())
+    floor, beta = np.unravel_index(shape, model.weights.shape)
+    draws = np.empty((n_draws, len(model.table.models), len(sizes)))
+    for position, law in enumerate(model.laws):
+        rows = np.flatnonzero(floor == position)
+        draws[rows] = law.draw_log_loss(sizes, beta[rows], rng)
+    draws -= model.correction(sizes)
     distance = model.doublings(sizes)
     own = settings.inflation * np.hypot(model.effect_spread, model.rate_spread)
     shared = settings.inflation * model.bias_spread

@@ -42,21 +42,21 @@ class PooledSettings:
 
     exponent: float = 0.5
     exponent_spread: float = 0.5
-    floor_shares: tuple[float, ...] = (0.4,)
-    decay: float = 0.45
+    floor_shares: tuple[float, ...] = (0.2, 0.4)
+    decay: float = 0.3
     validation_strength: float = 4.0
     reversion: float = 0.0
     reversion_strength: float = 5.0
-    family_variance: float = 0.5
+    family_variance: float = 0.25
     model_variance: float = 0.1
-    prior_weight: float = 0.3
+    prior_weight: float = 0.15
     rate_spread: float = 0.01
     spread_strength: float = 2.0
-    inflation: float = 1.0
+    inflation: float = 1.2
     tolerance: float = 0.01
     slope: float = 0.1
     slope_uncertainty: float = 0.7
-    slope_spreads: tuple[float, ...] = (0.2, 0.6)
+    slope_spreads: tuple[float, ...] = (0.2, 0.4, 0.8, 1.6)
     noise: float = 0.01
     noise_strength: float = 8.0
     min_points: int = 3
