@@ -52,9 +52,7 @@ def main(cfg: DictConfig) -> None:
     predictors = {name: {"predictor": {"settings": own}} for name, own in fitted.items()}
 
     def build(settings: Mapping[str, Any]) -> Any:
-        own = dict(settings)
-        fit = {"predictor": {"settings": own.pop("predictor_settings", {})}}
-        return instantiate(OmegaConf.merge(base, own, fit), _convert_="all")
+        return instantiate(OmegaConf.merge(base, dict(settings)), _convert_="all")
 
     chosen = values["chosen"]
     if chosen is None:

@@ -53,7 +53,8 @@ def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     for number, stage in enumerate(values["stages"], start=1):
         grid = sample_settings(stage["search"], values["n_settings"], values["seed"])
-        judge = JUDGES[stage["by"]](build, values["budget_ratios"], values["targets"])
+        asked = (stage.get(key, values[key]) for key in ("budget_ratios", "targets"))
+        judge = JUDGES[stage["by"]](build, *asked)
         with console.status(f"stage {number}") as status:
             found = tune(benchmark, grid, judge, choices, progress=status.update)
         found.scores.to_csv(folder / f"stage_{number}.csv", index=False)

@@ -84,6 +84,7 @@ def calibrate(
     targets: Sequence[int | None] = (None,),
     n_draws: int = 2000,
     min_sizes: int = 3,
+    relative: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Calibration:
     """Ask a predictor for the losses at D_full, given every D ≤ D_full / ratio.
@@ -97,6 +98,7 @@ def calibrate(
         targets: Sizes D_full; `None` for the benchmark's own.
         n_draws: Draws a cell.
         min_sizes: Cells with fewer sizes are passed over.
+        relative: Log losses less their mean over the candidates, on which a choice rests.
         progress: Called with the name of every data set before it is run.
 
     Returns:
@@ -116,7 +118,7 @@ def calibrate(
             "target_n_samples": task.n_samples_full,
             "budget_ratio": question.ratio,
         }
-        rows += [{**keys, **row} for row in _candidate_rows(draws, question.truth)]
+        rows += [{**keys, **row} for row in _candidate_rows(draws, question.truth, relative)]
     return Calibration(pd.DataFrame.from_records(rows))
 
 
@@ -156,13 +158,18 @@ def questions(
                         yield Question(task, seen, truth, ratio, informed)
 
 
-def _candidate_rows(draws: LossDraws, truth: dict[str, float]) -> list[dict[str, Any]]:
+def _candidate_rows(
+    draws: LossDraws, truth: dict[str, float], relative: bool
+) -> list[dict[str, Any]]:
     """Intervals of a measured loss, and probabilities, for the candidates of one cell."""
     log_loss = draws.log_loss[:, :, -1]
     best = np.bincount(log_loss.argmin(axis=1), minlength=len(draws.models)) / len(log_loss)
     rng = np.random.default_rng(0)
     measured = log_loss + draws.noise * rng.standard_normal(log_loss.shape)
     actual = np.log([truth[model] for model in draws.models])
+    if relative:
+        measured = measured - measured.mean(axis=1, keepdims=True)
+        actual = actual - actual.mean()
     columns = {
         "model": draws.models,
         "log_loss": actual,

@@ -61,7 +61,26 @@ def spread_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | No
     return judge
 
 
-JUDGES = {"ranking": ranking_judge, "spread": spread_judge}
+def difference_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
+    """Score = minus that of differences between candidates, from one size on."""
+
+    def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
+        predictor = build(values).predictor
+        found = calibrate(
+            benchmark,
+            predictor,
+            ratios,
+            targets=targets,
+            n_draws=_N_DRAWS,
+            min_sizes=1,
+            relative=True,
+        )
+        return found.candidates[["dataset"]].assign(score=-found.interval_score(0.8))
+
+    return judge
+
+
+JUDGES = {"ranking": ranking_judge, "spread": spread_judge, "differences": difference_judge}
 
 
 def judge_choices(

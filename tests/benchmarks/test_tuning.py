@@ -63,13 +63,14 @@ class Truthful:
     truth: pd.DataFrame
     error: float
     claimed: float
+    common: float = 0.0  # an error of all candidates, in every draw
 
     def draws(self, task, curves, sizes, *, n_draws, seed):
         assert curves["n_samples"].max() <= task.n_samples_full / 8
         rows = self.truth[self.truth["dataset"] == task.dataset].set_index("model")
         actual = np.log(rows["test_loss"].loc[list(task.names)].to_numpy())
         rng = np.random.default_rng([ord(task.dataset), 1])
-        centre = actual + self.error * rng.standard_normal(len(actual))
+        centre = actual + self.common + self.error * rng.standard_normal(len(actual))
         noise = self.claimed * rng.standard_normal((n_draws, len(actual), 1))
         return LossDraws(
             task.names, tuple(sizes), centre[:, None] + noise, np.zeros(len(task.names))
@@ -89,6 +90,15 @@ def test_coverage_of_a_predictor_whose_error_is_known():
     assert table["n"].sum() == len(found.candidates)
     assert (np.abs(table["p_best"] - table["is_best"]) < 0.35).all()
     assert found.candidates.groupby("dataset")["p_best"].sum().to_numpy() == pytest.approx(1.0)
+
+
+def test_differences_do_not_see_what_is_wrong_for_all_candidates():
+    benchmark = benchmark_of("pqrstuvw", n_models=200)
+    truth = benchmark.curves[benchmark.curves["n_samples"] == 6400]
+    shifted = Truthful(truth, 0.1, 0.1, common=1.0)
+    assert calibrate(benchmark, shifted, (8,)).coverage(0.8).mean() < 0.01
+    found = calibrate(benchmark, shifted, (8,), relative=True)
+    assert found.coverage(0.8).mean() == pytest.approx(0.8, abs=0.03)
 
 
 def predictions_of(scores, truths):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lensllm.benchmarks import Benchmark, evaluate
-from lensllm.benchmarks.tuned import judge_choices, ranking_judge, spread_judge
+from lensllm.benchmarks.tuned import JUDGES, judge_choices, ranking_judge, spread_judge
 from lensllm.benchmarks.tuning import tune
 from lensllm.reporting.tuning_report import Example, write_tuning_report
 from lensllm.selection import AcceptThenStop, PooledFit
@@ -42,6 +42,9 @@ def test_from_choices_to_tables_and_a_figure(benchmark_made, tmp_path):
     spread = [{"inflation": 0.01}, {"inflation": 1.0}]
     widened = tune(benchmark_made, spread, spread_judge(build, (4, 8), (None,)), choices)
     assert set(widened.chosen.values()) == {1}  # intervals without width miss nearly all
+    apart = [{"slope_spreads": [4.0], "slope_uncertainty": 0.01}, {"slope_spreads": [0.2]}]
+    differing = tune(benchmark_made, apart, JUDGES["differences"](build, (16, 32), (None,)))
+    assert set(differing.chosen.values()) == {1}  # one point, or two, say little of a slope
     judged = judge_choices(benchmark_made, choices, build, (4, 8), (None, 3200))
     runner = benchmark_made.runner("x")
     example = Example(runner, PooledPredictor(), ratio=4, n_models=3)
