@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,37 +51,44 @@ def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | N
     return judge
 
 
-def spread_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
-    """Score = minus the interval score of the 80 % intervals of log loss."""
+def spread_judge(
+    build: Build,
+    ratios: Sequence[int],
+    targets: Sequence[int | None],
+    *,
+    relative: bool = False,
+    min_sizes: int = 3,
+) -> Judge:
+    """Score = minus the interval score of the 80 % intervals of log loss.
+
+    Args:
+        build: Makes a selector of settings.
+        ratios: D_full / D_max.
+        targets: Sizes D_full; `None` for the benchmark's own.
+        relative: Log losses less their mean over the candidates, on which a choice rests.
+        min_sizes: Cells with fewer sizes are passed over.
+    """
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
-        predictor = build(values).predictor
-        found = calibrate(benchmark, predictor, ratios, targets=targets, n_draws=_N_DRAWS)
-        return found.candidates[["dataset"]].assign(score=-found.interval_score(0.8))
-
-    return judge
-
-
-def difference_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
-    """Score = minus that of differences between candidates, from one size on."""
-
-    def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
-        predictor = build(values).predictor
         found = calibrate(
             benchmark,
-            predictor,
+            build(values).predictor,
             ratios,
             targets=targets,
             n_draws=_N_DRAWS,
-            min_sizes=1,
-            relative=True,
+            min_sizes=min_sizes,
+            relative=relative,
         )
         return found.candidates[["dataset"]].assign(score=-found.interval_score(0.8))
 
     return judge
 
 
-JUDGES = {"ranking": ranking_judge, "spread": spread_judge, "differences": difference_judge}
+JUDGES = {
+    "ranking": ranking_judge,
+    "spread": spread_judge,
+    "differences": partial(spread_judge, relative=True, min_sizes=1),
+}
 
 
 def judge_choices(
