@@ -175,12 +175,14 @@ def bootstrap_over_models(
 
 def _cell_score(question: Question[PooledPredictor]) -> float:
     """Pearson correlation + relative accuracy."""
-    model = question.predictor.fit(question.task, question.curves)
-    if model is None:
+    task = question.task
+    draws = question.predictor.draws(
+        task, question.curves, [task.n_samples_full], n_draws=_N_DRAWS, seed=0
+    )
+    if not draws.models:
         return math.nan
-    target = np.array([float(question.task.n_samples_full)])
-    predicted = np.exp(model.centre(target)[:, 0])
-    truth = np.array([question.truth[name] for name in model.table.models])
+    predicted = np.exp(draws.log_loss[:, :, -1].mean(axis=0))
+    truth = np.array([question.truth[name] for name in draws.models])
     pearson = float(np.corrcoef(predicted, truth)[0, 1])
     accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
     return pearson + float(accuracy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from lensllm.selection.adaptive_words import (
 )
 from lensllm.selection.base import Budget, Decision, Selection, Selector, Task
 from lensllm.selection.draws import LossDraws, Predictor
-from lensllm.selection.forecast import Forecast, rank_forecasts, rank_losses_at
+from lensllm.selection.forecast import forecasts_of_draws, rank_forecasts, rank_losses_at
 from lensllm.selection.points import losses_by_size
 from lensllm.trials import Trial
 
@@ -110,14 +109,7 @@ class Adaptive(Selector):
             shared = set.intersection(*(set(losses.get(model, {})) for model in task.names))
             size = max(shared, default=0)
             return rank_losses_at(self.name, task, losses, size, f"loss at D = {size}")
-        rng = np.random.default_rng(self.seed)
-        forecasts: dict[str, Forecast | str] = {}
-        for m, model in enumerate(draws.models):
-            log_loss = draws.log_loss[:, m, -1]
-            measured = np.exp(log_loss + draws.noise[m] * rng.standard_normal(len(log_loss)))
-            low, high = np.quantile(measured, [0.1, 0.9])
-            centre = math.exp(float(log_loss.mean()))
-            forecasts[model] = Forecast(centre, float(low), float(high), log_loss)
+        forecasts = forecasts_of_draws(draws, self.seed)
         basis = f"{len(draws.log_loss)} joint draws of all curves"
         return rank_forecasts(self.name, task, forecasts, basis)
 

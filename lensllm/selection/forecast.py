@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lensllm.selection.base import RankedModel, Selection, Task, order
+from lensllm.selection.draws import LossDraws
 
 N_DRAWS = 4000
 
@@ -67,6 +68,27 @@ def rank_forecasts(
     return Selection(
         name, task.dataset, task.n_samples_full, ranking, _reason(ranking[0], task, basis)
     )
+
+
+def forecasts_of_draws(draws: LossDraws, seed: int) -> dict[str, Forecast | str]:
+    """Forecasts of a measured loss at D_full, by joint draws.
+
+    Args:
+        draws: The draws.
+        seed: Seed of the noise of a measurement.
+
+    Returns:
+        By candidate its expected log loss, as a loss, and 80 % interval.
+    """
+    end = draws.log_loss[:, :, -1]
+    rng = np.random.default_rng(seed)
+    measured = end + draws.noise * rng.standard_normal(end.shape)
+    low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
+    centre = np.exp(end.mean(axis=0))
+    return {
+        name: Forecast(float(centre[m]), float(low[m]), float(high[m]), end[:, m])
+        for m, name in enumerate(draws.models)
+    }
 
 
 def probabilities_of_best(forecasts: Mapping[str, Forecast | str]) -> dict[str, float]:

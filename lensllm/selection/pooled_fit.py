@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lensllm.selection.base import Budget, Selection, Selector, Task, affordable_size
-from lensllm.selection.forecast import Forecast, rank_forecasts, with_decisions
+from lensllm.selection.forecast import forecasts_of_draws, rank_forecasts, with_decisions
 from lensllm.selection.points import require_sizes
 from lensllm.selection.pooled import PooledModel, PooledPredictor
-from lensllm.selection.pooled.sampling import draw_log_loss
 
 # Points of a candidate below which nothing but its own slope is known of it.
 _MIN_SIZES = 3
@@ -51,28 +50,18 @@ class PooledFit(Selector):
         ]
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By predicted loss, smallest first."""
+        """By expected log loss at D_full, smallest first."""
         model = self.predictor.fit(task, curves)
         if model is None:
             return rank_forecasts(self.name, task, {}, "the pooled predictor")
-        forecasts = self._forecasts(model, task.n_samples_full)
-        basis = f"{len(model.table.models)} candidates' curves predicted together"
-        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), _notes(model))
-
-    def _forecasts(self, model: PooledModel, n_samples: int) -> dict[str, Forecast | str]:
-        """Forecasts of a measured loss at D_full."""
-        sizes = np.array([float(n_samples)])
         n_models = len(model.table.models)
         n_draws = max(200, min(self.n_draws, _MAX_DRAWN // n_models))
-        rng = np.random.default_rng(self.seed)
-        draws = draw_log_loss(model, sizes, self.predictor.settings, n_draws, rng)[:, :, 0]
-        measured = draws + model.noise * rng.standard_normal(draws.shape)
-        low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
-        centre = np.exp(model.centre(sizes)[:, 0])
-        return {
-            name: Forecast(float(centre[i]), float(low[i]), float(high[i]), draws[:, i])
-            for i, name in enumerate(model.table.models)
-        }
+        draws = self.predictor.draws_of(
+            model, task, [task.n_samples_full], n_draws=n_draws, seed=self.seed
+        )
+        forecasts = forecasts_of_draws(draws, self.seed)
+        basis = f"{n_models} candidates' curves predicted together"
+        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), _notes(model))
 
 
 def _notes(model: PooledModel) -> list[str]:

@@ -4,11 +4,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.integrate import quad
 
 from lensllm.selection import Candidate
 from lensllm.selection.pooled import LossTable, PooledSettings, fit_pooled
+from lensllm.selection.pooled.earlier import Standings, earlier_standings
 from lensllm.selection.pooled.effects import family_index, shrunken_effects
 from lensllm.selection.pooled.law import fit_shared_law, recency_weights
 from lensllm.selection.pooled.reversion import Residuals, reversion_rate
@@ -213,15 +215,70 @@ def test_reversion_is_a_ridge_regression_and_removes_what_it_explains():
 def test_effects_are_the_dense_gaussian_posterior():
     rng = np.random.default_rng(1)
     family = np.array([0, 0, 0, 1, 1, 2])
-    rates, centre = rng.normal(size=6), 0.3 * rng.normal(size=6)
+    rates = rng.normal(size=6)
     rates[[1, 5]] = np.nan
     f, c = 0.4, 0.2
-    mean, variance = shrunken_effects(rates, family, centre, f, c)
+    mean, variance = shrunken_effects(rates, family, f, c)
     prior = f * (family[:, None] == family) + c * np.eye(6)
     known = np.isfinite(rates)
     gain = prior[:, known] @ np.linalg.inv(prior[np.ix_(known, known)] + np.eye(known.sum()))
-    np.testing.assert_allclose(mean, centre + gain @ (rates - centre)[known])
+    np.testing.assert_allclose(mean, gain @ rates[known])
     np.testing.assert_allclose(variance, np.diag(prior - gain @ prior[known]))
+
+
+def test_standings_on_earlier_tasks_are_a_measurement_of_the_standing_here(make_curves):
+    """Exchangeable Gaussian standings: the posterior that a dense covariance gives."""
+    sizes = SIZES[:4].astype(int)
+    models = ["a", "b", "c", "d"]
+    levels = {"one": [1.0, 1.5, 2.0, 3.5], "two": [1.2, 1.1, 2.6]}
+    prior = pd.concat(
+        make_curves(
+            {
+                model: {int(n): level * (n / 200) ** -0.1 for n in sizes}
+                for model, level in zip(models, values, strict=False)
+            }
+        ).assign(dataset=name)
+        for name, values in levels.items()
+    )
+    r = 0.4
+    found = earlier_standings(
+        [*models, "e"], float(SIZES[3]), prior, PooledSettings(task_correlation=r)
+    )
+    logs = [np.log(levels["one"]), np.log(levels["two"])]
+    z = [(x - x.mean()) / x.std() for x in logs]
+    for i in range(3):
+        covariance = np.full((2, 2), r) + (1 - r) * np.eye(2)
+        gain = np.linalg.solve(covariance, [r, r])
+        mean, variance = gain @ [z[0][i], z[1][i]], 1 - gain @ [r, r]
+        precision = 1 / found.variance[i]
+        assert found.value[i] * precision / (1 + precision) == pytest.approx(mean, rel=0.02)
+        assert 1 / (1 + precision) == pytest.approx(variance)
+    assert found.value[3] == pytest.approx(z[0][3] / r, rel=0.02)
+    assert found.variance[3] == pytest.approx((1 - r**2) / r**2)
+    assert np.isinf(found.variance[4])
+
+
+def test_conditioning_on_standings_is_the_dense_gaussian_posterior():
+    rng = np.random.default_rng(0)
+    mean = np.array([0.3, -0.1, 0.0, -0.2])
+    spread = np.array([0.3, 0.1, 0.2, 0.4])
+    ends = mean + spread * rng.standard_normal((200_000, 4)) + rng.standard_normal((200_000, 1))
+    draws = np.stack([0.5 * ends, ends], axis=2)
+    standings = Standings(np.array([1.0, -2.0, 0.5, 0.0]), np.array([2.0, 3.0, 1.0, np.inf]))
+    moved = standings.condition(draws, rng)
+    np.testing.assert_array_equal(moved[:, 3], draws[:, 3])
+    known = [0, 1, 2]
+    centre = np.eye(3) - 1 / 3
+    own = np.diag(centre @ np.diag(spread[known] ** 2) @ centre)
+    expected = centre @ mean[known]
+    scale = expected.std()
+    noise = scale**2 * standings.variance[known]
+    value = scale * (standings.value[known] - standings.value[known].mean())
+    shift = own / (own + noise) * (value - expected)
+    np.testing.assert_allclose((moved - draws).mean(axis=0)[known, 1], shift, atol=4e-3)
+    np.testing.assert_allclose((moved - draws).mean(axis=0)[known, 0], shift / 2, atol=4e-3)
+    left = moved[:, known, 1] - draws[:, known, 1].mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(left.var(axis=0), own * noise / (own + noise), rtol=0.02)
 
 
 def test_candidates_without_a_family_stand_alone():
@@ -291,6 +348,7 @@ def test_any_number_of_candidates_and_points(n_models, n_points):
     [
         ({"floor_shares": (1.0,)}, r"`floor_shares` in \[0, 1\), got \[1.0\]"),
         ({"decay": 1.5}, r"`decay` in \[0, 1\], got 1.5"),
+        ({"task_correlation": 1.0}, r"`task_correlation` in \[0, 1\), got 1"),
         ({"min_points": 1}, "`min_points` >= 2, got 1"),
         ({"exponent": -0.1}, "`exponent` > 0, got -0.1"),
         ({"reversion": -0.1}, "`reversion` >= 0, got -0.1"),

@@ -82,20 +82,24 @@ def test_draws_name_the_candidates_and_end_at_the_target():
     assert empty.models == ()
 
 
-def test_earlier_tasks_shift_families_and_candidates_as_they_turned_out_there(tmp_path):
+def test_earlier_tasks_move_candidates_towards_where_they_ended_there(tmp_path):
     sizes = (*SIZES, 6400, 12800, 25600, FULL)
-    prior = curves_of(SLOPES, "earlier", sizes, bends={"a1": 0.02, "a2": 0.02})
-    task, table = task_of([*SLOPES, "a3", "c1"]), curves_of({**SLOPES, "a3": 0.05, "c1": 0.05})
-    settings = PooledSettings(prior_weight=0.5)
-    target = np.array([float(FULL)])
+    reverse = dict(zip(SLOPES, sorted(SLOPES.values()), strict=True))
+    prior = curves_of(reverse, "earlier", sizes)  # a1 last, b2 first
+    task, table = task_of([*SLOPES, "c1"]), curves_of({**SLOPES, "c1": 0.05})
 
-    def predicted(prior_curves):
-        return PooledPredictor(settings, prior_curves).fit(task, table).centre(target)[:, 0]
+    def predicted(prior_curves, correlation=0.5, seen=table):
+        predictor = PooledPredictor(PooledSettings(task_correlation=correlation), prior_curves)
+        draws = predictor.draws(task, seen, [FULL], n_draws=2000, seed=0)
+        return draws.log_loss[:, :, -1].mean(axis=0)
 
     shift = predicted(prior) - predicted(None)
-    assert (shift[[0, 1, 4]] < 0).all()  # family a, a3 by its family alone
-    assert (shift[[2, 3]] > 0).all()
-    assert shift[5] == pytest.approx(0.0)  # of c nothing is known
+    assert shift[0] > 0 > shift[3]
+    assert shift[4] == 0.0  # of c1 nothing is known
+    assert np.ptp(shift) > 1.5 * np.ptp(predicted(prior, 0.2) - predicted(None))
+    np.testing.assert_array_equal(predicted(prior, 0.0), predicted(None))
+    more = curves_of({**SLOPES, "c1": 0.05}, sizes=sizes[:-1])  # they leave little open
+    assert np.ptp(predicted(prior, seen=more) - predicted(None, seen=more)) < np.ptp(shift) / 3
     own = prior.assign(dataset="demo")
     np.testing.assert_array_equal(predicted(own), predicted(None))
     prior.to_csv(tmp_path / "prior.csv", index=False)

@@ -1,96 +1,104 @@
-"""What earlier tasks say about families and candidates."""
+"""What earlier tasks say about where candidates end."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from lensllm.selection.base import Candidate
-from lensllm.selection.pooled.effects import family_index, shrunken_effects
 from lensllm.selection.pooled.model import fit_pooled
 from lensllm.selection.pooled.settings import PooledSettings
 from lensllm.selection.pooled.table import LossTable
 
+_TINY = 1e-300
 
-def earlier_effects(
-    table: LossTable, target: float, prior: pd.DataFrame, settings: PooledSettings
-) -> np.ndarray:
-    """Effects that earlier tasks let expect, in units of the spread of rates.
 
-    Every earlier data set is put into the position of this task: its points up to the largest size
-    seen here predict its loss at the target, or at its largest size below. What the prediction got
-    wrong, candidate against candidate and a doubling, is shrunk to effects of families and
-    candidates, and the means over data sets, times `prior_weight`, are expected here.
+@dataclass(frozen=True, eq=False)
+class Standings:
+    """Where candidates are expected to end among each other, by earlier tasks.
+
+    A *standing* is a candidate's log loss at D_full less the mean of all candidates, over their
+    standard deviation. Standings z_k on K earlier tasks and on this one are taken as exchangeable,
+    with correlation r between any two tasks, so that their mean z̄ is a measurement of the standing
+    here: z̄ / r, with variance ((1 + (K − 1) r) / K − r²) / r².
+
+    Attributes:
+        value: The measurement, shape (n_models,); 0 where there is none.
+        variance: Its variance; `inf` for candidates that no earlier task knows.
+    """
+
+    value: np.ndarray
+    variance: np.ndarray
+
+    def condition(self, log_loss: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Joint draws, given the standings (Matheron's rule).
+
+        A standing here is a log loss less the mean of all candidates, over the standard deviation
+        of the expected ones. What the task's own points leave open moves towards what the earlier
+        tasks say, and the more the less these points tell.
+
+        Args:
+            log_loss: Draws of log losses, the last size being D_full, shape (n_draws, n_models,
+                n_sizes).
+            rng: Source of randomness.
+
+        Returns:
+            The draws, same shape.
+        """
+        known = np.isfinite(self.variance)
+        if known.sum() < 2:
+            return log_loss
+        own = log_loss[:, known] - log_loss[:, known].mean(axis=1, keepdims=True)
+        end = own[:, :, -1]
+        expected = end.mean(axis=0)
+        scale = expected.std()
+        shift = end - expected
+        noise = scale**2 * self.variance[known]
+        variance = (shift**2).mean(axis=0) + noise
+        gain = np.einsum("dm,dms->ms", shift, own) / len(own) / (variance[:, None] + _TINY)
+        measured = scale * (self.value[known] - self.value[known].mean())
+        imagined = end + np.sqrt(noise) * rng.standard_normal(end.shape)
+        moved = log_loss.copy()
+        moved[:, known] += gain * (measured - imagined)[:, :, None]
+        return moved
+
+
+def earlier_standings(
+    models: Sequence[str], target: float, prior: pd.DataFrame, settings: PooledSettings
+) -> Standings:
+    """Standings of this task's candidates on earlier data sets.
+
+    Every earlier data set is predicted at D_full from all its points by the laws that its
+    candidates share, and standardised over the candidates that it has in common with this task.
 
     Args:
-        table: The points of this task.
+        models: Candidates of this task.
         target: D_full.
         prior: Tidy table of curves of earlier tasks.
-        settings: The settings.
+        settings: The settings, with the correlation r.
 
     Returns:
-        Shape (n_models,); 0 for candidates of which nothing is known.
+        The standings.
     """
-    total, count = np.zeros(len(table.models)), np.zeros(len(table.models))
-    if settings.prior_weight > 0:
-        for _, curves in prior.groupby("dataset"):
-            found = _effects_of(curves, table, target, settings)
-            known = np.isfinite(found)
-            total[known] += found[known]
-            count += known
-    return settings.prior_weight * total / np.maximum(count, 1)
-
-
-def _effects_of(
-    curves: pd.DataFrame, table: LossTable, target: float, settings: PooledSettings
-) -> np.ndarray:
-    """Effects on one earlier data set for the candidates of this task; `nan` where unknown."""
-    nothing = np.full(len(table.models), np.nan)
-    whole = LossTable.from_curves(_candidates(curves), curves)
-    later = whole.sizes[(whole.sizes > table.sizes[-1]) & (whole.sizes <= target)]
-    early = whole.until(table.sizes[-1])
-    if not len(later) or len(early.sizes) < settings.min_points:
-        return nothing
-    position = int(np.flatnonzero(whole.sizes == later[-1])[0])
-    truth = whole.log_loss[:, position]
-    rows = np.flatnonzero(early.seen.any(axis=1) & np.isfinite(truth))
-    if len(rows) < 2:
-        return nothing
-    model = fit_pooled(early.take(rows), settings)
-    sizes = later[-1:]
-    rates = (model.centre(sizes)[:, 0] - truth[rows]) / model.doublings(sizes)[:, 0]
-    rates -= rates.mean()
-    spread = np.sqrt((rates**2).mean())
-    return _transferred(model.table, rates / spread if spread else rates, table, settings)
-
-
-def _transferred(
-    earlier: LossTable, rates: np.ndarray, table: LossTable, settings: PooledSettings
-) -> np.ndarray:
-    """Effects of this task's candidates, given standardised rates of an earlier task's."""
-    names = [*earlier.models, *(f"\0{name}" for name in table.models)]
-    family = family_index(names, [*earlier.families, *table.families])
-    padded = np.concatenate([rates, np.full(len(table.models), np.nan)])
-    mean, _ = shrunken_effects(
-        padded, family, np.zeros(len(padded)), settings.family_variance, settings.model_variance
+    total, count = np.zeros(len(models)), np.zeros(len(models))
+    for _, curves in prior[prior["model"].isin(models)].groupby("dataset"):
+        names = [Candidate(str(name)) for name in curves["model"].unique()]
+        table = LossTable.from_curves(names, curves)
+        if len(table.models) < 2:
+            continue
+        end = fit_pooled(table, settings).centre(np.array([target]))[:, 0]
+        standing = dict(zip(table.models, (end - end.mean()) / (end.std() + _TINY), strict=True))
+        total += [standing.get(name, 0.0) for name in models]
+        count += [name in standing for name in models]
+    r = settings.task_correlation
+    if r == 0:
+        count[:] = 0
+    known = np.maximum(count, 1)
+    variance = (1 + (known - 1) * r) / known - r**2
+    return Standings(
+        np.where(count > 0, total / known / (r + _TINY), 0.0),
+        np.where(count > 0, variance / (r**2 + _TINY), np.inf),
     )
-    by_name = dict(zip(earlier.models, mean[: len(rates)], strict=True))
-    known = set(family[: len(rates)].tolist())
-    return np.array(
-        [
-            by_name.get(name, effect if group in known else np.nan)
-            for name, effect, group in zip(
-                table.models, mean[len(rates) :], family[len(rates) :], strict=True
-            )
-        ]
-    )
-
-
-def _candidates(curves: pd.DataFrame) -> list[Candidate]:
-    """The candidates of a table of curves."""
-    families = (
-        curves.groupby("model")["family"].first().fillna("").to_dict() if "family" in curves else {}
-    )
-    return [
-        Candidate(name, family=str(families.get(name, ""))) for name in curves["model"].unique()
-    ]

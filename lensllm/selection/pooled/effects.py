@@ -16,19 +16,17 @@ def family_index(models: Sequence[str], families: Sequence[str]) -> np.ndarray:
 def shrunken_effects(
     rates: np.ndarray,
     family: np.ndarray,
-    centre: np.ndarray,
     family_variance: float,
     model_variance: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior of effects with a part that the family shares and one of the candidate alone.
 
-    rate_i = centre_i + f_family(i) + c_i + noise, with all variances in units of the noise's: best
+    rate_i = f_family(i) + c_i + noise, with all variances in units of the noise's: best
     linear prediction of random effects (Henderson 1975, Biometrics 31:423).
 
     Args:
         rates: Measured rates, shape (n_models,); `nan` where there is none.
         family: Position of the family, shape (n_models,).
-        centre: Expected effects without the task's own rates, shape (n_models,).
         family_variance: Variance of f over that of the noise.
         model_variance: Variance of c over that of the noise.
 
@@ -36,7 +34,7 @@ def shrunken_effects(
         Mean, in the units of `rates`, and variance over the noise's, both of shape (n_models,).
     """
     known = np.isfinite(rates)
-    excess = np.where(known, rates - centre, 0.0)
+    excess = np.where(known, rates, 0.0)
     size = int(family.max(initial=-1)) + 1
     count = np.bincount(family, weights=known, minlength=size)
     total = np.bincount(family, weights=excess, minlength=size)
@@ -45,6 +43,6 @@ def shrunken_effects(
     shared_variance = family_variance * spread / (family_variance * count + spread)
     own = model_variance / spread
     gain = np.where(known, own, 0.0)
-    mean = centre + shared[family] + gain * (excess - shared[family])
+    mean = shared[family] + gain * (excess - shared[family])
     variance = (1.0 - gain) ** 2 * shared_variance[family] + np.where(known, own, model_variance)
     return mean, variance

@@ -65,16 +65,18 @@ class SharedLaw:
 
         Args:
             sizes: Sizes D > 0, shape (n_sizes,).
-            betas: Position of the exponent of each draw, shape (n_draws,).
+            betas: Position of the exponent of each draw, shape (n_draws,); two neighbours have the
+                same one and antithetic slopes.
             rng: Source of randomness.
 
         Returns:
             Shape (n_draws, n_models, n_sizes).
         """
         reached = np.cumsum(self.pair_weight, axis=1)[betas]
-        pairs = (rng.random((len(betas), 1)) > reached[:, :-1]).sum(axis=1)
+        uniform = np.repeat(rng.random(((len(betas) + 1) // 2, 1)), 2, axis=0)[: len(betas)]
+        pairs = (uniform > reached[:, :-1]).sum(axis=1)
         spread = self.slope_spread[betas, pairs]
-        slope = self.slope[betas, pairs] + spread * rng.standard_normal(spread.shape)
+        slope = self.slope[betas, pairs] + spread * paired_normals(spread.shape, rng)
         chunk = max(1, _CHUNK_CELLS // (slope.shape[1] * (len(self.sizes) + len(sizes))))
         parts = [slice(k, k + chunk) for k in range(0, len(betas), chunk)]
         found = [self._log_loss(sizes, self.betas[betas[part]], slope[part]) for part in parts]
@@ -90,6 +92,12 @@ class SharedLaw:
 
         mean = np.einsum("mk,nmk->nm", self.weights, bend(self.sizes))
         return np.log(self.floor + np.exp(self.level[:, None] - bend(sizes) + mean[:, :, None]))
+
+
+def paired_normals(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Standard normal numbers, every second row the negative of the one before."""
+    half = rng.standard_normal(((shape[0] + 1) // 2, *shape[1:]))
+    return np.stack([half, -half], axis=1).reshape(-1, *shape[1:])[: shape[0]]
 
 
 def recency_weights(table: LossTable, decay: float) -> np.ndarray:

@@ -68,16 +68,12 @@ class PooledModel:
         return mean - self.correction(sizes)
 
 
-def fit_pooled(
-    table: LossTable, settings: PooledSettings, expected: np.ndarray | None = None
-) -> PooledModel:
+def fit_pooled(table: LossTable, settings: PooledSettings) -> PooledModel:
     """Fit the predictor to the points of one task.
 
     Args:
         table: The points, at least one a candidate.
         settings: The settings.
-        expected: Effects that earlier tasks let expect, in units of the spread of rates, shape
-            (n_models,).
 
     Returns:
         The fitted predictor.
@@ -90,11 +86,7 @@ def fit_pooled(
     rate_spread, bias_spread = _spreads(residuals, rates, settings)
     family = family_index(table.models, table.families)
     effect, variance = shrunken_effects(
-        rates,
-        family,
-        rate_spread * (np.zeros(len(family)) if expected is None else expected),
-        settings.family_variance,
-        settings.model_variance,
+        rates, family, settings.family_variance, settings.model_variance
     )
     laws = tuple(fit_shared_law(table, betas, floor, settings) for floor in floors)
     return PooledModel(

@@ -12,7 +12,7 @@ import pandas as pd
 from lensllm.curves import read_curves
 from lensllm.selection.base import Task
 from lensllm.selection.draws import LossDraws
-from lensllm.selection.pooled.earlier import earlier_effects
+from lensllm.selection.pooled.earlier import earlier_standings
 from lensllm.selection.pooled.model import PooledModel, fit_pooled
 from lensllm.selection.pooled.sampling import draw_log_loss
 from lensllm.selection.pooled.settings import PooledSettings
@@ -25,7 +25,8 @@ class PooledPredictor:
 
     The mean is a rectified law whose exponent and floor the candidates share; how fast they come
     closer to each other, and what a family has of its own, is learned from how the laws predict the
-    task's later points from its earlier ones. Points at D = 0 are not used.
+    task's later points from its earlier ones. Where earlier tasks are given, what these points
+    leave open follows where the candidates ended there. Points at D = 0 are not used.
 
     Attributes:
         settings: The settings.
@@ -38,7 +39,7 @@ class PooledPredictor:
     prior_curves: pd.DataFrame | str | None = None
 
     def fit(self, task: Task, curves: pd.DataFrame) -> PooledModel | None:
-        """Fit to the points seen so far.
+        """Fit to the points seen so far, without earlier tasks.
 
         Args:
             task: The question.
@@ -49,15 +50,7 @@ class PooledPredictor:
             where no candidate has one.
         """
         table = LossTable.from_curves(task.candidates, curves)
-        if not table.models:
-            return None
-        prior = self._earlier(task)
-        expected = (
-            None
-            if prior is None
-            else earlier_effects(table, float(task.n_samples_full), prior, self.settings)
-        )
-        return fit_pooled(table, self.settings, expected)
+        return fit_pooled(table, self.settings) if table.models else None
 
     def draws(
         self,
@@ -70,12 +63,24 @@ class PooledPredictor:
     ) -> LossDraws:
         """Joint draws at the given sizes; see `lensllm.selection.draws.Predictor`."""
         model = self.fit(task, curves)
-        grid = tuple(int(size) for size in sizes)
         if model is None:
-            return LossDraws((), grid, np.empty((n_draws, 0, len(grid))), np.empty(0))
+            return LossDraws((), tuple(sizes), np.empty((n_draws, 0, len(sizes))), np.empty(0))
+        return self.draws_of(model, task, sizes, n_draws=n_draws, seed=seed)
+
+    def draws_of(
+        self, model: PooledModel, task: Task, sizes: Sequence[int], *, n_draws: int, seed: int
+    ) -> LossDraws:
+        """Joint draws from a fitted predictor, given the earlier tasks; see `draws`."""
         rng = np.random.default_rng(seed)
-        log_loss = draw_log_loss(model, np.array(grid, dtype=float), self.settings, n_draws, rng)
-        return LossDraws(model.table.models, grid, log_loss, model.noise)
+        grid = np.array(sizes, dtype=float)
+        log_loss = draw_log_loss(model, grid, self.settings, n_draws, rng)
+        prior = self._earlier(task)
+        if prior is not None:
+            standings = earlier_standings(model.table.models, grid[-1], prior, self.settings)
+            log_loss = standings.condition(log_loss, rng)
+        return LossDraws(
+            model.table.models, tuple(int(size) for size in sizes), log_loss, model.noise
+        )
 
     def _earlier(self, task: Task) -> pd.DataFrame | None:
         """Curves of other data sets, if there are any."""

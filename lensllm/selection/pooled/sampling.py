@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lensllm.selection.pooled.law import paired_normals
 from lensllm.selection.pooled.model import PooledModel
 from lensllm.selection.pooled.settings import PooledSettings
 
@@ -22,7 +23,8 @@ def draw_log_loss(
 
     Exponent, floor, and mean and spread of slopes are drawn once for all candidates, and so is an
     error that all share; every candidate has a slope and an error of its own besides. Errors are
-    rates times the doublings beyond a candidate's last size.
+    rates times the doublings beyond a candidate's last size. Draws come in pairs whose normal
+    numbers are each other's negatives (antithetic variates), for means with less noise.
 
     Args:
         model: The fitted predictor.
@@ -34,7 +36,8 @@ def draw_log_loss(
     Returns:
         Shape (n_draws, n_models, n_sizes).
     """
-    shape = rng.choice(model.weights.size, size=n_draws, p=model.weights.ravel())
+    shape = rng.choice(model.weights.size, size=(n_draws + 1) // 2, p=model.weights.ravel())
+    shape = np.repeat(shape, 2)[:n_draws]
     floor, beta = np.unravel_index(shape, model.weights.shape)
     draws = np.empty((n_draws, len(model.table.models), len(sizes)))
     for position, law in enumerate(model.laws):
@@ -61,7 +64,7 @@ def _drifting(distance: np.ndarray, n_draws: int, rng: np.random.Generator) -> n
     Returns:
         Shape (n_draws, n_rows, n_sizes).
     """
-    rates = rng.standard_normal((n_draws, *distance.shape))
+    rates = paired_normals((n_draws, *distance.shape), rng)
     for k in range(1, distance.shape[1]):
         before, here = distance[:, k - 1], distance[:, k]
         gap = np.log(np.maximum(here, 1e-9) / np.maximum(before, 1e-9))
