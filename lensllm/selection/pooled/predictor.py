@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from lensllm.curves import read_curves
 from lensllm.selection.base import Task
 from lensllm.selection.draws import LossDraws
-from lensllm.selection.pooled.earlier import earlier_standings
+from lensllm.selection.pooled.earlier import Standings, earlier_standings
 from lensllm.selection.pooled.model import PooledModel, fit_pooled
 from lensllm.selection.pooled.sampling import draw_log_loss
 from lensllm.selection.pooled.settings import PooledSettings
@@ -32,11 +33,12 @@ class PooledPredictor:
         settings: The settings.
         prior_curves: Tidy table of curves from earlier tasks, or where to read one
             (`lensllm.curves.read_curves`); rows of the task's own data set are left out. `None`
-            for no earlier tasks.
+            for no earlier tasks. They are read and fitted once.
     """
 
     settings: PooledSettings = field(default_factory=PooledSettings)
     prior_curves: pd.DataFrame | str | None = None
+    _standings: dict[Any, Standings | None] = field(default_factory=dict, init=False, repr=False)
 
     def fit(self, task: Task, curves: pd.DataFrame) -> PooledModel | None:
         """Fit to the points seen so far, without earlier tasks.
@@ -74,19 +76,23 @@ class PooledPredictor:
         rng = np.random.default_rng(seed)
         grid = np.array(sizes, dtype=float)
         log_loss = draw_log_loss(model, grid, self.settings, n_draws, rng)
-        prior = self._earlier(task)
-        if prior is not None:
-            standings = earlier_standings(model.table.models, grid[-1], prior, self.settings)
+        key = (task.dataset, model.table.models, float(grid[-1]))
+        if key not in self._standings:
+            self._standings[key] = self._earlier_standings(*key)
+        standings = self._standings[key]
+        if standings is not None:
             log_loss = standings.condition(log_loss, rng)
         return LossDraws(
             model.table.models, tuple(int(size) for size in sizes), log_loss, model.noise
         )
 
-    def _earlier(self, task: Task) -> pd.DataFrame | None:
-        """Curves of other data sets, if there are any."""
+    def _earlier_standings(
+        self, dataset: str, models: tuple[str, ...], target: float
+    ) -> Standings | None:
+        """Where these candidates ended on other data sets, if there are any."""
         prior = self.prior_curves
         if prior is None:
             return None
         table = read_curves(prior, allow_missing=True) if isinstance(prior, str | Path) else prior
-        table = table[table["dataset"] != task.dataset]
-        return None if table.empty else table
+        table = table[table["dataset"] != dataset]
+        return earlier_standings(models, target, table, self.settings)
