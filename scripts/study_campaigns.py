@@ -23,6 +23,7 @@ class StudyCampaignsConfig:
     n_sets: int = 10
     set_size: int = 8
     seed: int = 0
+    earlier_tasks: bool = False
     predictor_choices: str | None = None
     benchmark: Any = None
     paths: Any = None
@@ -47,8 +48,9 @@ def main(cfg: DictConfig) -> None:
         if dataset in choices:
             selectors = [_with_settings(item, choices[dataset]) for item in selectors]
         for target in cfg.targets:
-            own = replace(benchmark, curves=curves, target_n_samples=target)
-            rows.append(campaigns(own, selectors, cfg.budget_fractions, sets))
+            seen = benchmark.curves if cfg.earlier_tasks else curves
+            own = replace(benchmark, curves=seen, target_n_samples=target)
+            rows.append(campaigns(own, selectors, cfg.budget_fractions, sets, [str(dataset)]))
             pd.concat(rows).to_csv(output_dir() / "campaigns.csv", index=False)
     found = pd.concat(rows, ignore_index=True)
     for name, part in [

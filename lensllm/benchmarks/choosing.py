@@ -29,6 +29,7 @@ def campaigns(
     selectors: Sequence[Selector],
     fractions: Sequence[float],
     sets: Sequence[Sequence[str]],
+    datasets: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Scores of campaigns among each set of candidates (`lensllm.benchmarks.evaluate`).
 
@@ -37,6 +38,7 @@ def campaigns(
         selectors: Who chooses.
         fractions: Budgets as shares of fine-tuning every candidate of a set in full.
         sets: Names of candidates.
+        datasets: Which data sets; all by default. The others are earlier tasks all the same.
 
     Returns:
         Its rows with a column `candidates`, the position of the set.
@@ -44,7 +46,7 @@ def campaigns(
     parts = []
     for position, names in enumerate(sets):
         curves = benchmark.curves[benchmark.curves["model"].isin(names)]
-        found = evaluate(replace(benchmark, curves=curves), selectors, (), fractions)
+        found = evaluate(replace(benchmark, curves=curves), selectors, (), fractions, datasets)
         parts.append(found.scores.assign(candidates=position))
     return pd.concat(parts, ignore_index=True)
 

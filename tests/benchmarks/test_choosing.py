@@ -8,7 +8,7 @@ from lensllm.benchmarks.choosing import (
     random_sets,
     summarize_campaigns,
 )
-from lensllm.selection import ModelSize, SubTuning
+from lensllm.selection import ModelSize, OtherWinner, SubTuning
 
 SIZES = (200, 400, 800, 1600)
 
@@ -53,3 +53,10 @@ def test_campaigns_are_compared_where_every_selector_could_pay(benchmark):
     row = summary.loc["model_size"]
     assert (row["behind"], row["behind_lower"], row["behind_upper"]) == (1.0, 1.0, 1.0)
     assert 0 < summary.loc["sub_tuning", "cost_fraction"] <= 0.4
+
+
+def test_the_other_data_sets_are_earlier_tasks_of_a_campaign(benchmark):
+    sets = random_sets("abcdef", 2, 4, 0)
+    rows = campaigns(benchmark, [OtherWinner()], (0.4,), sets, ["x"])
+    assert rows["dataset"].tolist() == ["x", "x"]
+    assert (rows["regret"] == 0).all()
