@@ -27,6 +27,9 @@ class PooledSettings:
         model_variance: Variance of rates between candidates of a family, the same.
         task_correlation: Correlation of the candidates' standings between tasks, in [0, 1); 0 to
             ignore earlier tasks.
+        bias: Prior of the error a doubling that all candidates share, in log loss; below 0 where
+            laws promise too much.
+        bias_strength: Number of later sizes as which that prior counts.
         rate_spread: Prior of the error a doubling, in log loss.
         spread_strength: Number of later sizes as which that prior counts.
         inflation: Factor on the validated spread of errors, since what lies beyond the measured
@@ -51,6 +54,8 @@ class PooledSettings:
     family_variance: float = 0.5
     model_variance: float = 0.1
     task_correlation: float = 0.2
+    bias: float = -0.01
+    bias_strength: float = 10.0
     rate_spread: float = 0.005
     spread_strength: float = 2.0
     inflation: float = 1.2
@@ -73,9 +78,11 @@ class PooledSettings:
             )
         if not self.slope_spreads or not all(spread > 0 for spread in self.slope_spreads):
             raise ValueError(f"Expected `slope_spreads` > 0, got {list(self.slope_spreads)}")
+        if not math.isfinite(self.bias):
+            raise ValueError(f"Expected a finite `bias`, got {self.bias:g}")
         if self.min_points < 2:
             raise ValueError(f"Expected `min_points` >= 2, got {self.min_points}")
-        free = {"floor_shares", "slope_spreads", "decay", "task_correlation", "min_points"}
+        free = {"floor_shares", "slope_spreads", "decay", "task_correlation", "min_points", "bias"}
         zeroable = {"reversion", "family_variance", "model_variance"}
         for name in sorted({item.name for item in fields(self)} - free):
             value = getattr(self, name)
