@@ -347,6 +347,23 @@ def test_draws_spread_about_the_centre_and_agree_with_what_was_measured():
     assert step > 0.1  # what all share moves all
 
 
+def test_what_all_share_and_what_is_a_candidates_own_are_widened_apart():
+    losses, _ = rectified(6, noise=0.005)
+    model = fit_pooled(table_of(losses), PooledSettings())
+    sizes = SIZES[-1:] * 8
+
+    def drawn(**settings):
+        rng = np.random.default_rng(0)
+        return draw_log_loss(model, sizes, PooledSettings(**settings), 1000, rng)[:, :, 0]
+
+    one, half = drawn(shared_inflation=1.0), drawn(shared_inflation=0.5)
+    np.testing.assert_allclose(half.mean(axis=1).std(), 0.5 * one.mean(axis=1).std())
+    np.testing.assert_allclose(half - half[:, :1], one - one[:, :1], atol=1e-12)
+    np.testing.assert_allclose(half.mean(axis=0), one.mean(axis=0))
+    wide = drawn(shared_inflation=1.0, inflation=3.0)
+    assert (wide[:, 1] - wide[:, 0]).std() > 1.5 * (one[:, 1] - one[:, 0]).std()
+
+
 @pytest.mark.parametrize("n_models", [1, 2, 200])
 @pytest.mark.parametrize("n_points", [1, 2, 3, 14])
 def test_any_number_of_candidates_and_points(n_models, n_points):

@@ -23,7 +23,8 @@ def draw_log_loss(
 
     Exponent, floor, and mean and spread of slopes are drawn once for all candidates, and so is an
     error that all share; every candidate has a slope and an error of its own besides. Errors are
-    rates times the doublings beyond a candidate's last size. Draws come in pairs whose normal
+    rates times the doublings beyond a candidate's last size. How far the mean of all candidates is
+    from its expectation is scaled by `shared_inflation`, which changes no difference. Draws come in pairs whose normal
     numbers are each other's negatives (antithetic variates), for means with less noise.
 
     Args:
@@ -46,10 +47,11 @@ def draw_log_loss(
     draws -= model.correction(sizes)
     distance = model.doublings(sizes)
     own = settings.inflation * np.hypot(model.effect_spread, model.rate_spread)
-    shared = settings.inflation * model.bias_spread
     draws += own[:, None] * distance * _drifting(distance, n_draws, rng)
     common = distance.max(axis=0, keepdims=True)
-    draws += shared * distance * _drifting(common, n_draws, rng)
+    draws += model.bias_spread * distance * _drifting(common, n_draws, rng)
+    together = draws.mean(axis=1, keepdims=True)
+    draws += (settings.shared_inflation - 1.0) * (together - together.mean(axis=0))
     return draws
 
 

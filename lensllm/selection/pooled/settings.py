@@ -32,8 +32,10 @@ class PooledSettings:
         bias_strength: Number of later sizes as which that prior counts.
         rate_spread: Prior of the error a doubling, in log loss.
         spread_strength: Number of later sizes as which that prior counts.
-        inflation: Factor on the validated spread of errors, since what lies beyond the measured
-            sizes is harder than what lies within.
+        inflation: Factor on the validated spread of the candidates' own errors, since what lies beyond
+            the measured sizes is harder than what lies within.
+        shared_inflation: Factor on the spread of what all candidates have in common in the draws:
+            exponent, floor, mean slope and the error that they share.
         tolerance: Error a doubling that cannot be told from none.
         slope: Prior median over tasks of the mean log-log slope of L − E at the largest size.
         slope_uncertainty: Prior standard deviation over tasks of the log of that mean.
@@ -59,6 +61,7 @@ class PooledSettings:
     rate_spread: float = 0.005
     spread_strength: float = 2.0
     inflation: float = 1.2
+    shared_inflation: float = 0.8
     tolerance: float = 0.01
     slope: float = 0.1
     slope_uncertainty: float = 0.7
