@@ -24,8 +24,9 @@ def draw_log_loss(
     Exponent, floor, and mean and spread of slopes are drawn once for all candidates, and so is an
     error that all share; every candidate has a slope and an error of its own besides. Errors are
     rates times the doublings beyond a candidate's last size. How far the mean of all candidates is
-    from its expectation is scaled by `shared_inflation`, which changes no difference. Draws come in pairs whose normal
-    numbers are each other's negatives (antithetic variates), for means with less noise.
+    from its expectation is scaled by `shared_inflation`, which changes no difference. Draws come in
+    pairs whose normal numbers are each other's negatives (antithetic variates), for means with less
+    noise.
 
     Args:
         model: The fitted predictor.

@@ -32,8 +32,8 @@ class PooledSettings:
         bias_strength: Number of later sizes as which that prior counts.
         rate_spread: Prior of the error a doubling, in log loss.
         spread_strength: Number of later sizes as which that prior counts.
-        inflation: Factor on the validated spread of the candidates' own errors, since what lies beyond
-            the measured sizes is harder than what lies within.
+        inflation: Factor on the validated spread of the candidates' own errors, since what lies
+            beyond the measured sizes is harder than what lies within.
         shared_inflation: Factor on the spread of what all candidates have in common in the draws:
             exponent, floor, mean slope and the error that they share.
         tolerance: Error a doubling that cannot be told from none.
