@@ -195,5 +195,6 @@ def test_earlier_curves_reach_the_predictor_of_a_selector():
     prior = pd.DataFrame({"dataset": ["other"]})
     informed = with_prior_curves(Adaptive(PooledPredictor()), prior)
     assert informed.predictor.prior_curves is prior
-    own = Adaptive(PooledPredictor(prior_curves="own.csv"))
-    assert with_prior_curves(own, prior).predictor.prior_curves == "own.csv"
+    own = pd.DataFrame({"dataset": ["own"]})
+    asked = Adaptive(PooledPredictor(prior_curves=own))
+    assert with_prior_curves(asked, prior).predictor.prior_curves is own

@@ -106,6 +106,11 @@ def test_earlier_tasks_move_candidates_towards_where_they_ended_there(tmp_path):
     np.testing.assert_allclose(predicted(str(tmp_path / "prior.csv")), predicted(prior))
 
 
+def test_earlier_tasks_that_are_not_there_are_refused_before_any_trial(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"found nothing at .*absent.csv"):
+        PooledPredictor(prior_curves=str(tmp_path / "absent.csv"))
+
+
 def test_yaml_shows_the_defaults():
     path = Path(__file__).parents[2] / "conf" / "selector" / "pooled_fit.yaml"
     shown = dict(OmegaConf.to_container(OmegaConf.load(path).predictor.settings))

@@ -32,13 +32,22 @@ class PooledPredictor:
     Attributes:
         settings: The settings.
         prior_curves: Tidy table of curves from earlier tasks, or where to read one
-            (`lensllm.curves.read_curves`); rows of the task's own data set are left out. `None`
-            for no earlier tasks. They are read and fitted once.
+            (`lensllm.curves.read_curves`), which is done at once; rows of the task's own data set
+            are left out. Losses are in the unit that is ranked by. `None` for no earlier tasks.
+
+    Raises:
+        FileNotFoundError: There is nothing to be read.
+        ValueError: What is there are no curves.
     """
 
     settings: PooledSettings = field(default_factory=PooledSettings)
     prior_curves: pd.DataFrame | str | None = None
     _standings: dict[Any, Standings | None] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.prior_curves, str | Path):
+            table = read_curves(self.prior_curves, allow_missing=True)
+            object.__setattr__(self, "prior_curves", table)
 
     def fit(self, task: Task, curves: pd.DataFrame) -> PooledModel | None:
         """Fit to the points seen so far, without earlier tasks.
@@ -91,8 +100,7 @@ class PooledPredictor:
     ) -> Standings | None:
         """Where these candidates ended on other data sets, if there are any."""
         prior = self.prior_curves
-        if prior is None:
+        if not isinstance(prior, pd.DataFrame):
             return None
-        table = read_curves(prior, allow_missing=True) if isinstance(prior, str | Path) else prior
-        table = table[table["dataset"] != dataset]
-        return earlier_standings(models, target, table, self.settings)
+        others = prior[prior["dataset"] != dataset]
+        return earlier_standings(models, target, others, self.settings)
