@@ -349,19 +349,25 @@ def test_draws_spread_about_the_centre_and_agree_with_what_was_measured():
 
 def test_what_all_share_and_what_is_a_candidates_own_are_widened_apart():
     losses, _ = rectified(6, noise=0.005)
+    losses[1, 3:] = np.nan
     model = fit_pooled(table_of(losses), PooledSettings())
-    sizes = SIZES[-1:] * 8
+    sizes = np.array([SIZES[-1], SIZES[-1] * 8])
 
     def drawn(**settings):
         rng = np.random.default_rng(0)
-        return draw_log_loss(model, sizes, PooledSettings(**settings), 1000, rng)[:, :, 0]
+        return draw_log_loss(model, sizes, PooledSettings(**settings), 1000, rng)
 
     one, half = drawn(shared_inflation=1.0), drawn(shared_inflation=0.5)
-    np.testing.assert_allclose(half.mean(axis=1).std(), 0.5 * one.mean(axis=1).std())
-    np.testing.assert_allclose(half - half[:, :1], one - one[:, :1], atol=1e-12)
+    np.testing.assert_allclose(half.mean(axis=1).std(axis=0), 0.5 * one.mean(axis=1).std(axis=0))
     np.testing.assert_allclose(half.mean(axis=0), one.mean(axis=0))
+    others = [0, 2, 3, 4, 5]  # whose loss at the first size is known
+    own, before = (x[:, others, 1] - x[:, others, 1].mean(axis=1)[:, None] for x in (half, one))
+    np.testing.assert_allclose(own.std(axis=0), before.std(axis=0), rtol=0.15)
+    assert (half.std(axis=0)[others, 0] < 1.1 * one.std(axis=0)[others, 0]).all()
+    assert half.std(axis=0)[1, 0] < one.std(axis=0)[1, 0]
     wide = drawn(shared_inflation=1.0, inflation=3.0)
-    assert (wide[:, 1] - wide[:, 0]).std() > 1.5 * (one[:, 1] - one[:, 0]).std()
+    apart = [(x[:, 2, 1] - x[:, 0, 1]).std() for x in (one, wide)]
+    assert apart[1] > 1.5 * apart[0]
 
 
 @pytest.mark.parametrize("n_models", [1, 2, 200])
