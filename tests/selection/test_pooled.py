@@ -365,7 +365,7 @@ def test_what_all_share_and_what_is_a_candidates_own_are_widened_apart():
     np.testing.assert_allclose(own.std(axis=0), before.std(axis=0), rtol=0.15)
     assert (half.std(axis=0)[others, 0] < 1.1 * one.std(axis=0)[others, 0]).all()
     assert half.std(axis=0)[1, 0] < one.std(axis=0)[1, 0]
-    wide = drawn(shared_inflation=1.0, inflation=3.0)
+    wide = drawn(shared_inflation=1.0, inflation=20.0)
     apart = [(x[:, 2, 1] - x[:, 0, 1]).std() for x in (one, wide)]
     assert apart[1] > 1.5 * apart[0]
 
