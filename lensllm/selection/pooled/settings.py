@@ -56,12 +56,12 @@ class PooledSettings:
     family_variance: float = 0.5
     model_variance: float = 0.1
     task_correlation: float = 0.2
-    bias: float = -0.01
+    bias: float = -0.02
     bias_strength: float = 10.0
     rate_spread: float = 0.005
     spread_strength: float = 2.0
-    inflation: float = 1.2
-    shared_inflation: float = 0.8
+    inflation: float = 1.5
+    shared_inflation: float = 0.6
     tolerance: float = 0.01
     slope: float = 0.1
     slope_uncertainty: float = 0.7
