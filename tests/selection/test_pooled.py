@@ -13,7 +13,6 @@ from lensllm.selection.pooled import LossTable, PooledSettings, fit_pooled
 from lensllm.selection.pooled.earlier import Standings, earlier_standings
 from lensllm.selection.pooled.effects import family_index, shrunken_effects
 from lensllm.selection.pooled.law import fit_shared_law, recency_weights
-from lensllm.selection.pooled.model import shrunken_bias
 from lensllm.selection.pooled.reversion import Residuals, reversion_rate
 from lensllm.selection.pooled.sampling import draw_log_loss
 from lensllm.selection.pooled.validation import cutoffs, shape_weights
@@ -213,22 +212,6 @@ def test_reversion_is_a_ridge_regression_and_removes_what_it_explains():
     np.testing.assert_allclose(item.rates(kappa), 0.0, atol=1e-15)
 
 
-def test_what_laws_promised_too_much_within_the_points_is_taken_off_beyond_them():
-    """All curves stop falling where the laws go on: every cutoff errs to the same side."""
-    log_loss = 1.0 - 0.1 * np.minimum(np.log2(SIZES / 200), 4.0) + np.arange(4.0)[:, None]
-    table = table_of(np.exp(log_loss))
-    off = replace(PooledSettings(), bias=0.0, bias_strength=1e18)
-    none, some = fit_pooled(table, off), fit_pooled(table, replace(off, bias_strength=5.0))
-    assert none.bias == pytest.approx(0.0)
-    assert some.bias < -0.005
-    later = SIZES[-1] * np.array([1.0, 2.0, 8.0])
-    shift = some.centre(later) - none.centre(later)
-    np.testing.assert_allclose(shift, -some.bias * np.array([[0.0, 1.0, 3.0]] * 4))
-    prior = fit_pooled(table_of(np.exp(log_loss[:, :2]), SIZES[:2]), PooledSettings(bias=-0.02))
-    assert prior.bias == pytest.approx(-0.02)  # nothing to validate on
-    assert shrunken_bias(np.array([0.03, 0.01]), -0.02, 2.0) == pytest.approx(0.0)
-
-
 def test_effects_are_the_dense_gaussian_posterior():
     rng = np.random.default_rng(1)
     family = np.array([0, 0, 0, 1, 1, 2])
@@ -347,29 +330,6 @@ def test_draws_spread_about_the_centre_and_agree_with_what_was_measured():
     assert step > 0.1  # what all share moves all
 
 
-def test_what_all_share_and_what_is_a_candidates_own_are_widened_apart():
-    losses, _ = rectified(6, noise=0.005)
-    losses[1, 3:] = np.nan
-    model = fit_pooled(table_of(losses), PooledSettings())
-    sizes = np.array([SIZES[-1], SIZES[-1] * 8])
-
-    def drawn(**settings):
-        rng = np.random.default_rng(0)
-        return draw_log_loss(model, sizes, PooledSettings(**settings), 1000, rng)
-
-    one, half = drawn(shared_inflation=1.0), drawn(shared_inflation=0.5)
-    np.testing.assert_allclose(half.mean(axis=1).std(axis=0), 0.5 * one.mean(axis=1).std(axis=0))
-    np.testing.assert_allclose(half.mean(axis=0), one.mean(axis=0))
-    others = [0, 2, 3, 4, 5]  # whose loss at the first size is known
-    own, before = (x[:, others, 1] - x[:, others, 1].mean(axis=1)[:, None] for x in (half, one))
-    np.testing.assert_allclose(own.std(axis=0), before.std(axis=0), rtol=0.15)
-    assert (half.std(axis=0)[others, 0] < 1.1 * one.std(axis=0)[others, 0]).all()
-    assert half.std(axis=0)[1, 0] < one.std(axis=0)[1, 0]
-    wide = drawn(shared_inflation=1.0, inflation=20.0)
-    apart = [(x[:, 2, 1] - x[:, 0, 1]).std() for x in (one, wide)]
-    assert apart[1] > 1.5 * apart[0]
-
-
 @pytest.mark.parametrize("n_models", [1, 2, 200])
 @pytest.mark.parametrize("n_points", [1, 2, 3, 14])
 def test_any_number_of_candidates_and_points(n_models, n_points):
@@ -391,7 +351,6 @@ def test_any_number_of_candidates_and_points(n_models, n_points):
         ({"task_correlation": 1.0}, r"`task_correlation` in \[0, 1\), got 1"),
         ({"min_points": 1}, "`min_points` >= 2, got 1"),
         ({"exponent": -0.1}, "`exponent` > 0, got -0.1"),
-        ({"bias": math.nan}, "finite `bias`, got nan"),
         ({"reversion": -0.1}, "`reversion` >= 0, got -0.1"),
     ],
 )

@@ -33,8 +33,7 @@ class PooledModel:
         effect: Own rate of each candidate, in log loss a doubling, shape (n_models,).
         effect_spread: Standard deviation of what is not known of it, same shape.
         rate_spread: Standard deviation of errors a doubling in the forward validation.
-        bias: Error a doubling that all candidates share, in log loss, expected beyond the points.
-        bias_spread: Root mean square of how far it was off at single sizes of that validation.
+        bias_spread: Root mean square of the errors a doubling that all candidates share there.
         noise: Standard deviation of a measured log loss, shape (n_models,).
     """
 
@@ -46,7 +45,6 @@ class PooledModel:
     effect: np.ndarray
     effect_spread: np.ndarray
     rate_spread: float
-    bias: float
     bias_spread: float
     noise: np.ndarray
 
@@ -59,10 +57,10 @@ class PooledModel:
         return np.stack([law.log_loss(sizes) for law in self.laws])
 
     def correction(self, sizes: np.ndarray) -> np.ndarray:
-        """What reversion, bias and own rates take off laws' log loss: (n_models, n_sizes)."""
+        """What reversion and own rates take off the laws' log loss: (n_models, n_sizes)."""
         distance = self.doublings(sizes)
         reverted = self.level[:, None] * (1.0 - np.exp(-self.reversion * distance))
-        return reverted + (self.bias + self.effect[:, None]) * distance
+        return reverted + self.effect[:, None] * distance
 
     def centre(self, sizes: np.ndarray) -> np.ndarray:
         """Expected log loss at sizes D > 0 of shape (n_sizes,): (n_models, n_sizes)."""
@@ -85,9 +83,7 @@ def fit_pooled(table: LossTable, settings: PooledSettings) -> PooledModel:
     residuals = [_residuals(split, weights) for split in splits]
     reversion = reversion_rate(residuals, settings.reversion, settings.reversion_strength)
     rates = _mean_rates(residuals, reversion, len(table.models))
-    biases = np.concatenate([item.bias for item in residuals]) if residuals else np.zeros(0)
-    bias = shrunken_bias(biases, settings.bias, settings.bias_strength)
-    rate_spread, bias_spread = _spreads(residuals, rates, biases - bias, settings)
+    rate_spread, bias_spread = _spreads(residuals, rates, settings)
     family = family_index(table.models, table.families)
     effect, variance = shrunken_effects(
         rates, family, settings.family_variance, settings.model_variance
@@ -102,7 +98,6 @@ def fit_pooled(table: LossTable, settings: PooledSettings) -> PooledModel:
         effect=effect,
         effect_spread=rate_spread * np.sqrt(variance),
         rate_spread=rate_spread,
-        bias=bias,
         bias_spread=bias_spread,
         noise=_noise(laws, weights),
     )
@@ -162,17 +157,13 @@ def _mean_rates(residuals: list[Residuals], reversion: float, n_models: int) -> 
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def shrunken_bias(biases: np.ndarray, prior: float, strength: float) -> float:
-    """Mean error a doubling that all candidates share, with a prior that counts as `strength`."""
-    return (float(biases.sum()) + strength * prior) / (len(biases) + strength)
-
-
 def _spreads(
-    residuals: list[Residuals], rates: np.ndarray, biases: np.ndarray, settings: PooledSettings
+    residuals: list[Residuals], rates: np.ndarray, settings: PooledSettings
 ) -> tuple[float, float]:
     """Spread of the candidates' rates and of their common bias, with prior ones mixed in."""
     n_sizes = sum(item.error.shape[1] for item in residuals)
     own = float(np.nanmean(rates**2)) if np.isfinite(rates).any() else 0.0
+    biases = np.concatenate([item.bias for item in residuals]) if residuals else np.zeros(0)
     strength, prior = settings.spread_strength, settings.rate_spread**2
     total = n_sizes + strength
     return (

@@ -23,9 +23,8 @@ def draw_log_loss(
 
     Exponent, floor, and mean and spread of slopes are drawn once for all candidates, and so is an
     error that all share; every candidate has a slope and an error of its own besides. Errors are
-    rates times the doublings beyond a candidate's last size. What candidates have in common is
-    scaled by `shared_inflation`. Draws come in pairs whose normal numbers are each other's
-    negatives (antithetic variates), for means with less noise.
+    rates times the doublings beyond a candidate's last size. Draws come in pairs whose normal
+    numbers are each other's negatives (antithetic variates), for means with less noise.
 
     Args:
         model: The fitted predictor.
@@ -47,28 +46,11 @@ def draw_log_loss(
     draws -= model.correction(sizes)
     distance = model.doublings(sizes)
     own = settings.inflation * np.hypot(model.effect_spread, model.rate_spread)
+    shared = settings.inflation * model.bias_spread
     draws += own[:, None] * distance * _drifting(distance, n_draws, rng)
     common = distance.max(axis=0, keepdims=True)
-    draws += model.bias_spread * distance * _drifting(common, n_draws, rng)
-    _scale_shared(draws, settings.shared_inflation)
+    draws += shared * distance * _drifting(common, n_draws, rng)
     return draws
-
-
-def _scale_shared(draws: np.ndarray, factor: float) -> None:
-    """Scale, in place, what candidates have in common, in the share that each has in it.
-
-    x_i = E[x_i] + b_i m + rest, where m is how far the mean of all candidates is from its
-    expectation and b_i the regression of x_i on it: m becomes `factor` times m.
-
-    Args:
-        draws: Shape (n_draws, n_models, n_sizes).
-        factor: The factor.
-    """
-    shift = draws - draws.mean(axis=0)
-    mean = shift.mean(axis=1)
-    square = (mean**2).sum(axis=0)
-    share = np.einsum("dms,ds->ms", shift, mean) / np.where(square > 0, square, 1.0)
-    draws += (factor - 1.0) * share * mean[:, None, :]
 
 
 def _drifting(distance: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -27,15 +27,10 @@ class PooledSettings:
         model_variance: Variance of rates between candidates of a family, the same.
         task_correlation: Correlation of the candidates' standings between tasks, in [0, 1); 0 to
             ignore earlier tasks.
-        bias: Prior of the error a doubling that all candidates share, in log loss; below 0 where
-            laws promise too much.
-        bias_strength: Number of later sizes as which that prior counts.
         rate_spread: Prior of the error a doubling, in log loss.
         spread_strength: Number of later sizes as which that prior counts.
-        inflation: Factor on the validated spread of the candidates' own errors, since what lies
-            beyond the measured sizes is harder than what lies within.
-        shared_inflation: Factor on the spread of what all candidates have in common in the draws:
-            exponent, floor, mean slope and the error that they share.
+        inflation: Factor on the validated spread of errors, since what lies beyond the measured
+            sizes is harder than what lies within.
         tolerance: Error a doubling that cannot be told from none.
         slope: Prior median over tasks of the mean log-log slope of L − E at the largest size.
         slope_uncertainty: Prior standard deviation over tasks of the log of that mean.
@@ -56,12 +51,9 @@ class PooledSettings:
     family_variance: float = 0.5
     model_variance: float = 0.1
     task_correlation: float = 0.2
-    bias: float = -0.02
-    bias_strength: float = 10.0
     rate_spread: float = 0.005
     spread_strength: float = 2.0
-    inflation: float = 1.5
-    shared_inflation: float = 0.6
+    inflation: float = 1.2
     tolerance: float = 0.01
     slope: float = 0.1
     slope_uncertainty: float = 0.7
@@ -81,11 +73,9 @@ class PooledSettings:
             )
         if not self.slope_spreads or not all(spread > 0 for spread in self.slope_spreads):
             raise ValueError(f"Expected `slope_spreads` > 0, got {list(self.slope_spreads)}")
-        if not math.isfinite(self.bias):
-            raise ValueError(f"Expected a finite `bias`, got {self.bias:g}")
         if self.min_points < 2:
             raise ValueError(f"Expected `min_points` >= 2, got {self.min_points}")
-        free = {"floor_shares", "slope_spreads", "decay", "task_correlation", "min_points", "bias"}
+        free = {"floor_shares", "slope_spreads", "decay", "task_correlation", "min_points"}
         zeroable = {"reversion", "family_variance", "model_variance"}
         for name in sorted({item.name for item in fields(self)} - free):
             value = getattr(self, name)
