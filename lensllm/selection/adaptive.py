@@ -110,7 +110,7 @@ class Adaptive(Selector):
             size = max(shared, default=0)
             return rank_losses_at(self.name, task, losses, size, f"loss at D = {size}")
         forecasts = forecasts_of_draws(draws, self.seed)
-        basis = f"{len(draws.log_loss)} joint draws of all curves"
+        basis = f"{len(draws.log_loss)} joint draws of {draws.basis}"
         return rank_forecasts(self.name, task, forecasts, basis)
 
     def _draws(self, task: Task, curves: pd.DataFrame, sizes: list[int], n_draws: int) -> LossDraws:

@@ -60,7 +60,7 @@ class PooledFit(Selector):
             model, task, [task.n_samples_full], n_draws=n_draws, seed=self.seed
         )
         forecasts = forecasts_of_draws(draws, self.seed)
-        basis = f"{n_models} candidates' curves predicted together"
+        basis = f"{n_models} candidates predicted together from {draws.basis}"
         return with_decisions(rank_forecasts(self.name, task, forecasts, basis), _notes(model))
 
 

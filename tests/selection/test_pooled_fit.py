@@ -102,6 +102,10 @@ def test_earlier_tasks_move_candidates_towards_where_they_ended_there(tmp_path):
     assert np.ptp(predicted(prior, seen=more) - predicted(None, seen=more)) < np.ptp(shift) / 3
     own = prior.assign(dataset="demo")
     np.testing.assert_array_equal(predicted(own), predicted(None))
+    only = prior[prior["model"] == "a1"]
+    np.testing.assert_array_equal(predicted(only), predicted(None))
+    said = PooledFit(PooledPredictor(prior_curves=prior), n_draws=200).rank(task, table).reason
+    assert "from all curves and where 4 candidates ended on earlier tasks" in said
     prior.to_csv(tmp_path / "prior.csv", index=False)
     np.testing.assert_allclose(predicted(str(tmp_path / "prior.csv")), predicted(prior))
 

@@ -33,12 +33,17 @@ class Standings:
     value: np.ndarray
     variance: np.ndarray
 
+    @property
+    def n_known(self) -> int:
+        """Candidates that an earlier task knows."""
+        return int(np.isfinite(self.variance).sum())
+
     def condition(self, log_loss: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Joint draws, given the standings (Matheron's rule).
 
         A standing here is a log loss less the mean of all candidates, over the standard deviation
         of the expected ones. What the task's own points leave open moves towards what the earlier
-        tasks say, and the more the less these points tell.
+        tasks say, and the more the less these points tell. Two candidates or more must be known.
 
         Args:
             log_loss: Draws of log losses, the last size being D_full, shape (n_draws, n_models,
@@ -49,8 +54,6 @@ class Standings:
             The draws, same shape.
         """
         known = np.isfinite(self.variance)
-        if known.sum() < 2:
-            return log_loss
         own = log_loss[:, known] - log_loss[:, known].mean(axis=1, keepdims=True)
         end = own[:, :, -1]
         expected = end.mean(axis=0)

@@ -89,10 +89,12 @@ class PooledPredictor:
         if key not in self._standings:
             self._standings[key] = self._earlier_standings(*key)
         standings = self._standings[key]
-        if standings is not None:
+        basis = "all curves"
+        if standings is not None and standings.n_known > 1:
             log_loss = standings.condition(log_loss, rng)
+            basis += f" and where {standings.n_known} candidates ended on earlier tasks"
         return LossDraws(
-            model.table.models, tuple(int(size) for size in sizes), log_loss, model.noise
+            model.table.models, tuple(int(size) for size in sizes), log_loss, model.noise, basis
         )
 
     def _earlier_standings(
