@@ -271,7 +271,7 @@ def test_conditioning_on_standings_is_the_dense_gaussian_posterior():
     centre = np.eye(3) - 1 / 3
     own = np.diag(centre @ np.diag(spread[known] ** 2) @ centre)
     expected = centre @ mean[known]
-    scale = expected.std()
+    scale = math.sqrt(expected.var() + own.mean())
     noise = scale**2 * standings.variance[known]
     value = scale * (standings.value[known] - standings.value[known].mean())
     shift = own / (own + noise) * (value - expected)
@@ -279,6 +279,16 @@ def test_conditioning_on_standings_is_the_dense_gaussian_posterior():
     np.testing.assert_allclose((moved - draws).mean(axis=0)[known, 0], shift / 2, atol=4e-3)
     left = moved[:, known, 1] - draws[:, known, 1].mean(axis=1, keepdims=True)
     np.testing.assert_allclose(left.var(axis=0), own * noise / (own + noise), rtol=0.02)
+
+
+def test_equal_predictions_do_not_make_weak_standings_certain():
+    rng = np.random.default_rng(0)
+    draws = 0.1 * rng.standard_normal((20_000, 2, 1))
+    weak = Standings(np.array([-5.0, 5.0]), np.full(2, (1 - 0.2**2) / 0.2**2))  # r = 0.2
+    moved = weak.condition(draws, rng)[:, :, 0]
+    assert 0.5 < (moved[:, 0] < moved[:, 1]).mean() < 0.65
+    apart = [(x[:, 0] - x[:, 1]).std() for x in (draws[:, :, 0], moved)]
+    assert apart[1] == pytest.approx(apart[0], rel=0.05)
 
 
 def test_candidates_without_a_family_stand_alone():

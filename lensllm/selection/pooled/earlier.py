@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,9 @@ class Standings:
         """Joint draws, given the standings (Matheron's rule).
 
         A standing here is a log loss less the mean of all candidates, over the standard deviation
-        of the expected ones. What the task's own points leave open moves towards what the earlier
-        tasks say, and the more the less these points tell. Two candidates or more must be known.
+        that their true ones are believed to have: the spread of the expected ones and what is not
+        known of each. What the task's own points leave open moves towards what the earlier tasks
+        say, and the more the less these points tell. Two candidates or more must be known.
 
         Args:
             log_loss: Draws of log losses, the last size being D_full, shape (n_draws, n_models,
@@ -57,11 +59,11 @@ class Standings:
         own = log_loss[:, known] - log_loss[:, known].mean(axis=1, keepdims=True)
         end = own[:, :, -1]
         expected = end.mean(axis=0)
-        scale = expected.std()
         shift = end - expected
+        variance = (shift**2).mean(axis=0)
+        scale = math.sqrt(expected.var() + variance.mean())
         noise = scale**2 * self.variance[known]
-        variance = (shift**2).mean(axis=0) + noise
-        gain = np.einsum("dm,dms->ms", shift, own) / len(own) / (variance[:, None] + _TINY)
+        gain = np.einsum("dm,dms->ms", shift, own) / len(own) / (variance + noise + _TINY)[:, None]
         measured = scale * (self.value[known] - self.value[known].mean())
         imagined = end + np.sqrt(noise) * rng.standard_normal(end.shape)
         moved = log_loss.copy()
