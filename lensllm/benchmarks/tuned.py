@@ -19,6 +19,7 @@ from lensllm.selection.pooled import PooledPredictor
 from lensllm.selection.pooled_fit import PooledFit
 
 _N_DRAWS = 1000  # a cell, while choosing
+_N_SETS, _SET_SIZE = 200, 8  # random sets of candidates a cell, whose best is guessed
 
 Build = Callable[[Mapping[str, Any]], PooledFit]
 
@@ -84,8 +85,25 @@ def spread_judge(
     return judge
 
 
+def choices_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
+    """Score = mean log P(best) of the truly best one of random sets of candidates.
+
+    A proper scoring rule for whom to choose (Good 1952). One choice among all candidates says
+    little; those among many random sets of them, the same for all settings, say more.
+    """
+
+    def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
+        predictor = build(values).predictor
+        asked = questions(benchmark, predictor, ratios, targets=targets)
+        rows = [(question.task.dataset, _choice_score(question)) for question in asked]
+        return pd.DataFrame(rows, columns=["dataset", "score"])
+
+    return judge
+
+
 JUDGES = {
     "ranking": ranking_judge,
+    "choices": choices_judge,
     "spread": spread_judge,
     "differences": partial(spread_judge, relative=True, min_sizes=1),
 }
@@ -175,17 +193,36 @@ def bootstrap_over_models(
 
 def _cell_score(question: Question[PooledPredictor]) -> float:
     """Pearson correlation + relative accuracy."""
+    log_loss, truth = _draws_and_truth(question)
+    if not truth.size:
+        return math.nan
+    predicted = np.exp(log_loss.mean(axis=0))
+    pearson = float(np.corrcoef(predicted, truth)[0, 1])
+    accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
+    return pearson + float(accuracy)
+
+
+def _choice_score(question: Question[PooledPredictor]) -> float:
+    """Mean log P(best) of the best of random sets; counts of draws begin at one half."""
+    log_loss, truth = _draws_and_truth(question)
+    if not truth.size:
+        return math.nan
+    size, rng = min(_SET_SIZE, len(truth)), np.random.default_rng(0)
+    scores = []
+    for _ in range(_N_SETS):
+        drawn = rng.choice(len(truth), size, replace=False)
+        wins = (log_loss[:, drawn].argmin(axis=1) == truth[drawn].argmin()).sum()
+        scores.append(math.log((wins + 0.5) / (len(log_loss) + 0.5 * size)))
+    return float(np.mean(scores))
+
+
+def _draws_and_truth(question: Question[PooledPredictor]) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of log losses at D_full, (n_draws, n_models), and the true losses, (n_models,)."""
     task = question.task
     draws = question.predictor.draws(
         task, question.curves, [task.n_samples_full], n_draws=_N_DRAWS, seed=0
     )
-    if not draws.models:
-        return math.nan
-    predicted = np.exp(draws.log_loss[:, :, -1].mean(axis=0))
-    truth = np.array([question.truth[name] for name in draws.models])
-    pearson = float(np.corrcoef(predicted, truth)[0, 1])
-    accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
-    return pearson + float(accuracy)
+    return draws.log_loss[:, :, -1], np.array([question.truth[name] for name in draws.models])
 
 
 def _scores(

@@ -9,7 +9,7 @@ import pytest
 
 from lensllm.benchmarks import Benchmark
 from lensllm.benchmarks.calibration import calibrate
-from lensllm.benchmarks.tuned import best_in_top, bootstrap_over_models
+from lensllm.benchmarks.tuned import JUDGES, best_in_top, bootstrap_over_models
 from lensllm.benchmarks.tuning import sample_settings, tune
 from lensllm.selection.draws import LossDraws
 
@@ -127,3 +127,28 @@ def test_bootstrap_over_models_agrees_with_the_metrics():
     assert 0.005 < found["pearson"].std() < 0.05
     assert (found["relative_accuracy"] <= 1.0).all()
     assert math.isfinite(found["relative_accuracy"].std())
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A selector whose predictor is given."""
+
+    predictor: Truthful
+
+
+def test_choices_are_scored_by_how_probable_the_best_was_held():
+    benchmark = benchmark_of("pqr", n_models=40)
+    truth = benchmark.curves[benchmark.curves["n_samples"] == 6400]
+
+    def score(error, claimed):
+        predictor = Truthful(truth, error, claimed)
+        judge = JUDGES["choices"](lambda values: Fixed(predictor), (8,), (None,))
+        found = judge(benchmark, {})
+        assert set(found["dataset"]) == set("pqr")
+        return found["score"].mean()
+
+    assert score(0.0, 1e-6) > -0.01
+    assert score(0.0, 1e3) == pytest.approx(-math.log(8), abs=0.02)  # one of eight, blindly
+    honest = score(0.1, 0.1)
+    assert -math.log(8) < score(0.1, 0.02) < honest  # sure of a wrong one
+    assert score(0.1, 0.5) < honest

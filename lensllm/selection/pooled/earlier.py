@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,10 @@ from lensllm.selection.pooled.model import fit_pooled
 from lensllm.selection.pooled.settings import PooledSettings
 from lensllm.selection.pooled.table import LossTable
 
+# Standard deviation of a normal distribution over its median absolute deviation.
+_NORMAL = 1.4826
+# Standings farther from the middle count as this.
+_FARTHEST = 2.5
 _TINY = 1e-300
 
 
@@ -21,10 +24,11 @@ _TINY = 1e-300
 class Standings:
     """Where candidates are expected to end among each other, by earlier tasks.
 
-    A *standing* is a candidate's log loss at D_full less the mean of all candidates, over their
-    standard deviation. Standings z_k on K earlier tasks and on this one are taken as exchangeable,
-    with correlation r between any two tasks, so that their mean z̄ is a measurement of the standing
-    here: z̄ / r, with variance ((1 + (K − 1) r) / K − r²) / r².
+    A *standing* is a candidate's log loss at D_full less the median of all candidates, over their
+    spread by the median absolute deviation, and ±2.5 where it lies farther out: candidates that
+    fail on a task do not blur the others. Standings z_k on K earlier tasks and on this one are
+    taken as exchangeable, with correlation r between any two tasks, so that their mean z̄ is a
+    measurement of the standing here: z̄ / r, with variance ((1 + (K − 1) r) / K − r²) / r².
 
     Attributes:
         value: The measurement, shape (n_models,); 0 where there is none.
@@ -42,10 +46,10 @@ class Standings:
     def condition(self, log_loss: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Joint draws, given the standings (Matheron's rule).
 
-        A standing here is a log loss less the mean of all candidates, over the standard deviation
-        that their true ones are believed to have: the spread of the expected ones and what is not
-        known of each. What the task's own points leave open moves towards what the earlier tasks
-        say, and the more the less these points tell. Two candidates or more must be known.
+        The spread of the true log losses here, over which standings are taken, is believed to be
+        that of all draws about the median of each: that of the expected log losses and what is
+        not known of them. What the task's own points leave open moves towards what the earlier
+        tasks say, and the more the less these points tell. Two candidates or more must be known.
 
         Args:
             log_loss: Draws of log losses, the last size being D_full, shape (n_draws, n_models,
@@ -58,10 +62,9 @@ class Standings:
         known = np.isfinite(self.variance)
         own = log_loss[:, known] - log_loss[:, known].mean(axis=1, keepdims=True)
         end = own[:, :, -1]
-        expected = end.mean(axis=0)
-        shift = end - expected
+        shift = end - end.mean(axis=0)
         variance = (shift**2).mean(axis=0)
-        scale = math.sqrt(expected.var() + variance.mean())
+        scale = _spread(end - np.median(end, axis=1, keepdims=True))
         noise = scale**2 * self.variance[known]
         gain = np.einsum("dm,dms->ms", shift, own) / len(own) / (variance + noise + _TINY)[:, None]
         measured = scale * (self.value[known] - self.value[known].mean())
@@ -77,7 +80,7 @@ def earlier_standings(
     """Standings of this task's candidates on earlier data sets.
 
     Every earlier data set is predicted at D_full from all its points by the laws that its
-    candidates share, and standardised over the candidates that it has in common with this task.
+    candidates share; the standings are those among the candidates that this task has as well.
 
     Args:
         models: Candidates of this task.
@@ -95,7 +98,9 @@ def earlier_standings(
         if len(table.models) < 2:
             continue
         end = fit_pooled(table, settings).centre(np.array([target]))[:, 0]
-        standing = dict(zip(table.models, (end - end.mean()) / (end.std() + _TINY), strict=True))
+        away = end - np.median(end)
+        z = np.clip(away / (_spread(away) + _TINY), -_FARTHEST, _FARTHEST)
+        standing = dict(zip(table.models, z, strict=True))
         total += [standing.get(name, 0.0) for name in models]
         count += [name in standing for name in models]
     r = settings.task_correlation
@@ -107,3 +112,8 @@ def earlier_standings(
         np.where(count > 0, total / known / (r + _TINY), 0.0),
         np.where(count > 0, variance / (r**2 + _TINY), np.inf),
     )
+
+
+def _spread(away: np.ndarray) -> float:
+    """Standard deviation by the median absolute deviation, of numbers about a median."""
+    return _NORMAL * float(np.median(np.abs(away)))

@@ -50,7 +50,7 @@ class PooledSettings:
     reversion_strength: float = 5.0
     family_variance: float = 0.5
     model_variance: float = 0.1
-    task_correlation: float = 0.2
+    task_correlation: float = 0.5
     rate_spread: float = 0.005
     spread_strength: float = 2.0
     inflation: float = 1.2
