@@ -10,7 +10,7 @@ from scipy.integrate import quad
 
 from lensllm.selection import Candidate
 from lensllm.selection.pooled import LossTable, PooledSettings, fit_pooled
-from lensllm.selection.pooled.earlier import Standings, earlier_standings
+from lensllm.selection.pooled.earlier import Standings, earlier_standings, unbiased
 from lensllm.selection.pooled.effects import family_index, shrunken_effects
 from lensllm.selection.pooled.law import fit_shared_law, recency_weights
 from lensllm.selection.pooled.reversion import Residuals, reversion_rate
@@ -293,6 +293,48 @@ def test_equal_predictions_do_not_make_weak_standings_certain():
     assert apart[1] == pytest.approx(apart[0], rel=0.05)
 
 
+def test_bias_on_earlier_tasks_is_a_measurement_of_the_bias_here():
+    """Exchangeable Gaussian biases: the posterior that a dense covariance gives."""
+    here, _ = rectified(5, noise=0.01)
+    here[:, 5:] = np.nan
+    here[3, 4] = np.nan  # m3 was tried at four sizes, the others at five
+    model = fit_pooled(table_of(here), PooledSettings())
+    tables, biases = [], []
+    for name, seed, n_models, n_sizes in (("x", 1, 5, 8), ("y", 2, 4, 7), ("z", 3, 5, 4)):
+        losses, _ = rectified(n_models, noise=0.01, seed=seed)
+        losses = losses[:, :n_sizes]
+        tables += [
+            (f"m{i}", name, int(n), 0, loss)
+            for i in range(n_models)
+            for n, loss in zip(SIZES, losses[i], strict=False)
+        ]
+        if name == "z":  # nothing later than here
+            continue
+        shown = np.where(np.isfinite(here[:n_models, :5]), losses[:, :5], np.nan)
+        fitted = fit_pooled(table_of(shown, sizes=SIZES[:5]), PooledSettings())
+        predicted = fitted.centre(SIZES[[n_sizes - 1]])[:, 0]
+        doublings = n_sizes - np.where(np.arange(n_models) == 3, 4, 5)
+        biases.append(((predicted - np.log(losses[:, -1])) / doublings).mean())
+    columns = ["model", "dataset", "n_samples", "seed", "test_loss"]
+    prior = pd.DataFrame(tables, columns=columns)
+    gamma = 0.4
+    found = unbiased(model, SIZES[-1], prior, PooledSettings(bias_correlation=gamma))
+    covariance = np.full((2, 2), gamma) + (1 - gamma) * np.eye(2)
+    gain = np.linalg.solve(covariance, [gamma, gamma])
+    assert found.bias == pytest.approx(gain @ biases)
+    assert found.bias_spread == pytest.approx(
+        model.bias_spread * math.sqrt(1 - gain @ [gamma, gamma])
+    )
+    later = np.array([6400.0, 25600.0])
+    np.testing.assert_allclose(
+        model.centre(later) - found.centre(later), found.bias * model.doublings(later)
+    )
+    assert unbiased(model, SIZES[-1], prior, PooledSettings(bias_correlation=0.0)) is model
+    nothing_later = prior[prior["dataset"] == "z"]
+    assert unbiased(model, SIZES[-1], nothing_later, PooledSettings()) is model
+    assert unbiased(model, 3200.0, prior, PooledSettings()) is model  # only m3 goes on, to 3200
+
+
 def test_candidates_without_a_family_stand_alone():
     index = family_index(["a", "b", "c", "d"], ["x", "", "", "x"])
     assert index[0] == index[3]
@@ -361,6 +403,7 @@ def test_any_number_of_candidates_and_points(n_models, n_points):
         ({"floor_shares": (1.0,)}, r"`floor_shares` in \[0, 1\), got \[1.0\]"),
         ({"decay": 1.5}, r"`decay` in \[0, 1\], got 1.5"),
         ({"task_correlation": 1.0}, r"`task_correlation` in \[0, 1\), got 1"),
+        ({"bias_correlation": -0.1}, r"`bias_correlation` in \[0, 1\), got -0.1"),
         ({"min_points": 1}, "`min_points` >= 2, got 1"),
         ({"exponent": -0.1}, "`exponent` > 0, got -0.1"),
         ({"reversion": -0.1}, "`reversion` >= 0, got -0.1"),

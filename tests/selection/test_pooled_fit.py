@@ -89,7 +89,8 @@ def test_earlier_tasks_move_candidates_towards_where_they_ended_there(tmp_path):
     task, table = task_of([*SLOPES, "c1"]), curves_of({**SLOPES, "c1": 0.05})
 
     def predicted(prior_curves, correlation=0.5, seen=table):
-        predictor = PooledPredictor(PooledSettings(task_correlation=correlation), prior_curves)
+        settings = PooledSettings(task_correlation=correlation, bias_correlation=0.0)
+        predictor = PooledPredictor(settings, prior_curves)
         draws = predictor.draws(task, seen, [FULL], n_draws=2000, seed=0)
         return draws.log_loss[:, :, -1].mean(axis=0)
 
@@ -108,6 +109,24 @@ def test_earlier_tasks_move_candidates_towards_where_they_ended_there(tmp_path):
     assert "from all curves and where 4 candidates ended on earlier tasks" in said
     prior.to_csv(tmp_path / "prior.csv", index=False)
     np.testing.assert_allclose(predicted(str(tmp_path / "prior.csv")), predicted(prior))
+
+
+def test_what_laws_got_wrong_on_earlier_tasks_is_taken_off():
+    """All curves flatten beyond 3200 on the earlier task, and no point here can show it."""
+    sizes = (*SIZES, 6400, 12800, 25600, FULL)
+    flattening = dict.fromkeys(SLOPES, -0.012)
+    prior = curves_of(SLOPES, "earlier", sizes, flattening)
+    task, table = task_of(SLOPES), curves_of(SLOPES)
+
+    def drawn(prior_curves):
+        predictor = PooledPredictor(PooledSettings(task_correlation=0.0), prior_curves)
+        return predictor.draws(task, table, [6400, FULL], n_draws=2000, seed=0).log_loss
+
+    shift = drawn(prior).mean(axis=0) - drawn(None).mean(axis=0)
+    assert (shift > 0).all()
+    np.testing.assert_allclose(shift[:, 1], 4 * shift[:, 0], rtol=0.1)  # four doublings for one
+    assert np.ptp(shift[:, 1]) < 0.01 * shift[0, 1]  # the same for all candidates
+    assert drawn(prior)[:, :, 1].std(axis=0).mean() < drawn(None)[:, :, 1].std(axis=0).mean()
 
 
 def test_earlier_tasks_that_are_not_there_are_refused_before_any_trial(tmp_path):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from lensllm.selection.base import Candidate
-from lensllm.selection.pooled.model import fit_pooled
+from lensllm.selection.pooled.model import PooledModel, fit_pooled
 from lensllm.selection.pooled.settings import PooledSettings
 from lensllm.selection.pooled.table import LossTable
 
@@ -112,6 +112,69 @@ def earlier_standings(
         np.where(count > 0, total / known / (r + _TINY), 0.0),
         np.where(count > 0, variance / (r**2 + _TINY), np.inf),
     )
+
+
+def unbiased(
+    model: PooledModel, target: float, prior: pd.DataFrame, settings: PooledSettings
+) -> PooledModel:
+    """The fitted predictor, less what all candidates' laws got wrong on earlier tasks.
+
+    Every earlier data set is predicted from its points up to the size that each candidate has been
+    tried at here, and compared with the losses at the largest later size up to D_full. Mean errors
+    b_k a doubling on K earlier tasks and on this one are taken as exchangeable about 0, with
+    correlation γ, so that the mean b̄ tells γ K / (1 + (K − 1) γ) b̄ of the error here and the
+    share γ² K / (1 + (K − 1) γ) of its variance.
+
+    Args:
+        model: The predictor, fitted to this task.
+        target: D_full.
+        prior: Tidy table of curves of earlier tasks.
+        settings: The settings, with the correlation γ.
+
+    Returns:
+        The predictor with its `bias` and `bias_spread`; the same where no earlier task can tell.
+    """
+    last = dict(zip(model.table.models, model.table.last, strict=True))
+    curves = prior[prior["model"].isin(last) & (prior["n_samples"] <= target)]
+    found = [_bias(model.table, last, group, settings) for _, group in curves.groupby("dataset")]
+    biases = [value for value in found if value is not None]
+    gamma, count = settings.bias_correlation, len(biases)
+    if not biases or gamma == 0:
+        return model
+    gain = gamma * count / (1 + (count - 1) * gamma)
+    left = 1 - gamma * gain
+    return replace(
+        model,
+        bias=gain * float(np.mean(biases)),
+        bias_spread=model.bias_spread * float(np.sqrt(left)),
+    )
+
+
+def _bias(
+    here: LossTable, last: Mapping[str, float], curves: pd.DataFrame, settings: PooledSettings
+) -> float | None:
+    """Mean error a doubling on one earlier task; `None` with fewer than two later losses."""
+    family = dict(zip(here.models, here.families, strict=True))
+    names = [Candidate(name, family=family[name]) for name in sorted(set(curves["model"]))]
+    table = LossTable.from_curves(names, curves)
+    reached = np.array([last[name] for name in table.models])
+    early = table.log_loss.copy()
+    early[table.sizes > reached[:, None]] = np.nan
+    known = np.isfinite(early).any(axis=1)
+    rows = np.flatnonzero(known & (table.last > reached))
+    if len(rows) < 2:
+        return None
+    columns = np.isfinite(early[known]).any(axis=0)
+    shown = replace(
+        table.take(np.flatnonzero(known)),
+        sizes=table.sizes[columns],
+        log_loss=early[np.ix_(known, columns)],
+    )
+    model, judged = fit_pooled(shown, settings), np.cumsum(known)[rows] - 1
+    sizes, column = np.unique(table.last[rows], return_inverse=True)
+    measured = table.log_loss[rows, np.searchsorted(table.sizes, table.last[rows])]
+    error = model.centre(sizes)[judged, column] - measured
+    return float((error / model.doublings(sizes)[judged, column]).mean())
 
 
 def _spread(away: np.ndarray) -> float:

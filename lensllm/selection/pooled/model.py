@@ -33,7 +33,9 @@ class PooledModel:
         effect: Own rate of each candidate, in log loss a doubling, shape (n_models,).
         effect_spread: Standard deviation of what is not known of it, same shape.
         rate_spread: Standard deviation of errors a doubling in the forward validation.
-        bias_spread: Root mean square of the errors a doubling that all candidates share there.
+        bias: Error a doubling that all candidates share, as far as earlier tasks tell.
+        bias_spread: Standard deviation of what is not known of it; without earlier tasks the root
+            mean square of the errors that all candidates share in the forward validation.
         noise: Standard deviation of a measured log loss, shape (n_models,).
     """
 
@@ -47,6 +49,7 @@ class PooledModel:
     rate_spread: float
     bias_spread: float
     noise: np.ndarray
+    bias: float = 0.0
 
     def doublings(self, sizes: np.ndarray) -> np.ndarray:
         """Doublings beyond each candidate's last size, 0 up to it: (n_models, n_sizes)."""
@@ -57,10 +60,10 @@ class PooledModel:
         return np.stack([law.log_loss(sizes) for law in self.laws])
 
     def correction(self, sizes: np.ndarray) -> np.ndarray:
-        """What reversion and own rates take off the laws' log loss: (n_models, n_sizes)."""
+        """What reversion, own rates and bias take off the laws' log loss: (n_models, n_sizes)."""
         distance = self.doublings(sizes)
         reverted = self.level[:, None] * (1.0 - np.exp(-self.reversion * distance))
-        return reverted + self.effect[:, None] * distance
+        return reverted + (self.effect[:, None] + self.bias) * distance
 
     def centre(self, sizes: np.ndarray) -> np.ndarray:
         """Expected log loss at sizes D > 0 of shape (n_sizes,): (n_models, n_sizes)."""

@@ -13,7 +13,7 @@ import pandas as pd
 from lensllm.curves import read_curves
 from lensllm.selection.base import Task
 from lensllm.selection.draws import LossDraws
-from lensllm.selection.pooled.earlier import Standings, earlier_standings
+from lensllm.selection.pooled.earlier import Standings, earlier_standings, unbiased
 from lensllm.selection.pooled.model import PooledModel, fit_pooled
 from lensllm.selection.pooled.sampling import draw_log_loss
 from lensllm.selection.pooled.settings import PooledSettings
@@ -26,8 +26,9 @@ class PooledPredictor:
 
     The mean is a rectified law whose exponent and floor the candidates share; how fast they come
     closer to each other, and what a family has of its own, is learned from how the laws predict the
-    task's later points from its earlier ones. Where earlier tasks are given, what these points
-    leave open follows where the candidates ended there. Points at D = 0 are not used.
+    task's later points from its earlier ones. Where earlier tasks are given, what all candidates'
+    laws got wrong there is taken off, and what the points here leave open follows where the
+    candidates ended there. Points at D = 0 are not used.
 
     Attributes:
         settings: The settings.
@@ -42,7 +43,7 @@ class PooledPredictor:
 
     settings: PooledSettings = field(default_factory=PooledSettings)
     prior_curves: pd.DataFrame | str | None = None
-    _standings: dict[Any, Standings | None] = field(default_factory=dict, init=False, repr=False)
+    _standings: dict[Any, Standings] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.prior_curves, str | Path):
@@ -84,25 +85,24 @@ class PooledPredictor:
         """Joint draws from a fitted predictor, given the earlier tasks; see `draws`."""
         rng = np.random.default_rng(seed)
         grid = np.array(sizes, dtype=float)
+        earlier = self._earlier(task.dataset)
+        if earlier is not None:
+            model = unbiased(model, float(grid[-1]), earlier, self.settings)
         log_loss = draw_log_loss(model, grid, self.settings, n_draws, rng)
-        key = (task.dataset, model.table.models, float(grid[-1]))
-        if key not in self._standings:
-            self._standings[key] = self._earlier_standings(*key)
-        standings = self._standings[key]
         basis = "all curves"
-        if standings is not None and standings.n_known > 1:
-            log_loss = standings.condition(log_loss, rng)
-            basis += f" and where {standings.n_known} candidates ended on earlier tasks"
+        if earlier is not None:
+            key = (task.dataset, model.table.models, float(grid[-1]))
+            if key not in self._standings:
+                self._standings[key] = earlier_standings(*key[1:], earlier, self.settings)
+            standings = self._standings[key]
+            if standings.n_known > 1:
+                log_loss = standings.condition(log_loss, rng)
+                basis += f" and where {standings.n_known} candidates ended on earlier tasks"
         return LossDraws(
             model.table.models, tuple(int(size) for size in sizes), log_loss, model.noise, basis
         )
 
-    def _earlier_standings(
-        self, dataset: str, models: tuple[str, ...], target: float
-    ) -> Standings | None:
-        """Where these candidates ended on other data sets, if there are any."""
+    def _earlier(self, dataset: str) -> pd.DataFrame | None:
+        """Curves of other data sets, if there are any."""
         prior = self.prior_curves
-        if not isinstance(prior, pd.DataFrame):
-            return None
-        others = prior[prior["dataset"] != dataset]
-        return earlier_standings(models, target, others, self.settings)
+        return prior[prior["dataset"] != dataset] if isinstance(prior, pd.DataFrame) else None

@@ -26,7 +26,9 @@ class PooledSettings:
         family_variance: Variance of rates between families over that of their noise.
         model_variance: Variance of rates between candidates of a family, the same.
         task_correlation: Correlation of the candidates' standings between tasks, in [0, 1); 0 to
-            ignore earlier tasks.
+            ignore them.
+        bias_correlation: Correlation between tasks of the error a doubling that all candidates
+            share, in [0, 1); 0 to ignore it.
         rate_spread: Prior of the error a doubling, in log loss.
         spread_strength: Number of later sizes as which that prior counts.
         inflation: Factor on the validated spread of errors, since what lies beyond the measured
@@ -51,6 +53,7 @@ class PooledSettings:
     family_variance: float = 0.5
     model_variance: float = 0.1
     task_correlation: float = 0.5
+    bias_correlation: float = 0.5
     rate_spread: float = 0.005
     spread_strength: float = 2.0
     inflation: float = 1.2
@@ -67,15 +70,15 @@ class PooledSettings:
             raise ValueError(f"Expected `floor_shares` in [0, 1), got {list(self.floor_shares)}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"Expected `decay` in [0, 1], got {self.decay:g}")
-        if not 0 <= self.task_correlation < 1:
-            raise ValueError(
-                f"Expected `task_correlation` in [0, 1), got {self.task_correlation:g}"
-            )
+        for name in ("task_correlation", "bias_correlation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"Expected `{name}` in [0, 1), got {getattr(self, name):g}")
         if not self.slope_spreads or not all(spread > 0 for spread in self.slope_spreads):
             raise ValueError(f"Expected `slope_spreads` > 0, got {list(self.slope_spreads)}")
         if self.min_points < 2:
             raise ValueError(f"Expected `min_points` >= 2, got {self.min_points}")
-        free = {"floor_shares", "slope_spreads", "decay", "task_correlation", "min_points"}
+        free = {"floor_shares", "slope_spreads", "decay", "min_points"}
+        free |= {"task_correlation", "bias_correlation"}
         zeroable = {"reversion", "family_variance", "model_variance"}
         for name in sorted({item.name for item in fields(self)} - free):
             value = getattr(self, name)
