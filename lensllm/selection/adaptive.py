@@ -59,7 +59,7 @@ class Adaptive(Selector):
     price: float = 0.1
     batch_size: int = 1
     given_up: float = 0.02
-    start_points: int = 6
+    start_points: int = 4
     start_share: float = 0.35
     n_draws: int = 2000
     seed: int = 0
