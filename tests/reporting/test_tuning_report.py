@@ -34,7 +34,8 @@ def build(values):
 
 
 def test_from_choices_to_tables_and_a_figure(benchmark_made, tmp_path):
-    grid = [{"decay": 0.3}, {"decay": 0.6}]
+    alone = {"task_correlation": 0.0, "bias_correlation": 0.0}  # the tasks have nothing in common
+    grid = [{"decay": 0.3, **alone}, {"decay": 0.6, **alone}]
     ranked = tune(benchmark_made, grid, ranking_judge(build, (4, 8), (None,)))
     assert set(ranked.chosen) == {"x", "y", "z", "none"}
     assert ranked.scores["score"].between(-1, 2).all()
@@ -42,7 +43,10 @@ def test_from_choices_to_tables_and_a_figure(benchmark_made, tmp_path):
     spread = [{"inflation": 0.01}, {"inflation": 1.0}]
     widened = tune(benchmark_made, spread, spread_judge(build, (4, 8), (None,)), choices)
     assert set(widened.chosen.values()) == {1}  # intervals without width miss nearly all
-    apart = [{"slope_spreads": [4.0], "slope_uncertainty": 0.01}, {"slope_spreads": [0.2]}]
+    apart = [
+        {"slope_spreads": [4.0], "slope_uncertainty": 0.01, **alone},
+        {"slope_spreads": [0.2], **alone},
+    ]
     differing = tune(benchmark_made, apart, JUDGES["differences"](build, (16, 32), (None,)))
     assert set(differing.chosen.values()) == {1}  # one point, or two, say little of a slope
     judged = judge_choices(benchmark_made, choices, build, (4, 8), (None, 3200))
