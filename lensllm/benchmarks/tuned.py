@@ -40,13 +40,26 @@ class Judged:
     calibrations: dict[str, Calibration]
 
 
-def ranking_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
-    """Score = Pearson correlation + relative accuracy, as fractions: what is asked of a ranking."""
+def cell_judge(
+    build: Build,
+    ratios: Sequence[int],
+    targets: Sequence[int | None],
+    *,
+    score: Callable[[Question[PooledPredictor]], float],
+) -> Judge:
+    """Score every cell of a benchmark by itself.
+
+    Args:
+        build: Makes a selector of settings.
+        ratios: D_full / D_max.
+        targets: Sizes D_full; `None` for the benchmark's own.
+        score: Of one cell, larger is better; `nan` where nothing can be predicted.
+    """
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
         predictor = build(values).predictor
         asked = questions(benchmark, predictor, ratios, targets=targets)
-        rows = [(question.task.dataset, _cell_score(question)) for question in asked]
+        rows = [(question.task.dataset, score(question)) for question in asked]
         return pd.DataFrame(rows, columns=["dataset", "score"])
 
     return judge
@@ -85,25 +98,48 @@ def spread_judge(
     return judge
 
 
-def choices_judge(build: Build, ratios: Sequence[int], targets: Sequence[int | None]) -> Judge:
-    """Score = mean log P(best) of the truly best one of random sets of candidates.
+def correlation_and_accuracy(question: Question[PooledPredictor]) -> float:
+    """Pearson correlation + relative accuracy, as fractions: what is asked of a ranking."""
+    log_loss, truth = _draws_and_truth(question)
+    if not truth.size:
+        return math.nan
+    predicted = np.exp(log_loss.mean(axis=0))
+    pearson = float(np.corrcoef(predicted, truth)[0, 1])
+    accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
+    return pearson + float(accuracy)
 
-    A proper scoring rule for whom to choose (Good 1952). One choice among all candidates says
-    little; those among many random sets of them, the same for all settings, say more.
+
+def log_p_best(question: Question[PooledPredictor]) -> float:
+    """Mean log P(best), in nats, of the truly best one of random sets of candidates.
+
+    A proper scoring rule for whom to choose (Good 1952, J. R. Stat. Soc. B 14:107). One choice
+    among all candidates says little; those among many random sets of them, the same for all
+    settings, say more. Counts of draws begin at one half.
     """
+    log_loss, truth = _draws_and_truth(question)
+    if not truth.size:
+        return math.nan
+    size, rng = min(_SET_SIZE, len(truth)), np.random.default_rng(0)
+    scores = []
+    for _ in range(_N_SETS):
+        drawn = rng.choice(len(truth), size, replace=False)
+        wins = (log_loss[:, drawn].argmin(axis=1) == truth[drawn].argmin()).sum()
+        scores.append(math.log((wins + 0.5) / (len(log_loss) + 0.5 * size)))
+    return float(np.mean(scores))
 
-    def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
-        predictor = build(values).predictor
-        asked = questions(benchmark, predictor, ratios, targets=targets)
-        rows = [(question.task.dataset, _choice_score(question)) for question in asked]
-        return pd.DataFrame(rows, columns=["dataset", "score"])
 
-    return judge
+def _draws_and_truth(question: Question[PooledPredictor]) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of log losses at D_full, (n_draws, n_models), and the true losses, (n_models,)."""
+    task = question.task
+    draws = question.predictor.draws(
+        task, question.curves, [task.n_samples_full], n_draws=_N_DRAWS, seed=0
+    )
+    return draws.log_loss[:, :, -1], np.array([question.truth[name] for name in draws.models])
 
 
 JUDGES = {
-    "ranking": ranking_judge,
-    "choices": choices_judge,
+    "ranking": partial(cell_judge, score=correlation_and_accuracy),
+    "choices": partial(cell_judge, score=log_p_best),
     "spread": spread_judge,
     "differences": partial(spread_judge, relative=True, min_sizes=1),
 }
@@ -189,40 +225,6 @@ def bootstrap_over_models(
         accuracy = (worst - chosen) / (worst - best)
         rows.append({"pearson": pearson.mean(), "relative_accuracy": accuracy.mean()})
     return pd.DataFrame(rows)
-
-
-def _cell_score(question: Question[PooledPredictor]) -> float:
-    """Pearson correlation + relative accuracy."""
-    log_loss, truth = _draws_and_truth(question)
-    if not truth.size:
-        return math.nan
-    predicted = np.exp(log_loss.mean(axis=0))
-    pearson = float(np.corrcoef(predicted, truth)[0, 1])
-    accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
-    return pearson + float(accuracy)
-
-
-def _choice_score(question: Question[PooledPredictor]) -> float:
-    """Mean log P(best) of the best of random sets; counts of draws begin at one half."""
-    log_loss, truth = _draws_and_truth(question)
-    if not truth.size:
-        return math.nan
-    size, rng = min(_SET_SIZE, len(truth)), np.random.default_rng(0)
-    scores = []
-    for _ in range(_N_SETS):
-        drawn = rng.choice(len(truth), size, replace=False)
-        wins = (log_loss[:, drawn].argmin(axis=1) == truth[drawn].argmin()).sum()
-        scores.append(math.log((wins + 0.5) / (len(log_loss) + 0.5 * size)))
-    return float(np.mean(scores))
-
-
-def _draws_and_truth(question: Question[PooledPredictor]) -> tuple[np.ndarray, np.ndarray]:
-    """Draws of log losses at D_full, (n_draws, n_models), and the true losses, (n_models,)."""
-    task = question.task
-    draws = question.predictor.draws(
-        task, question.curves, [task.n_samples_full], n_draws=_N_DRAWS, seed=0
-    )
-    return draws.log_loss[:, :, -1], np.array([question.truth[name] for name in draws.models])
 
 
 def _scores(

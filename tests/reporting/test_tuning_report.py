@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lensllm.benchmarks import Benchmark, evaluate
-from lensllm.benchmarks.tuned import JUDGES, judge_choices, ranking_judge, spread_judge
+from lensllm.benchmarks.tuned import JUDGES, judge_choices, spread_judge
 from lensllm.benchmarks.tuning import tune
 from lensllm.reporting.tuning_report import Example, write_tuning_report
 from lensllm.selection import AcceptThenStop, PooledFit
@@ -36,7 +36,7 @@ def build(values):
 def test_from_choices_to_tables_and_a_figure(benchmark_made, tmp_path):
     alone = {"task_correlation": 0.0, "bias_correlation": 0.0}  # the tasks have nothing in common
     grid = [{"decay": 0.3, **alone}, {"decay": 0.6, **alone}]
-    ranked = tune(benchmark_made, grid, ranking_judge(build, (4, 8), (None,)))
+    ranked = tune(benchmark_made, grid, JUDGES["ranking"](build, (4, 8), (None,)))
     assert set(ranked.chosen) == {"x", "y", "z", "none"}
     assert ranked.scores["score"].between(-1, 2).all()
     choices = {name: ranked.choice(name) for name in ranked.chosen}

@@ -128,26 +128,24 @@ def unbiased(
     Args:
         model: The predictor, fitted to this task.
         target: D_full.
-        prior: Tidy table of curves of earlier tasks.
+        prior: Tidy table of curves of earlier tasks, losses in nats per target token.
         settings: The settings, with the correlation γ.
 
     Returns:
         The predictor with its `bias` and `bias_spread`; the same where no earlier task can tell.
     """
+    gamma = settings.bias_correlation
+    if gamma == 0:
+        return model
     last = dict(zip(model.table.models, model.table.last, strict=True))
     curves = prior[prior["model"].isin(last) & (prior["n_samples"] <= target)]
     found = [_bias(model.table, last, group, settings) for _, group in curves.groupby("dataset")]
     biases = [value for value in found if value is not None]
-    gamma, count = settings.bias_correlation, len(biases)
-    if not biases or gamma == 0:
+    if not biases:
         return model
-    gain = gamma * count / (1 + (count - 1) * gamma)
-    left = 1 - gamma * gain
-    return replace(
-        model,
-        bias=gain * float(np.mean(biases)),
-        bias_spread=model.bias_spread * float(np.sqrt(left)),
-    )
+    gain = gamma * len(biases) / (1 + (len(biases) - 1) * gamma)
+    left = float(np.sqrt(1 - gamma * gain))
+    return replace(model, bias=gain * float(np.mean(biases)), bias_spread=left * model.bias_spread)
 
 
 def _bias(
