@@ -2,34 +2,108 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import uuid
 from pathlib import Path
 
 
+class StorageError(ValueError):
+    """A file or folder cannot be written; the message has its path and what to do."""
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it.
 
-    A killed process leaves the old file or the new one, and processes that write the same file do
-    not mix. Temporary files start with `.writing-`.
+    A killed process leaves the old file or the new one, also when the machine loses its power, and
+    processes that write the same file do not mix. Temporary files start with `.writing-`.
 
     Args:
         path: The file; its folder is made where there is none.
         text: What is to be in it.
+
+    Raises:
+        StorageError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Not mkstemp, whose files only their owner can read: a folder may be a group's.
     temporary = path.parent / f".writing-{uuid.uuid4().hex}.tmp"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("x", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StorageError(storage_words(path, error)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's entries on the disk: a rename is not, until its folder is.
+
+    Systems that cannot open folders (Windows) write them by themselves.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+            raise
+    finally:
+        os.close(handle)
+
+
+def storage_words(path: Path, error: OSError) -> str:
+    """What to tell where a file cannot be written: its path, why, and what to do."""
+    ways = {
+        errno.ENOSPC: "free some space, or name a folder on another disk",
+        errno.EDQUOT: "the quota is used up: free some space, or name a folder on another disk",
+        errno.EROFS: "the file system is read-only: name another folder",
+        errno.EACCES: "change its permissions, or name another folder",
+        errno.EPERM: "change its permissions, or name another folder",
+    }
+    way = ways.get(error.errno or 0, "name another folder")
+    return (
+        f"Expected to write {path}, got: {error.strerror or error}; {way} (paths.output_dir, "
+        "paths.store_dir and paths.cache_dir say where lensllm writes)"
+    )
+
+
+def check_writable(folder: Path) -> None:
+    """Write a file into a folder and remove it; folders that are missing are made.
+
+    Raises:
+        StorageError: That is not possible; nothing that was paid for is lost if this is found
+            before.
+    """
+    probe = folder / f".writing-{uuid.uuid4().hex}.tmp"
+    write_whole(probe, "lensllm asks whether it can write here\n")
+    with contextlib.suppress(OSError):
+        probe.unlink()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder that cannot be used, so that its place is free; nothing is lost.
+
+    Returns:
+        Where it is now: the same name with `.set-aside` and, from the second on, a number.
+    """
+    for number in range(1, 1000):
+        place = path.with_name(f"{path.name}.set-aside{'' if number == 1 else f'-{number}'}")
+        if not place.exists():
+            path.rename(place)
+            return place
+    raise StorageError(f"Expected fewer than 1000 files {path.name}.set-aside-*: remove some")
 
 
 def full_disk(error: BaseException, what: str) -> str | None:
@@ -41,7 +115,7 @@ def full_disk(error: BaseException, what: str) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if getattr(cause, "errno", None) == errno.ENOSPC:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
             return (
                 f"Expected room for the cache of {what!r} below {cache}, got: {cause}; free some, "

@@ -13,12 +13,16 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from lensllm.atomic import write_whole
+from lensllm.atomic import StorageError, check_writable, set_aside, write_whole
+from lensllm.claims import Claims
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["completed", "diverged"]
-FORMAT_VERSION = 1
+Status = Literal["completed", "diverged", "failed"]
+FORMAT_VERSION = 2
+OLDER_FORMATS = (1,)  # without a digest; read as they are
+# A larger loss, in nats per target token, is that of a run that has diverged.
+MAX_LOSS = 1e6
 _NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
 
 
@@ -54,7 +58,7 @@ class Trial:
     @property
     def key(self) -> str:
         """Content hash of all fields: 16 hexadecimal digits of a SHA-256."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()[:16]
+        return digest_of(asdict(self))
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -66,8 +70,10 @@ class TrialResult:
 
     Attributes:
         trial: The trial.
-        status: `completed`, or `diverged` when training left the finite numbers.
-        test_loss: Cross-entropy per target token of the test set in nats; `nan` when diverged.
+        status: `completed`; `diverged` when training left the finite numbers or the loss ended
+            above `MAX_LOSS`; `failed` when the candidate could not be tried. What has failed is
+            never stored: the trial is tried again when it is asked for the next time.
+        test_loss: Cross-entropy per target token of the test set in nats; `nan` unless completed.
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
         validation_loss: Best validation loss seen, nats per target token.
         n_params: Parameters of the model.
@@ -87,6 +93,7 @@ class TrialResult:
         trace: (step, validation loss) pairs as training went on.
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
+        reason: Why it failed, in one line.
     """
 
     trial: Trial
@@ -110,21 +117,46 @@ class TrialResult:
     trace: tuple[tuple[int, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""
+    reason: str = ""
+
+    @classmethod
+    def failure(cls, trial: Trial, reason: str, flops: float = math.nan) -> TrialResult:
+        """The result of a trial that could not be run to its end.
+
+        Args:
+            trial: The trial.
+            reason: Why, in one line.
+            flops: What it cost until then; `nan` where nobody can tell.
+        """
+        return cls(trial, "failed", math.nan, flops=flops, reason=reason)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types; numbers that are not finite become null."""
-        record = _finite(asdict(self))
-        return {"format": FORMAT_VERSION, "key": self.trial.key, **record}
+        """Plain JSON types; numbers that are not finite become null.
+
+        `digest` is a SHA-256 of all the rest, so that a record that was changed is told from one
+        that was written.
+        """
+        record = {"format": FORMAT_VERSION, "key": self.trial.key, **_finite(asdict(self))}
+        return {**record, "digest": digest_of(record, 64)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> TrialResult:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: The record is not one of a trial, or its key is not its content's.
+            ValueError: The record is not one of a trial, its key or digest is not its content's,
+                or a number is out of its range.
         """
-        if record.get("format") != FORMAT_VERSION or "trial" not in record:
+        version = record.get("format")
+        if version not in (FORMAT_VERSION, *OLDER_FORMATS) or "trial" not in record:
             raise ValueError(f"Expected a trial of format {FORMAT_VERSION}")
+        if version == FORMAT_VERSION:
+            content = {name: value for name, value in record.items() if name != "digest"}
+            if record.get("digest") != digest_of(content, 64):
+                raise ValueError(
+                    "Expected the digest of its content, got another one: it was changed after it "
+                    "was written"
+                )
         trial = Trial(**record["trial"])
         if record.get("key") != trial.key:
             raise ValueError(
@@ -148,10 +180,14 @@ class TrialStore:
 
     A result is written to a temporary name and renamed, so a killed process leaves either the
     whole result or none, and several processes can write to one folder. A file that is not a
-    trial is reported by name, left alone, and never fatal.
+    trial, or not as it was written, is reported by name, left alone, and never fatal; when its
+    trial has been run again it is renamed to `*.set-aside`.
 
     Args:
         folder: Where the trials are; made when the first result is added.
+
+    Attributes:
+        claims: Who is at which trial.
 
     Example:
         >>> import tempfile
@@ -166,15 +202,39 @@ class TrialStore:
         self.folder = Path(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"Expected a folder for the trial store, got the file {self.folder}")
+        self.claims = Claims(self.folder / ".claims")
         self._reported: set[Path] = set()
 
     def _path(self, trial: Trial) -> Path:
         return self.folder / f"{trial.key}.json"
 
+    def check_writable(self) -> None:
+        """Find out whether results can be stored, before anything is paid for.
+
+        Raises:
+            StorageError: They cannot; with the folder, the reason, and what to do.
+        """
+        check_writable(self.folder)
+
     def add(self, result: TrialResult) -> None:
-        """Store a result; one of the same trial is replaced."""
+        """Store a result; one of the same trial is replaced.
+
+        Raises:
+            ValueError: The trial has failed: there is nothing to store.
+            StorageError: The file cannot be written.
+        """
+        if result.status == "failed":
+            raise ValueError(f"Expected a finished trial to store, got one that failed: {result}")
         text = json.dumps(result.to_json(), indent=1, sort_keys=True, allow_nan=False)
-        write_whole(self._path(result.trial), text + "\n")
+        path = self._path(result.trial)
+        if path.exists() and self.get(result.trial) is None:
+            try:
+                logger.warning("Set aside %s as %s", path, set_aside(path).name)
+            except OSError as error:
+                raise StorageError(
+                    f"Expected to rename {path}, which is not a finished trial, got: {error}"
+                ) from error
+        write_whole(path, text + "\n")
 
     def get(self, trial: Trial) -> TrialResult | None:
         """The stored result of a trial, or `None` when it has not finished."""
@@ -186,7 +246,8 @@ class TrialStore:
         if not self.folder.is_dir():
             return
         for path in sorted(self.folder.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
+            name = path.name
+            if path.is_file() and not name.startswith(".") and ".set-aside" not in name:
                 result = self._read(path)
                 if result is not None:
                     yield result
@@ -235,15 +296,29 @@ def results_table(results: Iterator[TrialResult] | list[TrialResult]) -> pd.Data
 
 def _check_values(values: Mapping[str, Any]) -> None:
     """Raise a ValueError when a field of a stored result is not of its kind."""
-    if values.get("status") not in get_args(Status):
+    finished = [status for status in get_args(Status) if status != "failed"]
+    if values.get("status") not in finished:
         raise ValueError(
-            f"Expected a status among {', '.join(get_args(Status))}, got {values.get('status')!r}"
+            f"Expected a status among {', '.join(finished)}, got {values.get('status')!r}"
         )
     kinds = {item.name: item.type for item in fields(TrialResult)}
     for name, value in values.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if kinds[name] in ("int", "float") and not is_number:
             raise ValueError(f"Expected a number in {name!r}, got {value!r}")
+        if is_number and value < 0:
+            raise ValueError(f"Expected a number >= 0 in {name!r}, got {value!r}")
+    loss = values.get("test_loss", math.nan)
+    if values["status"] == "completed" and not loss <= MAX_LOSS:
+        raise ValueError(
+            f"Expected a loss of at most {MAX_LOSS:g} nats per target token in 'test_loss' of a "
+            f"trial that completed, got {loss!r}"
+        )
+
+
+def digest_of(value: Any, n_digits: int = 16) -> str:
+    """Hexadecimal digits of a SHA-256 of a value of JSON types: equal values, equal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:n_digits]
 
 
 def canonical_json(value: Any) -> str:

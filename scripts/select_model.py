@@ -27,6 +27,7 @@ class SelectConfig(FineTuneConfig):
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     preflight: bool = True
+    max_failures: int = 2
     candidates: Any = MISSING
     selector: Any = MISSING
     executor: Any = MISSING
@@ -39,7 +40,7 @@ def main(cfg: DictConfig) -> float:
     """Run one campaign and write what it found."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    from lensllm.finetune.estimate import check_fit
+    from lensllm.atomic import check_writable
     from lensllm.reporting.console import wide_console
     from lensllm.reporting.progress import CampaignProgress
     from lensllm.reporting.selection_report import (
@@ -47,18 +48,26 @@ def main(cfg: DictConfig) -> float:
         selection_table,
         write_selection,
     )
+    from lensllm.selection.base import NoCandidateError
     from lensllm.selection.campaign import make_budget, run_campaign
 
     console = wide_console()
     console.quiet = rank_zero_only.rank > 0  # of several processes that train together one tells
     selector, executor = instantiate(cfg.selector), instantiate(cfg.executor)
     runner = instantiate_runner(cfg)
-    if cfg.preflight and hasattr(runner, "longest"):  # recorded curves need no memory
-        check_fit(runner, getattr(executor, "n_workers", 1))
+    check_writable(output_dir())
+    if cfg.preflight and hasattr(runner, "inspect"):  # recorded curves have no weights
+        for name, reason in runner.inspect(getattr(executor, "n_workers", 1)).items():
+            console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     with closing(executor):
         selection, curves = run_campaign(
-            selector, runner, budget, CampaignProgress(console).update, executor
+            selector,
+            runner,
+            budget,
+            CampaignProgress(console).update,
+            executor,
+            cfg.max_failures,
         )
     if console.quiet:
         return selection.best.predicted_loss
@@ -69,6 +78,9 @@ def main(cfg: DictConfig) -> float:
     console.print(selection_sentence(selection))
     for kind, path in paths.items():
         console.print(f"{kind}: {path}", soft_wrap=True)
+    if selection.best.status != "ranked":
+        failures = {entry.model: entry.status for entry in selection.ranking}
+        raise NoCandidateError(selection.dataset, failures)
     return selection.best.predicted_loss
 
 

@@ -32,15 +32,16 @@ def main(cfg: DictConfig) -> float:
         raise ValueError(f"Expected objective test_loss or validation_loss, got {cfg.objective!r}")
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
-    result = runner.run(Trial(name, runner.data.name, cfg.n_samples, cfg.seed))
+    runner.store.check_writable()
+    result = runner.attempt(Trial(name, runner.data.name, cfg.n_samples, cfg.seed))
     if rank_zero_only.rank > 0:  # one of several processes that train together tells
         return float(getattr(result, cfg.objective))
     path = Path(output_dir()) / "result.json"
     path.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
     print(
         f"{name} on {runner.data.name}, D = {cfg.n_samples}, seed {cfg.seed}: {result.status}, "
-        f"test loss {result.test_loss:.4f} nats a token ({result.test_loss_per_byte:.4f} a byte), "
-        f"{result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} inputs and "
+        f"test loss {result.test_loss:.4f} nats per token ({result.test_loss_per_byte:.4f} per "
+        f"byte), {result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} inputs and "
         f"{result.cut_targets} targets cut, {result.dropped_pairs} pairs dropped"
     )
     return float(getattr(result, cfg.objective))

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lensllm.atomic import StorageError
 from lensllm.curves import REQUIRED_COLUMNS, check_curves, read_curves
-from lensllm.trials import Trial, TrialResult, TrialStore, results_table
+from lensllm.trials import Trial, TrialResult, TrialStore, digest_of, results_table
 
 TRIAL = Trial("gpt2", "toy", 200, 3, {"optimizer": {"name": "AdamW", "lr": 1e-3}, "data": "ab"})
 RESULT = TrialResult(
@@ -123,7 +124,7 @@ def test_every_field_of_a_result_is_written(tmp_path):
     store = TrialStore(tmp_path)
     store.add(RESULT)
     record = json.loads((tmp_path / f"{TRIAL.key}.json").read_text())
-    assert set(record) == {item.name for item in fields(TrialResult)} | {"format", "key"}
+    assert set(record) == {item.name for item in fields(TrialResult)} | {"format", "key", "digest"}
     assert record["trial"]["settings"] == TRIAL.settings
 
 
@@ -135,7 +136,7 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old_result(tmp_path, monkey
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=f"write {tmp_path}.*disk full.*paths.store_dir"):
         store.add(replace(RESULT, test_loss=1.0))
     assert [path.name for path in tmp_path.iterdir()] == [f"{TRIAL.key}.json"]
     assert store.get(TRIAL) == RESULT
@@ -164,6 +165,14 @@ def test_a_process_killed_between_write_and_rename_leaves_no_result(tmp_path, ca
 
 
 def _valid(**changes):
+    """A record with other values, and the digest of those."""
+    record = {**RESULT.to_json(), **changes}
+    del record["digest"]
+    return json.dumps({**record, "digest": digest_of(record, 64)})
+
+
+def _edited(**changes):
+    """A record that was changed after it was written."""
     return json.dumps({**RESULT.to_json(), **changes})
 
 
@@ -174,15 +183,26 @@ def _valid(**changes):
         (f"{TRIAL.key}.json", "", "Expecting value"),
         (f"{TRIAL.key}.json", "[1, 2]", "attribute"),
         ("notes.txt", "buy milk", "Expecting value"),
-        ("other.json", '{"a": 1}', "format 1"),
+        ("other.json", '{"a": 1}', "format 2"),
         ("renamed.json", _valid(), f"Expected the name {TRIAL.key}.json"),
         (f"{TRIAL.key}.json", _valid(key="0" * 16), f"key {TRIAL.key} of its content"),
-        (f"{TRIAL.key}.json", _valid(format=99), "format 1"),
+        (f"{TRIAL.key}.json", _valid(format=99), "format 2"),
         (f"{TRIAL.key}.json", _valid(trial={"model": "x"}), "missing"),
         (f"{TRIAL.key}.json", _valid(test_loss="low"), "'low'"),
         (f"{TRIAL.key}.json", _valid(status="half"), "'half'"),
         (f"{TRIAL.key}.json", _valid(trace=3), "int"),
         (f"{TRIAL.key}.json", "[" * 100_000, "recursion"),
+        (f"{TRIAL.key}.json", _edited(test_loss=0.001), "changed after it was written"),
+        (f"{TRIAL.key}.json", _edited(flops=-1e30), "changed after it was written"),
+        (f"{TRIAL.key}.json", _edited(seconds=1.25), "changed after it was written"),
+        (f"{TRIAL.key}.json", _edited(digest=""), "changed after it was written"),
+        (f"{TRIAL.key}.json", _valid(test_loss=-5), ">= 0 in 'test_loss', got -5"),
+        (f"{TRIAL.key}.json", _valid(test_loss=1e308), "at most 1e+06 nats"),
+        (f"{TRIAL.key}.json", _valid(test_loss=None), "at most 1e+06 nats"),
+        (f"{TRIAL.key}.json", _valid(flops=-1e30), ">= 0 in 'flops', got -1e+30"),
+        (f"{TRIAL.key}.json", _valid(n_params=-1), ">= 0 in 'n_params', got -1"),
+        (f"{TRIAL.key}.json", _valid(seconds=-0.5), ">= 0 in 'seconds', got -0.5"),
+        (f"{TRIAL.key}.json", _valid(status="failed"), "'failed'"),
     ],
 )
 def test_a_file_that_is_no_trial_is_named_once_and_left_alone(tmp_path, caplog, name, text, reason):
@@ -286,3 +306,61 @@ def test_curves_of_a_store_read_without_its_diverged_trials(tmp_path):
     store.add(replace(bad, test_loss=math.nan))
     assert len(store.curves()) == 2
     assert read_curves(tmp_path)["n_samples"].tolist() == [200]
+
+
+def test_records_of_the_format_without_digests_are_read(tmp_path):
+    record = {**RESULT.to_json(), "format": 1}
+    del record["digest"], record["reason"]
+    (tmp_path / f"{TRIAL.key}.json").write_text(json.dumps(record))
+    assert TrialStore(tmp_path).get(TRIAL) == RESULT
+
+
+def test_a_changed_record_is_set_aside_when_its_trial_has_run_again(tmp_path, caplog):
+    store = TrialStore(tmp_path)
+    path = tmp_path / f"{TRIAL.key}.json"
+    path.write_text(_edited(test_loss=0.001))
+    assert store.get(TRIAL) is None
+    store.add(RESULT)
+    assert store.get(TRIAL) == RESULT
+    assert json.loads((tmp_path / f"{path.name}.set-aside").read_text())["test_loss"] == 0.001
+    caplog.clear()
+    assert list(TrialStore(tmp_path).results()) == [RESULT]
+    assert caplog.records == []
+
+
+def test_a_failed_trial_is_never_stored(tmp_path):
+    failed = TrialResult.failure(TRIAL, "no memory")
+    with pytest.raises(ValueError, match=r"finished trial to store.*no memory"):
+        TrialStore(tmp_path).add(failed)
+    assert list(tmp_path.iterdir()) == []
+    assert results_table([failed])[["status", "reason"]].values.tolist() == [
+        ["failed", "no memory"]
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_store_is_found_out_at_once(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match=f"write {tmp_path}.*permissions"):
+        TrialStore(tmp_path).check_writable()
+
+
+def test_a_folder_that_cannot_be_made_is_found_out_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"Expected to write .*/file/store/.*name another"):
+        TrialStore(tmp_path / "file" / "store").check_writable()
+
+
+def test_the_folder_is_on_the_disk_after_the_rename(tmp_path, monkeypatch):
+    done = []
+    replaced, synced = os.replace, os.fsync
+    monkeypatch.setattr(os, "replace", lambda *a: (replaced(*a), done.append("rename")))
+
+    def sync(handle):
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        done.append(kind)
+        synced(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    TrialStore(tmp_path).add(RESULT)
+    assert done == ["file", "rename", "folder"]

@@ -14,7 +14,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from lensllm.atomic import StorageError, set_aside
+
 logger = logging.getLogger(__name__)
+
+# What a Lightning checkpoint of a trial holds at least.
+_PARTS = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "counted")
 
 
 class Checkpoints(Callback):
@@ -28,11 +33,13 @@ class Checkpoints(Callback):
     Args:
         path: The file; a checkpoint replaces the one before, in one piece or not at all.
         every_seconds: Seconds between checkpoints; 0 writes one at every step that allows it.
+        key: Key of the trial, which is written into its checkpoints.
     """
 
-    def __init__(self, path: Path, every_seconds: float) -> None:
+    def __init__(self, path: Path, every_seconds: float, key: str = "") -> None:
         self.path = path
         self.every_seconds = every_seconds
+        self.key = key
         self.seconds_before = 0.0
         self._start = self._last = time.monotonic()
         self._n_batches = 0
@@ -93,7 +100,12 @@ class Checkpoints(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Batches of the epoch, states of the generators, and seconds that the trial took."""
         spent = self.seconds_before + time.monotonic() - self._start
-        return {"n_batches": self._n_batches, "generators": get_generators(), "seconds": spent}
+        return {
+            "key": self.key,
+            "n_batches": self._n_batches,
+            "generators": get_generators(),
+            "seconds": spent,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take them from a checkpoint."""
@@ -112,15 +124,44 @@ def _is_quiet(trainer: pl.Trainer, batch_idx: int) -> bool:
     )
 
 
-def usable_checkpoint(path: Path | None) -> Path | None:
-    """The checkpoint to go on from; `None` where there is none, or none that can be read."""
-    if path is None or not path.is_file():
+def usable_checkpoint(path: Path | None, key: str = "") -> Path | None:
+    """The checkpoint to go on from; what lies in its place and is none of this trial is set aside.
+
+    Args:
+        path: Where it would be; `None` for no checkpoints.
+        key: Key of the trial.
+
+    Returns:
+        The path, or `None` where the trial has to start anew.
+
+    Raises:
+        StorageError: What lies there cannot be renamed.
+    """
+    if path is None or not path.exists():
         return None
     try:
         # Weights only: a checkpoint of somebody else must not run code here.
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        missing = [name for name in _PARTS if name not in content]
+        if missing:
+            raise ValueError(f"it has no {missing[0]}")
+        state = content["callbacks"].get(Checkpoints.__qualname__)
+        if state is None or state.get("key", "") != key:
+            raise ValueError("it is of another trial")
     except Exception as error:
-        logger.warning("Left alone %s, from which no trial can go on: %s", path, error)
+        try:
+            place = set_aside(path)
+        except OSError as refusal:
+            raise StorageError(
+                f"Expected a checkpoint of this trial in {path}, which is none ({error}), or to "
+                f"rename it, got: {refusal}; remove it"
+            ) from refusal
+        logger.warning(
+            "Set aside %s as %s, since no trial can go on from it (%s): it starts anew",
+            path,
+            place.name,
+            error,
+        )
         return None
     return path
 

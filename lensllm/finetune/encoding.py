@@ -118,6 +118,16 @@ class PairEncoder:
                 )
             self.max_input_tokens = min(max_input_tokens, room)
 
+    def signature(self) -> dict[str, Any]:
+        """What decides how a pair is encoded, beside the tokenizer: the rendered prompt, limits."""
+        return {
+            "before": self._before,
+            "after": self._after,
+            "end": self._end,
+            "max_input_tokens": self.max_input_tokens,
+            "max_target_tokens": self.max_target_tokens,
+        }
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
 

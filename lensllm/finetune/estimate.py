@@ -119,15 +119,12 @@ def needed(memory: MemoryEstimate, hardware: Hardware, precision: str) -> float:
     return 1e9 * process + memory.total + holes
 
 
-def estimate_campaign(
-    runner: Any, hardware: Hardware, smallest: float = 0.0
-) -> list[CandidateEstimate]:
+def estimate_campaign(runner: Any, hardware: Hardware) -> list[CandidateEstimate]:
     """Estimate the candidates of a runner; loads configs and tokenizers, no weights.
 
     Args:
         runner: A `FineTuneRunner`.
         hardware: Devices.
-        smallest: Candidates are left out whose weights take less bytes in float32.
     """
     task = runner.task()
     sizes = [*task.sizes, task.n_samples_full]
@@ -141,36 +138,47 @@ def estimate_campaign(
             runner.precision,
         )
         for name, source in runner.sources.items()
-        if 4.0 * source.n_params >= smallest
+        if name in task.names
     ]
 
 
-def check_fit(runner: Any, n_processes: int = 1) -> None:
-    """Refuse a campaign one of whose candidates does not fit here.
-
-    Candidates whose weights take less than one part in two hundred of the free memory fit.
+def memory_refusal(
+    source: ModelSource,
+    longest: tuple[int, int],
+    settings: TrainingSettings,
+    precision: str,
+    n_processes: int = 1,
+    negligible: float = 1 / 200,
+) -> str:
+    """Why a candidate does not fit into the free memory here; empty where it does.
 
     Args:
-        runner: A `FineTuneRunner`.
+        source: The candidate.
+        longest: Tokens of the longest input and of the longest target.
+        settings: Batch sizes.
+        precision: Lightning's name of the precision.
         n_processes: Processes that share the main memory; GPUs are taken to have one each.
+        negligible: Share of the free memory below which weights are not looked at.
 
-    Raises:
-        ValueError: With the first candidate that does not fit, and what would make it fit.
+    Returns:
+        What was expected, what it takes, and what would make it fit.
     """
     free = free_memory()
+    if 4.0 * source.n_params < negligible * free:
+        return ""
     n_sharing = 1 if torch.cuda.is_available() else n_processes
     own = Hardware.process_gb if n_sharing > 1 else 0.0  # what this process has taken is not free
     here = Hardware("the free memory of this machine", peak_flops=1.0, process_gb=own)
-    for estimate in estimate_campaign(runner, here, smallest=free / 200):
-        if estimate.needed * n_sharing > HEADROOM * free:
-            times = f" {n_sharing} times" if n_sharing > 1 else ""
-            raise ValueError(
-                f"Expected candidates that fit into {here.name} ({free / 1e9:.1f} GB), "
-                f"{estimate.model} takes{times} {estimate.needed / 1e9:.1f} GB with "
-                f"{estimate.micro_batch} examples at once: "
-                f"{estimate.advice or 'take fewer executor.n_workers'}; or leave it out, or set "
-                "preflight=false"
-            )
+    estimate = estimate_candidate(source, {}, longest, settings, here, precision)
+    if estimate.needed * n_sharing <= HEADROOM * free:
+        return ""
+    times = f" {n_sharing} times" if n_sharing > 1 else ""
+    return (
+        f"Expected candidates that fit into {here.name} ({free / 1e9:.1f} GB), "
+        f"{estimate.model} takes{times} {estimate.needed / 1e9:.1f} GB with "
+        f"{estimate.micro_batch} examples at once: "
+        f"{estimate.advice or 'take fewer executor.n_workers'}; or set preflight=false"
+    )
 
 
 def as_record(

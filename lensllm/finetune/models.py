@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,9 +24,18 @@ from transformers import (
 
 from lensllm.finetune.adapters import FULL, FineTuning, split_method
 from lensllm.finetune.hub import hub_commit, weights_refusal
+from lensllm.finetune.model_files import (
+    check_model_folder,
+    integer_weights,
+    refuse_code,
+    text_fingerprint,
+    weight_files,
+    weights_fingerprint,
+)
 from lensllm.zoo import ZOO_DIR, zoo_models
 
-_TEXT_FILES = ("config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "spiece.model")
+logger = logging.getLogger(__name__)
+
 # Names that transformers' configs have for the number of layers.
 DEPTHS = (
     "num_hidden_layers",
@@ -37,7 +46,6 @@ DEPTHS = (
 )
 # Steps between layers with experts (Switch); at 0 there are none.
 ROUTED = ("encoder_sparse_step", "decoder_sparse_step")
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -100,11 +108,17 @@ class ModelSource:
     @cached_property
     def config(self) -> Any:
         """The model's `transformers` configuration; loads no weights."""
+        location = self.location
         config = AutoConfig.from_pretrained(
-            self.location, revision=self.revision, trust_remote_code=False
+            location, revision=self._revision, trust_remote_code=False
         )
-        _refuse_remote_code(config.to_dict(), self.source)
+        refuse_code(config.to_dict(), self.source)
         return config
+
+    @property
+    def _revision(self) -> str | None:
+        """The commit on the Hub: a branch may have moved since it was looked up."""
+        return self.commit
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -152,24 +166,24 @@ class ModelSource:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with the weights: a hash of them, or the Hub commit."""
-        if self.commit is not None:
-            return self.commit[:16]
-        digest = hashlib.sha256()
-        for path in sorted(self._folder.glob("*.safetensors")):
-            with path.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        return digest.hexdigest()[:16]
+        return weights_fingerprint(self._folder) if self.commit is None else self.commit[:16]
 
     @cached_property
     def text_fingerprint(self) -> str:
-        """16 hexadecimal digits that change with a folder's config or tokenizer; Hub: as above."""
-        if self.commit is not None:
-            return self.commit[:16]
-        digest = hashlib.sha256()
-        for path in sorted(self._folder.iterdir()):
-            if path.name in _TEXT_FILES or path.name.startswith("tokenizer"):
-                digest.update(f"{path.name}\0".encode() + path.read_bytes())
-        return digest.hexdigest()[:16]
+        """16 hexadecimal digits that change with a folder's config, tokenizer or chat template.
+
+        It covers every file that loading may read beside the weights. On the Hub: as above.
+        """
+        return text_fingerprint(self._folder) if self.commit is None else self.commit[:16]
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding: token ids are below it."""
+        return int(self.config.get_text_config().vocab_size)
+
+    def padding(self, pad_token_id: int | None) -> int:
+        """An id for padding, which is masked: 0 where the tokenizer's own has no embedding."""
+        return pad_token_id if pad_token_id is not None and pad_token_id < self.vocab_size else 0
 
     @property
     def _auto_class(self) -> Any:
@@ -179,14 +193,15 @@ class ModelSource:
         """Load the weights, from safetensors only, in `dtype`.
 
         Raises:
-            ValueError: There are no safetensors at that revision, they cannot be had, or they lack
-                a parameter, for which transformers would draw random numbers.
+            ValueError: There are no safetensors at that revision, they cannot be had, they lack
+                a parameter (for which transformers would draw random numbers), or they have layers
+                that the config does not.
         """
         options = (self.finetune or FULL).loading_options()
         try:
             model, found = self._auto_class.from_pretrained(
                 self.location,
-                revision=self.revision,
+                revision=self._revision,
                 dtype=getattr(torch, self.dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -197,6 +212,8 @@ class ModelSource:
         except (OSError, SafetensorError) as error:
             raise ValueError(weights_refusal(self.source, self.revision, error)) from error
         loaded = {name for name, _ in model.named_parameters()}
+        self._check_numbers(loaded)
+        self._check_unused(loaded, found["unexpected_keys"])
         missing = loaded.intersection(found["missing_keys"])
         missing.update(name for name, *_ in found["mismatched_keys"])
         if missing:
@@ -207,6 +224,38 @@ class ModelSource:
             )
         return model
 
+    def _check_numbers(self, loaded: set[str]) -> None:
+        """Refuse parameters that lie in the files as integers: they would be read as noise."""
+        for path in [] if self.commit is not None else weight_files(self._folder):
+            for name, dtype in integer_weights(path).items():
+                if name in loaded:
+                    raise ValueError(
+                        f"Expected weights in full precision in {path}, got {name} as {dtype}: "
+                        "take the model that it was quantised from"
+                    )
+
+    def _check_unused(self, loaded: set[str], unused: Sequence[str]) -> None:
+        """Refuse layers of the checkpoint that the model does not have; say what else is unused."""
+        # A checkpoint may name the parts of the model without the prefix that the model gives them.
+        kinds = {_kind(name) for name in loaded}
+        endings = {kind[i + 1 :] for kind in kinds for i, c in enumerate(kind) if c == "."}
+        layers = sorted(name for name in unused if _kind(name) in kinds | endings)
+        if layers:
+            raise ValueError(
+                f"Expected a config.json of the same model as the weights in {self.location}, "
+                f"found {len(layers)} weights that the model has no place for, such as "
+                f"{layers[0]}: put the model's own config.json (its number of layers, say) beside "
+                "them"
+            )
+        if unused:
+            logger.warning(
+                "%s: %d weights of the checkpoint are not used by its %s, such as %s",
+                self.name,
+                len(unused),
+                self._auto_class.__name__,
+                min(unused),
+            )
+
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer; where it has no padding token, the end token serves as one.
 
@@ -216,7 +265,7 @@ class ModelSource:
         """
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                self.location, revision=self.revision, trust_remote_code=False
+                self.location, revision=self._revision, trust_remote_code=False
             )
             one, other = tokenizer(["a", "b"], add_special_tokens=False)["input_ids"]
             problem = "one that cannot tell a from b" if one == other else ""
@@ -263,34 +312,6 @@ def _as_source(item: ModelSource | str, default: FineTuning) -> ModelSource:
     return replace(item, name=item.name + default.suffix, finetune=default)
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuse a folder that is not a model, holds pickled weights only, or wants its own code run.
-
-    Raises:
-        ValueError: With what was expected, what came and what to do.
-    """
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ValueError(f"Expected a model folder with config.json, found none in {folder}")
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"Expected a JSON object in {config}, got {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"Expected a JSON object in {config}, got a {type(settings).__name__}")
-    _refuse_remote_code(settings, str(folder))
-    if not any(folder.glob("*.safetensors")):
-        pickled = [path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES]
-        found = f"the pickle checkpoint {pickled[0]}" if pickled else "no weights"
-        raise ValueError(
-            f"Expected safetensors weights in {folder}, found {found}: convert the model with "
-            "save_pretrained in an environment that you trust"
-        )
-
-
-def _refuse_remote_code(config: dict[str, Any], source: str) -> None:
-    if config.get("auto_map"):
-        raise ValueError(
-            f"Expected a model that transformers implements, got {source}, whose config.json asks "
-            "for code of its own (`auto_map`): lensllm never sets trust_remote_code"
-        )
+def _kind(name: str) -> str:
+    """Name of a parameter without numbers: the same for all layers."""
+    return re.sub(r"\d+", "#", name)

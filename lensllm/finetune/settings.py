@@ -17,17 +17,17 @@ class TrainingSettings:
         max_epochs: Passes over the subset.
         patience: Evaluations without a better validation loss after which training stops.
         n_evaluations: Evaluations on the validation set, evenly spread over the run.
-        evaluation_batch_size: Examples a batch of validation and test; changes no result.
+        evaluation_batch_size: Examples per batch of validation and test.
         prompt: Text around the input, see `PairEncoder`.
         micro_batch_size: Most examples that go through the model at once; a batch is cut into
             equal parts whose gradients are added up. `auto` takes as many as memory allows, `None`
-            whole batches. Like the two below, it is a matter of memory and time, not of the
-            outcome, but for rounding and for what dropout drops.
-        gradient_checkpointing: Compute activations twice instead of keeping them.
+            whole batches. It changes rounding, and what dropout drops.
+        gradient_checkpointing: Compute activations twice instead of keeping them; the only setting
+            here that changes no number, and so the only one that is not in a trial's key.
         compile: Compile the model with `torch.compile`.
 
     Raises:
-        ValueError: A number is not positive.
+        ValueError: A number is not positive, or a value is not of its kind.
     """
 
     batch_size: int = 16
@@ -52,11 +52,21 @@ class TrainingSettings:
             value = getattr(self, name)
             if name == "micro_batch_size" and value in (None, "auto"):
                 continue
-            if not isinstance(value, int):
+            if isinstance(value, bool) or not isinstance(value, int):
                 kinds = ", auto or null" if name == "micro_batch_size" else ""
                 raise ValueError(f"Expected a whole number{kinds} as `{name}`, got {value!r}")
             if value <= 0:
                 raise ValueError(f"Expected `{name}` > 0, got {value}")
+        for name in ("gradient_checkpointing", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"Expected training.{name} to be true or false, got {getattr(self, name)!r}"
+                )
+        if not isinstance(self.prompt, str):
+            raise ValueError(
+                f"Expected a text that contains {{input}}, or chat, as training.prompt, got "
+                f"{self.prompt!r}"
+            )
 
     def n_steps(self, n_samples: int) -> int:
         """Optimizer steps of a whole run on `n_samples`."""
@@ -68,7 +78,11 @@ class TrainingSettings:
             return 1
         return max(1, -(-self.batch_size // (self.micro_batch_size * world_size)))
 
-    def decisive(self) -> dict[str, Any]:
-        """The settings that a trial's outcome depends on."""
-        free = ("evaluation_batch_size", "micro_batch_size", "gradient_checkpointing", "compile")
-        return {name: value for name, value in asdict(self).items() if name not in free}
+    def decisive(self, n_samples: int) -> dict[str, Any]:
+        """The settings that a trial's outcome depends on; without training, those of evaluation."""
+        values = asdict(self)
+        del values["gradient_checkpointing"]
+        if n_samples == 0:
+            names = ("evaluation_batch_size", "prompt", "compile")
+            return {name: values[name] for name in names}
+        return values

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
+from lensllm.atomic import StorageError, set_aside, storage_words, sync_folder
 from lensllm.data.pairs import Pair
 from lensllm.finetune.encoding import EncodingCounts, Example, PairEncoder
 from lensllm.trials import canonical_json
 
+logger = logging.getLogger(__name__)
+
 BATCH = 1000
+_ARRAYS = ("ends.npy", "n_bytes.npy", "tokens.bin")
 
 
 class EncodedTable(Sequence[Example]):
@@ -27,10 +31,14 @@ class EncodedTable(Sequence[Example]):
 
     Args:
         folder: Folder that `encode_to` wrote.
+
+    Raises:
+        ValueError: A file is missing, or is not what was written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.counts = _verified(folder)
         self.ends = np.load(folder / "ends.npy", mmap_mode="r")  # (n, 2): of source and target
         self.n_bytes = np.load(folder / "n_bytes.npy", mmap_mode="r")
         self.tokens = np.memmap(folder / "tokens.bin", dtype=np.int32, mode="r")
@@ -70,29 +78,69 @@ def encode_once(
         folder: Folder of all encoded tables.
         key: What decides the outcome; equal keys find each other's tables.
 
+    What is found there and is not as it was written is set aside, and encoded again.
+
     Raises:
-        ValueError: The disk is full.
+        StorageError: The folder cannot be written.
     """
     digest = hashlib.sha256(canonical_json(dict(key)).encode()).hexdigest()[:16]
     target = folder / digest
-    if not target.is_dir():
+    table = _found(target)
+    if table is None:
         temporary = folder / f".writing-{uuid.uuid4().hex}"
         try:
             temporary.mkdir(parents=True)
             encode_to(encoder, pairs, temporary)
             os.rename(temporary, target)
+            sync_folder(folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            if error.errno == errno.ENOSPC:
-                raise ValueError(
-                    f"Expected room for encoded pairs in {folder}, got: {error}; free some, or set "
-                    "runner.token_cache to another disk"
-                ) from error
             if not target.is_dir():  # else another process was faster
-                raise
-    counts = json.loads((target / "counts.json").read_text(encoding="utf-8"))
-    encoder.counts = EncodingCounts(**counts)
-    return EncodedTable(target)
+                raise StorageError(
+                    f"{storage_words(temporary, error)}; runner.token_cache names this folder"
+                ) from error
+        table = EncodedTable(target)
+    encoder.counts = EncodingCounts(**table.counts)
+    return table
+
+
+def _found(target: Path) -> EncodedTable | None:
+    """The table in a folder; `None` where there is none, or none any more."""
+    if not target.is_dir():
+        return None
+    try:
+        return EncodedTable(target)
+    except (ValueError, OSError) as error:
+        place = set_aside(target)
+        logger.warning("Set aside %s as %s: %s", target, place.name, error)
+        return None
+
+
+def _verified(folder: Path) -> dict[str, Any]:
+    """Counts of a table whose files are what `encode_to` wrote, by their digests.
+
+    Raises:
+        ValueError: They are not.
+    """
+    try:
+        record = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+        digests = record.pop("digests")
+        names = {item.name for item in fields(EncodingCounts)}
+        if set(record) != names or set(digests) != set(_ARRAYS):
+            raise ValueError("its fields are others")
+    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+        raise ValueError(
+            f"Expected counts and digests in {folder}/counts.json ({error})"
+        ) from error
+    for name in _ARRAYS:
+        if not (folder / name).is_file() or _digest_of_file(folder / name) != digests[name]:
+            raise ValueError(f"Expected {name} in {folder} as it was written, got another content")
+    return record
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def encode_to(encoder: PairEncoder, pairs: Sequence[Pair], folder: Path) -> None:
@@ -110,4 +158,6 @@ def encode_to(encoder: PairEncoder, pairs: Sequence[Pair], folder: Path) -> None
                 n_bytes.append(example.n_bytes)
     np.save(folder / "ends.npy", np.asarray(ends, dtype=np.int64).reshape(-1, 2))
     np.save(folder / "n_bytes.npy", np.asarray(n_bytes, dtype=np.int64))
-    (folder / "counts.json").write_text(json.dumps(asdict(encoder.counts)), encoding="utf-8")
+    digests = {name: _digest_of_file(folder / name) for name in _ARRAYS}
+    record = {**asdict(encoder.counts), "digests": digests}
+    (folder / "counts.json").write_text(json.dumps(record), encoding="utf-8")

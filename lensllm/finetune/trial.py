@@ -6,9 +6,12 @@ import importlib.metadata
 import logging
 import math
 import platform
+import re
+import tempfile
 import time
+import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +44,7 @@ from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.token_cache import encode_once
-from lensllm.trials import Trial, TrialResult
+from lensllm.trials import MAX_LOSS, Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,31 @@ _USUAL_WARNINGS = (
     ".*dataloader is not resumable.*",  # `Checkpoints` knows the place in the epoch's order
     ".*sync_dist=True.*",  # the sums are synchronised before they are logged
 )
+
+
+class TrialFailedError(RuntimeError):
+    """A trial broke off; its cause says why, and `flops` what it had cost until then."""
+
+    def __init__(self, reason: str, flops: float = 0.0) -> None:
+        super().__init__(reason, flops)  # both, so that it can go to another process
+        self.reason = reason
+        self.flops = flops
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def reason_of(error: BaseException) -> str:
+    r"""What happened, in one line of at most 500 characters.
+
+    Example:
+        >>> reason_of(IndexError("index out of range\n in self"))
+        'IndexError: index out of range in self'
+    """
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    plain = isinstance(error, ValueError | TrialFailedError) and text
+    text = text if plain else f"{type(error).__name__}: {text}".rstrip(": ")
+    return text if len(text) <= 500 else f"{text[:497]}..."
 
 
 def make_encoder(source: ModelSource, tokenizer: Any, data: TextData, prompt: str) -> PairEncoder:
@@ -71,7 +99,6 @@ def encode_splits(
     source: ModelSource,
     data: TextData,
     encoder: PairEncoder,
-    prompt: str,
     token_cache: Path | None,
 ) -> EncodedData:
     """The trial's subset and the two other splits, encoded; large data sets once and on disk.
@@ -82,11 +109,11 @@ def encode_splits(
     """
     subset = take(data.train, nested_subset(len(data.train), trial.n_samples, trial.seed))
     train: Sequence[Example]
-    if isinstance(subset, Rows) and token_cache is not None:
+    if isinstance(subset, Rows) and token_cache is not None and trial.n_samples > 0:
         key = {
             "data": data.fingerprint,
             "tokenizer": source.text_fingerprint,
-            "prompt": prompt,
+            "encoding": encoder.signature(),
             "n_samples": trial.n_samples,
             "seed": trial.seed,
         }
@@ -101,6 +128,7 @@ def encode_splits(
     )
     for split in ("train", "validation", "test") if trial.n_samples else ("validation", "test"):
         check_targets(getattr(encoded, split), split, source, data)
+        check_ids(getattr(encoded, split), source)
     if encoder.counts.dropped:
         logger.warning(
             "Dropped %d of %d pairs of %s for %s: their targets have no token",
@@ -120,6 +148,18 @@ def check_targets(
         raise ValueError(
             f"Expected {split} targets with at least one token for {source.name} on "
             f"{data.name!r}, got none: raise dataset.max_target_tokens"
+        )
+
+
+def check_ids(examples: Sequence[Example], source: ModelSource) -> None:
+    """Raise a ValueError where a token has no row in the model's embedding."""
+    size = source.vocab_size
+    largest = max((max(max(e.source), max(e.target)) for e in examples), default=0)
+    if largest >= size:
+        raise ValueError(
+            f"Expected a tokenizer of at most {size} tokens for {source.name}, whose embedding has "
+            f"so many rows; its tokenizer gives the id {largest}: save the model with the "
+            "tokenizer that it was trained with, or after `model.resize_token_embeddings`"
         )
 
 
@@ -155,10 +195,12 @@ def run_trial(
 
     Returns:
         The result; its status is `diverged`, with a test loss of `nan`, when a training or test
-        loss left the finite numbers.
+        loss left the finite numbers or ended above `MAX_LOSS`.
 
     Raises:
-        ValueError: There are fewer training pairs than the trial wants.
+        ValueError: There are fewer training pairs than the trial wants, or the candidate cannot be
+            loaded.
+        TrialFailedError: It broke off while it was trained or measured.
     """
     while True:
         try:
@@ -213,12 +255,14 @@ def _run_once(
     restart_peak()
     tokenizer = source.load_tokenizer()
     encoder = make_encoder(source, tokenizer, data, settings.prompt)
-    encoded = encode_splits(trial, source, data, encoder, settings.prompt, token_cache)
+    encoded = encode_splits(trial, source, data, encoder, token_cache)
     best = BestWeights()
     # Under FSDP every process has weights of its own, of which a checkpoint would hold one's.
     if "fsdp" in str(getattr(make_trainer, "keywords", {}).get("strategy", "")):
         checkpoint = None
-    keeper = None if checkpoint is None else Checkpoints(checkpoint, checkpoint_seconds)
+    keeper = None
+    if checkpoint is not None:
+        keeper = Checkpoints(checkpoint, checkpoint_seconds, trial.key)
     callbacks: list[Callback] = [best, EarlyStopping("val_loss", patience=settings.patience)]
     n_steps = settings.n_steps(trial.n_samples)
     trainer = make_trainer(
@@ -231,6 +275,8 @@ def _run_once(
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        # A folder that is not there: Lightning goes on from `hpc_ckpt_*.ckpt` in it, of whoever.
+        default_root_dir=Path(tempfile.gettempdir()) / f"lensllm-{uuid.uuid4().hex}",
         log_every_n_steps=max(1, min(10, n_steps // settings.max_epochs)),
     )
     settings = _with_micro_batch(settings, source, encoded, trainer)
@@ -240,16 +286,30 @@ def _run_once(
     pl.seed_everything(trial.seed, verbose=False)
     model = prepare_model(source, settings)
     module = FineTuner(model, make_optimizer, make_scheduler)
-    collator = Collator(tokenizer.pad_token_id or 0, is_encoder_decoder=source.is_encoder_decoder)
+    pad = source.padding(tokenizer.pad_token_id)
+    collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)
     loaders = TrialData(encoded, collator, settings, trial.seed)
-    metrics = _fit_and_test(trainer, module, loaders, best, usable_checkpoint(checkpoint))
     # Of the shapes, not of what lies in memory: four-bit weights are packed, FSDP's are shared out.
     n_params = source.n_params
-    train_flops = (4.0 * n_params + 2.0 * source.n_trainable) * module.n_train_tokens
+
+    def flops_of_training() -> float:
+        return (4.0 * n_params + 2.0 * source.n_trainable) * module.n_train_tokens
+
+    try:
+        usable = usable_checkpoint(checkpoint, trial.key)
+        metrics = _fit_and_test(trainer, module, loaders, best, usable)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        spent = flops_of_training() + 2.0 * n_params * module.n_evaluation_tokens
+        raise TrialFailedError(reason_of(error), spent) from error
+    train_flops = flops_of_training()
+    is_usable = metrics["test_loss"] <= MAX_LOSS  # false for nan
     return TrialResult(
         trial,
-        "completed" if math.isfinite(metrics["test_loss"]) else "diverged",
-        **metrics,
+        "completed" if is_usable else "diverged",
+        test_loss=metrics["test_loss"] if is_usable else math.nan,
+        test_loss_per_byte=metrics["test_loss_per_byte"] if is_usable else math.nan,
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
         n_params=n_params,
         n_tokens=module.n_train_tokens,
@@ -324,23 +384,3 @@ def _with_micro_batch(
         gradient_checkpointing=settings.gradient_checkpointing,
     )
     return replace(settings, micro_batch_size=micro)
-
-
-def describe(make: Callable[..., Any]) -> Mapping[str, Any]:
-    """Name and keywords of a `functools.partial`, for the settings of a trial.
-
-    Example:
-        >>> from functools import partial
-        >>> describe(partial(sorted, reverse=True))
-        {'name': 'sorted', 'reverse': True}
-    """
-    function = getattr(make, "func", make)
-    keywords = dict(getattr(make, "keywords", {}))
-    return {"name": function.__name__, **{key: _plain(value) for key, value in keywords.items()}}
-
-
-def _plain(value: Any) -> Any:
-    """Lists and scalars as JSON has them."""
-    if isinstance(value, str | int | float | bool) or value is None:
-        return value
-    return [_plain(item) for item in value] if isinstance(value, Sequence) else str(value)

@@ -26,9 +26,10 @@ class CampaignProgress:
         """Print the line of one trial."""
         self.n_trials += 1
         trial = result.trial
-        outcome = (
-            f"test loss {result.test_loss:.4f}" if result.status == "completed" else result.status
-        )
+        outcome = {
+            "completed": f"test loss {result.test_loss:.4f}",
+            "failed": f"failed: {result.reason}",
+        }.get(result.status, result.status)
         self.console.print(
             f"[{time.perf_counter() - self.start:6.0f} s] trial {self.n_trials}: {trial.model}, "
             f"D = {trial.n_samples}: {outcome}; "

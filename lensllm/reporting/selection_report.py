@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +19,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
+from lensllm.atomic import StorageError, write_whole
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reporting.campaign_figure import campaign_figure
 from lensllm.reporting.curves_figure import CurvePlot, draw_curves
 from lensllm.selection.base import RankedModel, Selection
+
+logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
 MIN_FIT_POINTS = 5
@@ -56,8 +61,8 @@ def selection_record(
 
     Returns:
         Keys `selector`, `dataset`, `n_samples_full`, `selected`, `sentence`, `reason`, `ranking`,
-        `cost_flops`, `cost_fraction`, `decisions`, `data_fingerprint`, `data`, `settings`,
-        `versions`.
+        `cost_flops`, `cost_fraction`, `decisions`, `warnings`, `data_fingerprint`, `data`,
+        `settings`, `versions`.
     """
     points = observed_points(curves)
     ranking = [
@@ -79,6 +84,7 @@ def selection_record(
         "cost_flops": selection.cost_flops,
         "cost_fraction": selection.cost_fraction,
         "decisions": list(selection.decisions),
+        "warnings": list(selection.warnings),
         "data_fingerprint": data.get("fingerprint", ""),
         "data": dict(data),
         "settings": dict(settings),
@@ -102,10 +108,11 @@ def selection_sentence(selection: Selection) -> str:
         text += f"; it is the best of {len(selection.ranking)} with probability {best.p_best:.2f}"
     else:
         text += f"; {selection.selector} gives no probability of being right"
-    return (
+    text = (
         f"{text}; found for {selection.cost_flops:.3g} FLOPs, {selection.cost_fraction:.1%} of "
         "fine-tuning every candidate in full."
     )
+    return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
 
 
 def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
@@ -157,26 +164,52 @@ def write_selection(
         settings: The resolved configuration.
         data: Summary of the data set.
 
+    Where that folder cannot be written, all of it goes into a new temporary folder, and a warning
+    says where: what was found is never lost. A figure that cannot be drawn costs the figure alone.
+
     Returns:
         What was written: kind -> path.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = {"selection": folder / "selection.json", "curves": folder / "curves.csv"}
     record = selection_record(selection, curves, settings, data or {})
-    text = json.dumps(record, indent=1, allow_nan=False)
-    paths["selection"].write_text(text + "\n", encoding="utf-8")
-    curves.to_csv(paths["curves"], index=False)
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    try:
+        write_whole(folder / "selection.json", text)
+    except StorageError as error:
+        folder = Path(tempfile.mkdtemp(prefix="lensllm-"))
+        logger.warning("%s: what was found is in %s", error, folder)
+        write_whole(folder / "selection.json", text)
+    paths = {"selection": folder / "selection.json"}
     unit = "byte" if settings.get("rank_by") == "byte" else "target token"
-    figure = selection_figure(selection, curves, unit)
-    if figure is not None:
-        paths["figure"] = folder / "curves.png"
-        figure.savefig(paths["figure"], dpi=150)
     ranked = [entry.model for entry in selection.ranking]
-    campaign = campaign_figure(selection.decisions, ranked)
-    if campaign is not None:
-        paths["campaign"] = folder / "campaign.png"
-        campaign.savefig(paths["campaign"], dpi=150)
+
+    def write_table(path: Path) -> bool:
+        curves.to_csv(path, index=False)
+        return True
+
+    def write_figure(path: Path) -> bool:
+        return _save(selection_figure(selection, curves, unit), path)
+
+    def write_campaign(path: Path) -> bool:
+        return _save(campaign_figure(selection.decisions, ranked), path)
+
+    for kind, name, write in (
+        ("curves", "curves.csv", write_table),
+        ("figure", "curves.png", write_figure),
+        ("campaign", "campaign.png", write_campaign),
+    ):
+        try:
+            if write(folder / name):
+                paths[kind] = folder / name
+        except Exception as error:
+            logger.warning("No %s (%s: %s)", folder / name, type(error).__name__, error)
     return paths
+
+
+def _save(figure: Figure | None, path: Path) -> bool:
+    """Write a figure where there is one; whether there was."""
+    if figure is not None:
+        figure.savefig(path, dpi=150)
+    return figure is not None
 
 
 def selection_figure(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import os
+import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -11,22 +16,39 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from lensllm.atomic import StorageError, full_disk, write_whole
+from lensllm.claims import POLL_SECONDS
 from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
-from lensllm.finetune.encoding import Example
+from lensllm.finetune.encoding import PairEncoder
+from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.inspection import TokenCounts, count_tokens, measure_pairs
+from lensllm.finetune.keys import (
+    check_trainer,
+    describe,
+    device_of,
+    environment,
+    trainer_settings,
+)
 from lensllm.finetune.models import ModelSource, as_sources
 from lensllm.finetune.trial import (
     TrainingSettings,
-    check_targets,
-    describe,
+    TrialFailedError,
     make_encoder,
+    reason_of,
     run_trial,
 )
-from lensllm.selection.base import Candidate, Task
-from lensllm.trials import Trial, TrialResult, TrialStore
+from lensllm.selection.base import Candidate, NoCandidateError, Task
+from lensllm.trials import Trial, TrialResult, TrialStore, digest_of
+
+logger = logging.getLogger(__name__)
 
 BASE_SIZE = 200
 MIN_SIZES = 4
+
+
+class TrackerError(ValueError):
+    """The experiment tracker of a trial does not start."""
 
 
 def size_ladder(n_samples_full: int) -> tuple[int, ...]:
@@ -76,9 +98,13 @@ class FineTuneRunner:
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
             for none.
 
+    Attributes:
+        failures: Candidates that cannot be tried, with the reason; see `inspect`.
+
     Raises:
         ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
-            name, or the optimizer rejects its settings.
+            name, or optimizer, schedule or trainer have settings that they reject or that a
+            trial's key cannot hold.
     """
 
     def __init__(
@@ -104,11 +130,16 @@ class FineTuneRunner:
                 f"Expected `n_samples_full` between 1 and {len(data.train)}, the training pairs of "
                 f"{data.name!r}, got {n_samples_full}"
             )
-        if checkpoint_minutes is not None and not checkpoint_minutes >= 0:
-            raise ValueError(f"Expected checkpoint_minutes >= 0, got {checkpoint_minutes}")
+        if checkpoint_minutes is not None and not 0 <= checkpoint_minutes < math.inf:
+            raise ValueError(
+                "Expected runner.checkpoint_minutes >= 0 (null for no checkpoints), got "
+                f"{checkpoint_minutes}"
+            )
         if loss_unit not in ("token", "byte"):
             raise ValueError(f"Expected a loss per token or byte, got {loss_unit!r}")
         _check_optimizer(make_optimizer)
+        check_trainer(make_trainer)
+        describe(make_scheduler, "scheduler")
         if not sources:
             raise ValueError("Expected at least one candidate in `candidates.models`, got none")
         given = as_sources(sources, finetune or FULL)
@@ -131,7 +162,9 @@ class FineTuneRunner:
         self.loss_unit = loss_unit
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
-        self._examples: dict[str, list[list[Example]]] = {}
+        self.failures: dict[str, str] = {}
+        self._encoders: dict[str, PairEncoder] = {}
+        self._token_counts: dict[str, TokenCounts] = {}
 
     @cached_property
     def precision(self) -> str:
@@ -147,13 +180,8 @@ class FineTuneRunner:
         make = getattr(self.make_optimizer, "func", self.make_optimizer)
         return partial(make, **{**getattr(self.make_optimizer, "keywords", {}), "lr": rate})
 
-    def complete(self, trial: Trial) -> Trial:
-        """Fill in the settings that decide the outcome; the result's key is the stored one.
-
-        Raises:
-            ValueError: The model is no candidate, the data set another one, or there are too few
-                training pairs.
-        """
+    def _check(self, trial: Trial) -> None:
+        """Refuse trials that are none of this runner's."""
         if trial.model not in self.sources:
             raise ValueError(
                 f"Expected one of the candidates {', '.join(self.sources)}, got {trial.model!r}"
@@ -167,41 +195,106 @@ class FineTuneRunner:
                 f"Expected `n_samples` <= {len(self.data.train)}, the training pairs of "
                 f"{self.data.name!r}, got {trial.n_samples}"
             )
+
+    def complete(self, trial: Trial) -> Trial:
+        """Fill in the settings that decide the outcome; the result's key is the stored one.
+
+        Raises:
+            ValueError: The model is no candidate, the data set another one, there are too few
+                training pairs, or the candidate's files or tokenizer cannot be used.
+        """
+        self._check(trial)
         source = self.sources[trial.model]
-        training = {**self.settings.decisive(), "precision": self.precision}
+        method = source.finetune or FULL
         decisive: dict[str, Any] = {
             "data": self.data.fingerprint,
             "weights": source.fingerprint,
             "config": source.text_fingerprint,
+            "dtype": source.dtype,
+            "encoding": digest_of(self._encoder(trial.model).signature()),
+            "training": self.settings.decisive(trial.n_samples),
+            "trainer": trainer_settings(self.make_trainer, trial.n_samples),
+            "device": device_of(self.make_trainer),
+            "environment": environment(method),
+            **method.settings(),
         }
         if trial.n_samples > 0:
             decisive |= {
-                "optimizer": describe(self.optimizer_of(source)),
-                "scheduler": describe(self.make_scheduler),
-                "training": training,
-                **(source.finetune or FULL).settings(),
+                "optimizer": describe(self.optimizer_of(source), "optimizer"),
+                "scheduler": describe(self.make_scheduler, "scheduler"),
             }
-        else:
-            decisive |= {"training": {"prompt": self.settings.prompt}}
         return replace(trial, settings=decisive)
 
     def run(self, trial: Trial) -> TrialResult:
-        """Run one trial, or return its stored result; a campaign by bytes sees loss per byte."""
-        full = self.complete(trial)
-        result = self.store.get(full)
-        if result is None:
-            result = self._fine_tune(full)
+        """Run one trial, or return its stored result; a campaign by bytes sees loss per byte.
+
+        A candidate that cannot be loaded, trained or measured is a result with the status `failed`
+        and the reason. While another campaign on the same store is at the trial, this waits.
+
+        Raises:
+            ValueError: The trial is none of this runner's.
+            StorageError: Its result, or what it needs on the way, cannot be written.
+            TrackerError: The experiment tracker does not start.
+        """
+        self._check(trial)
+        try:
+            result = self.attempt(trial)
+        except (StorageError, TrackerError):
+            raise
+        except Exception as error:
+            logger.debug("%s at D = %d failed", trial.model, trial.n_samples, exc_info=True)
+            flops = error.flops if isinstance(error, TrialFailedError) else 0.0
+            return TrialResult.failure(trial, reason_of(error), flops)
         if self.loss_unit == "byte":
             return replace(result, test_loss=result.test_loss_per_byte)
         return result
+
+    def attempt(self, trial: Trial) -> TrialResult:
+        """What `run` does, but a candidate that cannot be tried raises, and losses are per token.
+
+        Raises:
+            Exception: Whatever the candidate, its files or its training raised.
+            StorageError: The result, or what the trial needs on the way, cannot be written.
+        """
+        try:
+            return self._stored_or_new(self.complete(trial))
+        except StorageError:
+            raise
+        except Exception as error:
+            if (words := full_disk(error, trial.model)) is not None:
+                raise StorageError(words) from error
+            raise
+
+    def _stored_or_new(self, trial: Trial) -> TrialResult:
+        """The stored result, or a new one, which one process at a time is in search of."""
+        if rank_zero_only.rank > 0 or "LOCAL_RANK" in os.environ:  # these train it together
+            return self.store.get(trial) or self._fine_tune(trial)
+        is_told = False
+        while True:
+            result = self.store.get(trial)
+            if result is not None:
+                return result
+            with self.store.claims.hold(trial.key) as mine:
+                if mine:
+                    return self.store.get(trial) or self._fine_tune(trial)
+            if not is_told:
+                owner = self.store.claims.owner(trial.key) or {}
+                logger.warning(
+                    "Waiting for %s at D = %d, which process %s on %s has been at since %s",
+                    trial.model,
+                    trial.n_samples,
+                    *(owner.get(name, "?") for name in ("pid", "host", "since")),
+                )
+                is_told = True
+            time.sleep(POLL_SECONDS)
 
     def _checkpoint(self, trial: Trial) -> Path:
         return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
 
     def _fine_tune(self, trial: Trial) -> TrialResult:
         source = self.sources[trial.model]
-        label = f"{trial.model}-D{trial.n_samples}-s{trial.seed}"
-        logger = None if self.make_logger is None else self.make_logger(label, asdict(trial))
+        tracker = self._tracker(trial)
+        result: TrialResult | None = None
         try:
             result = run_trial(
                 trial,
@@ -211,7 +304,7 @@ class FineTuneRunner:
                 self.optimizer_of(source),
                 self.make_scheduler,
                 self.make_trainer,
-                loggers=[] if logger is None else [logger],
+                loggers=[] if tracker is None else [tracker],
                 checkpoint=None if self.checkpoint_minutes is None else self._checkpoint(trial),
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
@@ -220,75 +313,165 @@ class FineTuneRunner:
             if rank_zero_only.rank == 0:  # of several processes that train together
                 self.store.add(result)
                 self._checkpoint(trial).unlink(missing_ok=True)
-            if logger is not None:
-                logger.log_result(result)
             return result
         finally:
-            if logger is not None:
-                logger.finish()
+            if tracker is not None:
+                _close(tracker, result)
+
+    def _tracker(self, trial: Trial) -> Any:
+        """The experiment tracker of a trial; `None` where there is to be none."""
+        if self.make_logger is None:
+            return None
+        label = f"{trial.model}-D{trial.n_samples}-s{trial.seed}"
+        try:
+            return self.make_logger(label, asdict(trial))
+        except Exception as error:
+            raise TrackerError(
+                f"Expected the experiment tracker to start, got: {reason_of(error)}; logger=none "
+                "or logger.mode=offline go on without its server"
+            ) from error
+
+    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+        """Look at every candidate before anything is spent: can it be loaded, and measured?
+
+        Files and tokenizer, the tokens of the counted pairs, memory, and the loss of two test pairs
+        on the CPU. Where the loss was found in order it is noted in the store and not taken again.
+
+        Args:
+            n_processes: Processes that share this machine's main memory.
+
+        Returns:
+            Those that cannot be tried, with the reason; `task` leaves them out.
+
+        Raises:
+            StorageError: The store cannot be written.
+        """
+        self.store.check_writable()
+        for name in self.sources:
+            try:
+                self._inspect(name, n_processes)
+            except StorageError:
+                raise
+            except Exception as error:
+                if (words := full_disk(error, name)) is not None:
+                    raise StorageError(words) from error
+                self.failures[name] = reason_of(error)
+        self._check_disk()
+        return self.failures
+
+    def _inspect(self, name: str, n_processes: int) -> None:
+        """Raise where a candidate cannot be tried."""
+        source, counts = self.sources[name], self._counts(name)
+        tokenizer = self._encoder(name).tokenizer
+        if tokenizer.eos_token_id is None:
+            logger.warning("%s has no end token: its targets are scored without one", name)
+        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, n_processes)
+        if refusal:
+            raise ValueError(refusal)
+        settings = self.complete(Trial(name, self.data.name, 0)).settings
+        note = self.store.folder / ".inspected" / digest_of(settings)
+        is_four_bit = (source.finetune or FULL).method == "qlora"  # wants its own device
+        if not note.is_file() and not is_four_bit:
+            measure_pairs(source, tokenizer.pad_token_id, counts.sample)
+            write_whole(note, f"{name}\n")
+
+    def _check_disk(self) -> None:
+        """Say where a checkpoint of the largest candidate would not fit on the store's disk."""
+        sources = [source for name, source in self.sources.items() if name not in self.failures]
+        if self.checkpoint_minutes is None or not sources:
+            return
+        # Weights, two moments, and the best weights so far.
+        needed = 16.0 * max(source.n_trainable for source in sources)
+        free = shutil.disk_usage(self.store.folder).free
+        if needed > free:
+            logger.warning(
+                "Checkpoints take up to %.1f GB, and %s has %.1f GB left: a trial that is killed "
+                "will start anew. Free some, or set paths.store_dir or "
+                "runner.checkpoint_minutes=null",
+                needed / 1e9,
+                self.store.folder,
+                free / 1e9,
+            )
 
     def task(self) -> Task:
-        """The question, with the cost of each trial estimated from configs and token counts."""
+        """The question, with the most that each trial can cost, by configs and token counts.
+
+        Candidates that cannot be tried are left out, and are in `failures`.
+
+        Raises:
+            NoCandidateError: No candidate can be tried; with all reasons.
+        """
         return self._task
 
     @cached_property
     def _task(self) -> Task:
-        candidates = tuple(
-            Candidate(name, source.n_params, source.family) for name, source in self.sources.items()
-        )
-        costs = {
-            (name, size): self._cost(source, size, tokens)
-            for name, source in self.sources.items()
-            for tokens in [self._token_counts(name)]
-            for size in {*self.sizes, self.n_samples_full}
-        }
-        available = {
-            name: tuple(size for size in self.sizes if size < self.n_samples_full)
-            for name in self.sources
-        }
+        candidates: list[Candidate] = []
+        costs: dict[tuple[str, int], float] = {}
+        available: dict[str, tuple[int, ...]] = {}
+        sizes = tuple(size for size in self.sizes if size < self.n_samples_full)
+        for name, source in self.sources.items():
+            if name in self.failures:
+                continue
+            try:
+                counts = self._counts(name)
+                candidates.append(Candidate(name, source.n_params, source.family))
+            except Exception as error:
+                self.failures[name] = reason_of(error)
+                continue
+            costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
+            available[name] = sizes
+        if not candidates:
+            raise NoCandidateError(self.data.name, self.failures)
         return Task(
-            self.data.name, candidates, self.n_samples_full, available, costs, seed=self.seed
+            self.data.name,
+            tuple(candidates),
+            self.n_samples_full,
+            available,
+            costs,
+            seed=self.seed,
+            failures=dict(self.failures),
         )
 
     def longest(self, name: str) -> tuple[int, int]:
         """Tokens of a candidate's longest input and longest target, of those that were counted."""
-        examples = [example for part in self._encoded(name) for example in part]
-        return (
-            max(len(example.source) for example in examples),
-            max(len(example.target) for example in examples),
-        )
+        return self._counts(name).longest
 
-    def _encoded(self, name: str, n_pairs: int = 512) -> list[list[Example]]:
-        """The first training pairs, and all of the two other splits, encoded for a candidate."""
-        if name not in self._examples:
-            source, prompt = self.sources[name], self.settings.prompt
-            encoder = make_encoder(source, source.load_tokenizer(), self.data, prompt)
-            splits = {
-                "train": self.data.train[:n_pairs],
-                "validation": self.data.validation,
-                "test": self.data.test,
-            }
-            encoded = {split: encoder.encode(pairs) for split, pairs in splits.items()}
-            for split, examples in encoded.items():
-                check_targets(examples, split, source, self.data)
-            self._examples[name] = list(encoded.values())
-        return self._examples[name]
+    def _encoder(self, name: str) -> PairEncoder:
+        if name not in self._encoders:
+            source = self.sources[name]
+            self._encoders[name] = make_encoder(
+                source, source.load_tokenizer(), self.data, self.settings.prompt
+            )
+        return self._encoders[name]
 
-    def _token_counts(self, name: str) -> tuple[float, int, int]:
-        """Mean tokens a training pair, and tokens of the validation and of the test set."""
-        train, validation, test = (
-            [example.n_tokens for example in part] for part in self._encoded(name)
-        )
-        return sum(train) / len(train), sum(validation), sum(test)
+    def _counts(self, name: str) -> TokenCounts:
+        if name not in self._token_counts:
+            sizes = sorted({*self.sizes, self.n_samples_full})
+            self._token_counts[name] = count_tokens(
+                self._encoder(name), self.sources[name], self.data, sizes, self.seed
+            )
+        return self._token_counts[name]
 
-    def _cost(self, source: ModelSource, n_samples: int, tokens: tuple[float, int, int]) -> float:
-        """FLOPs of one trial that trains for all its epochs: an upper estimate."""
-        per_sample, validation, test = tokens
+    def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
+        """The most FLOPs of one trial: that of training for all its epochs."""
         n_evaluations = self.settings.n_evaluations if n_samples > 0 else 0
-        trained = per_sample * n_samples * self.settings.max_epochs
+        trained = counts.train[n_samples] * self.settings.max_epochs
         per_token = 4.0 * source.n_params + 2.0 * source.n_trainable
-        evaluated = n_evaluations * validation + test
+        evaluated = n_evaluations * counts.validation + counts.test
         return per_token * trained + 2.0 * source.n_params * evaluated
+
+
+def _close(tracker: Any, result: TrialResult | None) -> None:
+    """Give a tracker the result and close it; what it raises then is said and costs no trial."""
+    try:
+        if result is not None:
+            tracker.log_result(result)
+    except Exception as error:
+        logger.warning("The experiment tracker did not take a result: %s", reason_of(error))
+    try:
+        tracker.finish()
+    except Exception as error:
+        logger.warning("The experiment tracker did not close: %s", reason_of(error))
 
 
 def _check_sizes(sizes: tuple[int, ...], n_samples_full: int) -> None:

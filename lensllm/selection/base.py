@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -20,6 +20,19 @@ from lensllm.trials import Trial
 
 class BudgetTooSmallError(ValueError):
     """The budget does not pay for the first trials that a selector needs."""
+
+
+class NoCandidateError(RuntimeError):
+    """No candidate could be tried; the message has all their reasons."""
+
+    def __init__(self, dataset: str, failures: Mapping[str, str]) -> None:
+        super().__init__(dataset, failures)
+        self.dataset = dataset
+        self.failures = dict(failures)
+
+    def __str__(self) -> str:
+        reasons = "; ".join(f"{model}: {reason}" for model, reason in self.failures.items())
+        return f"Expected a candidate that can be fine-tuned on {self.dataset}, got none: {reasons}"
 
 
 @dataclass(frozen=True)
@@ -47,9 +60,10 @@ class Task:
         n_samples_full: Size D_full at which the candidates are compared.
         available: For each candidate, the sizes D < D_full that a trial can have, ascending (0, the
             pre-trained model as it is, included where it can be had).
-        costs: FLOPs of each trial that can be asked and of each full fine-tuning, by
-            (candidate, D). An upper estimate where training may stop early.
+        costs: The most FLOPs of each trial that can be asked and of each full fine-tuning, by
+            (candidate, D).
         seed: Seed of the trials.
+        failures: Candidates beside these that could not be tried, with the reason.
     """
 
     dataset: str
@@ -58,6 +72,7 @@ class Task:
     available: Mapping[str, tuple[int, ...]]
     costs: Mapping[tuple[str, int], float]
     seed: int = 0
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.candidates:
@@ -88,6 +103,18 @@ class Task:
     def full_cost(self) -> float:
         """FLOPs of fine-tuning every candidate on all of the data."""
         return sum(self.costs[name, self.n_samples_full] for name in self.names)
+
+    def without(self, failures: Mapping[str, str]) -> Task:
+        """The same question about the other candidates.
+
+        Raises:
+            NoCandidateError: There are no others.
+        """
+        failures = {**self.failures, **failures}
+        left = tuple(candidate for candidate in self.candidates if candidate.name not in failures)
+        if not left:
+            raise NoCandidateError(self.dataset, failures)
+        return replace(self, candidates=left, failures=failures)
 
     def trial(self, model: str, n_samples: int) -> Trial:
         """The trial of one candidate at one size."""
@@ -170,6 +197,7 @@ class Selection:
         cost_flops: FLOPs charged to reach it.
         cost_fraction: The same as a share of fine-tuning every candidate in full.
         decisions: In words and in order, what was asked for and why.
+        warnings: In words, what the reader of the answer has to know.
     """
 
     selector: str
@@ -180,6 +208,7 @@ class Selection:
     cost_flops: float = 0.0
     cost_fraction: float = 0.0
     decisions: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> RankedModel:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 import pandas as pd
 
-from lensllm.selection.base import Budget, Decision, Selection, Selector, Task
+from lensllm.selection.base import Budget, Decision, RankedModel, Selection, Selector, Task
 from lensllm.trials import Trial, TrialResult, results_table
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def run_campaign(
     budget: Budget,
     on_result: Callable[[TrialResult, Budget], None] | None = None,
     executor: Executor | None = None,
+    max_failures: int = 2,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for nothing more, then let it rank.
 
@@ -53,50 +55,124 @@ def run_campaign(
     again: the same questions come in the same order, and a runner with a store answers the
     finished ones from there, charged at what they cost.
 
+    A trial that fails is a result: its candidate goes on without it, and is set aside after
+    `max_failures` of them. Candidates without a usable trial are ranked last, with the reason.
+
     Args:
         selector: Who decides.
         runner: Who executes.
-        budget: What may be spent; it is charged in place.
+        budget: What may be spent; it is charged in place. A failed trial is charged with what it
+            cost, or with the most that it could have cost where nobody can tell.
         on_result: Called after every trial, for progress.
         executor: Where the trials of a decision are executed; here by default.
+        max_failures: Failed trials after which a candidate is set aside.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
 
     Raises:
         ValueError: The budget pays for no trial.
+        NoCandidateError: All candidates have failed.
     """
+    if max_failures < 1:
+        raise ValueError(f"Expected `max_failures` >= 1, got {max_failures}")
     run_all = one_by_one if executor is None else executor.run
-    task = runner.task()
+    whole = task = runner.task()
     results: list[TrialResult] = []
-    decisions: list[str] = []
+    decisions: list[str] = [f"left out {name}: {why}" for name, why in task.failures.items()]
     stopped: set[str] = set()
     while True:
-        curves = results_table(results)
-        decision = selector.decide(task, curves, budget)
+        seen = results_table([r for r in results if r.trial.model in task.names])
+        decision = selector.decide(task, seen, budget)
         decisions += [*_changes(stopped, decision), *decision.reasons]
         if not decision.trials:
             break
         results_of_decision = run_all(runner, decision.trials)
         for trial, result in zip(decision.trials, results_of_decision, strict=True):
-            budget.charge(result.flops)
-            results.append(replace(result, trial=trial))
-            decisions.append(
-                f"ran {trial.model} at D = {trial.n_samples}: test loss {result.test_loss:.4f}"
-                if result.status == "completed"
-                else f"ran {trial.model} at D = {trial.n_samples}: {result.status}"
-            )
+            most = task.costs[trial.model, trial.n_samples]
+            cost = result.flops if math.isfinite(result.flops) else most
+            budget.charge(cost)
+            results.append(replace(result, trial=trial, flops=cost))
+            outcome = {
+                "completed": f"test loss {result.test_loss:.4f}",
+                "failed": f"failed: {result.reason}",
+            }.get(result.status, result.status)
+            decisions.append(f"ran {trial.model} at D = {trial.n_samples}: {outcome}")
             if on_result is not None:
                 on_result(result, budget)
-    selection = selector.rank(task, curves)
+        set_aside = _set_aside(task, results, max_failures)
+        decisions += [f"set aside {model}: {reason}" for model, reason in set_aside.items()]
+        if set_aside:
+            task = task.without(set_aside)
+    selection = selector.rank(task, seen)
+    curves = results_table(results)
     return (
         replace(
             selection,
+            ranking=_with_failures(selection.ranking, task, results),
             cost_flops=budget.spent,
-            cost_fraction=budget.spent / task.full_cost,
+            cost_fraction=budget.spent / whole.full_cost,
             decisions=(*selection.decisions, *decisions),
+            warnings=(*selection.warnings, *tuning_warnings(curves)),
         ),
         curves,
+    )
+
+
+def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:
+    """Candidates of the task with that many failed trials, with the last reason."""
+    failed: dict[str, list[str]] = {}
+    for result in results:
+        if result.status == "failed" and result.trial.model in task.names:
+            failed.setdefault(result.trial.model, []).append(result.reason)
+    return {model: reasons[-1] for model, reasons in failed.items() if len(reasons) >= max_failures}
+
+
+def _with_failures(
+    ranking: tuple[RankedModel, ...], task: Task, results: Sequence[TrialResult]
+) -> tuple[RankedModel, ...]:
+    """A ranking that says why candidates have no place in it, those left out last."""
+    why: dict[str, str] = {}
+    for result in results:
+        if result.status != "completed":
+            at = f"at D = {result.trial.n_samples}"
+            what = f"failed {at}: {result.reason}" if result.reason else f"{result.status} {at}"
+            why.setdefault(result.trial.model, what)
+    named = tuple(
+        replace(entry, status=why[entry.model])
+        if entry.status != "ranked" and entry.model in why
+        else entry
+        for entry in ranking
+    )
+    last = tuple(
+        RankedModel(name, math.nan, status=f"failed: {reason}")
+        for name, reason in task.failures.items()
+    )
+    return (*named, *last)
+
+
+def tuning_warnings(curves: pd.DataFrame) -> tuple[str, ...]:
+    """A warning where fine-tuning made every candidate worse than it was.
+
+    Args:
+        curves: Tidy table of a campaign's trials.
+
+    Returns:
+        At most one text. Only candidates that were measured at D = 0 can tell.
+    """
+    worse, better = 0, 0
+    for _, rows in curves.groupby("model"):
+        before = rows.loc[rows["n_samples"] == 0, "test_loss"]
+        tuned = rows.loc[rows["n_samples"] > 0, "test_loss"]
+        if len(before) and len(tuned) and math.isfinite(before.iloc[0]):
+            best = tuned.min()
+            worse += not best < before.iloc[0]
+            better += bool(best < before.iloc[0])
+    if better or not worse:
+        return ()
+    return (
+        "fine-tuning made every candidate that was measured before it worse than it was: lower "
+        "optimizer.lr, and look at the data, before you believe this answer",
     )
 
 
@@ -128,10 +204,11 @@ def make_budget(task: Task, fraction: float | None = None, flops: float | None =
     Raises:
         ValueError: Neither is given, or it is not positive.
     """
+    for name, value in (("budget.fraction", fraction), ("budget.flops, FLOPs", flops)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"Expected a finite {name} > 0, got {value:g}")
     if flops is not None:
         return Budget(flops)
     if fraction is None:
         raise ValueError("Expected budget.fraction or budget.flops, got neither")
-    if not fraction > 0:
-        raise ValueError(f"Expected budget.fraction > 0, got {fraction:g}")
     return Budget(fraction * task.full_cost)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from lensllm.finetune import ModelSource, TrainingSettings
-from lensllm.finetune.estimate import as_record, check_fit, estimate_campaign, needed
+from lensllm.finetune.estimate import as_record, estimate_campaign, memory_refusal, needed
 from lensllm.finetune.hardware import Hardware
 from lensllm.finetune.memory import MemoryEstimate
 from lensllm.reporting.estimate_table import estimate_sentence, estimate_table
@@ -56,24 +57,21 @@ def test_time_and_money_follow_from_flops():
     assert Hardware("free", 1e12).price(1e13) is None
 
 
-def test_what_does_not_fit_is_refused_before_anything_runs(runner, monkeypatch):
-    check_fit(runner)
+def test_what_does_not_fit_is_left_out_before_anything_runs(runner, monkeypatch):
+    assert runner.inspect() == {}
     monkeypatch.setattr("lensllm.finetune.estimate.free_memory", lambda: 3e5)
-    with pytest.raises(ValueError, match=r"gpt2 takes .*_size=auto; finetune=lora"):
-        check_fit(runner)
+    assert set(runner.inspect()) == set(runner.sources)
+    assert re.search(r"gpt2 takes .*_size=auto; finetune=lora", runner.failures["tiny-gpt2"])
 
 
 def test_processes_share_the_memory(runner, monkeypatch):
-    room = 2e9  # one process takes 0.65 GB and a little
-    monkeypatch.setattr("lensllm.finetune.estimate.free_memory", lambda: room)
-    monkeypatch.setattr("lensllm.finetune.estimate.estimate_campaign", every_candidate)
-    check_fit(runner, n_processes=2)
-    with pytest.raises(ValueError, match=r"gpt2 takes 3 times 0\.7 GB .*fewer executor\.n_workers"):
-        check_fit(runner, n_processes=3)
-
-
-def every_candidate(runner, hardware, smallest):
-    return estimate_campaign(runner, hardware)
+    # One process takes 0.65 GB and a little.
+    monkeypatch.setattr("lensllm.finetune.estimate.free_memory", lambda: 2e9)
+    source = runner.sources["tiny-gpt2"]
+    given = source, runner.longest(source.name), runner.settings, runner.precision
+    assert memory_refusal(*given, n_processes=2, negligible=0) == ""
+    words = memory_refusal(*given, n_processes=3, negligible=0)
+    assert re.search(r"gpt2 takes 3 times 0\.7 GB .*fewer executor\.n_workers", words)
 
 
 def test_the_record_and_the_table_hold_the_same(runner):

@@ -41,7 +41,7 @@ def test_a_full_disk_is_told_with_the_way_out_and_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lensllm.finetune.token_cache.np.save", full)
-    message = r"room for encoded pairs in .*No space left .*runner\.token_cache to another disk"
+    message = r"write .*No space left .*free some space.*runner\.token_cache"
     with pytest.raises(ValueError, match=message):
         encode_once(encoder, pairs, tmp_path, KEY)
     assert list(tmp_path.iterdir()) == []
@@ -60,3 +60,26 @@ def test_another_process_that_was_faster_is_taken_over(encoder, pairs, tmp_path,
     assert list(encode_once(encoder, pairs, tmp_path, KEY)) == first
     assert json.loads((folder / "counts.json").read_text())["pairs"] == len(pairs)
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "ends.npy", "n_bytes.npy", "counts.json"])
+@pytest.mark.parametrize("spoil", ["cut", "change", "remove"])
+def test_a_spoilt_table_is_set_aside_and_made_again(
+    encoder, tokenizer, pairs, tmp_path, caplog, name, spoil
+):
+    first = list(encode_once(encoder, pairs, tmp_path, KEY))
+    counts = vars(encoder.counts)
+    (folder,) = tmp_path.iterdir()
+    path = folder / name
+    content = path.read_bytes()
+    if spoil == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-48] if spoil == "cut" else b"\x07" + content[1:])
+    again = PairEncoder(
+        tokenizer, is_encoder_decoder=False, max_input_tokens=9, max_target_tokens=5
+    )
+    assert list(encode_once(again, pairs, tmp_path, KEY)) == first
+    assert vars(again.counts) == counts
+    assert f"Set aside {folder}" in caplog.text
+    assert {p.name for p in tmp_path.iterdir()} == {folder.name, f"{folder.name}.set-aside"}

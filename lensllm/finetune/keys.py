@@ -1,0 +1,186 @@
+"""What decides the outcome of a trial, in JSON types: the settings that are in its key.
+
+A setting is in the key, or it is listed here by name because it changes no number, or it is
+refused. None is ignored.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from lensllm.finetune.adapters import FineTuning
+
+# Raised when the same settings come to mean another outcome; 2: targets that are cut have no end.
+RECIPE = 2
+
+# Arguments of a Lightning trainer that change no number.
+FREE_TRAINER = (
+    "enable_progress_bar",
+    "enable_autolog_hparams",
+    "model_registry",
+    "profiler",
+    "limit_predict_batches",
+)
+# Those that a trial sets by itself, and the setting to change instead.
+OWN_TRAINER = {
+    "callbacks": "none",
+    "logger": "logger=",
+    "max_epochs": "training.max_epochs",
+    "val_check_interval": "training.n_evaluations",
+    "check_val_every_n_epoch": "training.n_evaluations",
+    "accumulate_grad_batches": "training.micro_batch_size",
+    "use_distributed_sampler": "none",
+    "enable_checkpointing": "runner.checkpoint_minutes",
+    "enable_model_summary": "none",
+    "num_sanity_val_steps": "none",
+    "log_every_n_steps": "none",
+    "default_root_dir": "paths.output_dir",
+    "max_time": "trainer.max_steps, which does not hang on the machine's speed",
+    "barebones": "none",
+    "reload_dataloaders_every_n_epochs": "none",
+}
+# Those that only matter while weights are trained, and so not at D = 0.
+_TRAINING_TRAINER = (
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "limit_train_batches",
+    "limit_val_batches",
+    "max_steps",
+    "min_steps",
+    "min_epochs",
+)
+_PACKAGES = ("torch", "transformers", "tokenizers", "pytorch-lightning")
+_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches")
+_BOOLEANS = (
+    "enable_progress_bar",
+    "detect_anomaly",
+    "sync_batchnorm",
+    "inference_mode",
+    "benchmark",
+    "tf32",
+    "enable_autolog_hparams",
+)
+
+
+def describe(make: Callable[..., Any], what: str = "a component") -> dict[str, Any]:
+    """Full name and keywords of a callable or `functools.partial`.
+
+    Args:
+        make: What makes an optimizer, a schedule or a trainer.
+        what: The config group, for errors.
+
+    Raises:
+        ValueError: It cannot be told from another one: it has positional arguments that were bound,
+            or values that are no numbers, texts, lists or mappings of them.
+
+    Example:
+        >>> from functools import partial
+        >>> describe(partial(sorted, reverse=True))
+        {'name': 'builtins.sorted', 'reverse': True}
+    """
+    keywords: dict[str, Any] = {}
+    while isinstance(make, partial):  # perhaps of a partial
+        if make.args:
+            raise ValueError(f"Expected settings of {what} by name, got {make.args!r} by position")
+        keywords = {**make.keywords, **keywords}
+        make = make.func
+    name = getattr(make, "__qualname__", type(make).__qualname__)
+    module = getattr(make, "__module__", type(make).__module__)
+    return {
+        "name": f"{module}.{name}",
+        **{key: _plain(value, f"{what}.{key}") for key, value in keywords.items()},
+    }
+
+
+def trainer_settings(make_trainer: Callable[..., Any], n_samples: int) -> dict[str, Any]:
+    """What a trainer's arguments decide about a trial with `n_samples`.
+
+    Raises:
+        ValueError: An argument is one that a trial sets by itself, or cannot be described.
+    """
+    free = FREE_TRAINER if n_samples else (*FREE_TRAINER, *_TRAINING_TRAINER)
+    return describe(_without(make_trainer, free), "trainer")
+
+
+def check_trainer(make_trainer: Callable[..., Any]) -> None:
+    """Look at a trainer's arguments before anything is loaded.
+
+    Raises:
+        ValueError: An argument is one that a trial sets by itself, is out of its range, or is one
+            of which lensllm cannot tell two values apart.
+    """
+    keywords = dict(getattr(make_trainer, "keywords", {}))
+    for name, instead in OWN_TRAINER.items():
+        if name in keywords:
+            way = "leave it out" if instead == "none" else f"leave it out and set {instead}"
+            raise ValueError(f"Expected no trainer.{name}, which a trial sets by itself: {way}")
+    for name in _BOOLEANS:
+        if keywords.get(name) is not None and not isinstance(keywords[name], bool):
+            raise ValueError(f"Expected trainer.{name} to be true or false, got {keywords[name]!r}")
+    clip = keywords.get("gradient_clip_val")
+    if clip is not None and not (_is_number(clip) and 0 <= clip < math.inf):
+        raise ValueError(f"Expected trainer.gradient_clip_val >= 0 or null, got {clip!r}")
+    for name in _LIMITS:
+        limit = keywords.get(name)
+        if limit is not None and not (_is_number(limit) and (limit > 0 or name == _LIMITS[3])):
+            raise ValueError(
+                f"Expected trainer.{name} > 0, batches or a share of them, got {limit!r}"
+            )
+    describe(_without(make_trainer, FREE_TRAINER), "trainer")
+
+
+def environment(finetune: FineTuning) -> dict[str, Any]:
+    """What decides beside all settings: versions of packages, the kind of device, the recipe.
+
+    Args:
+        finetune: How the candidate is fine-tuned: adapters are another package's.
+    """
+    packages = [*_PACKAGES]
+    packages += [] if finetune.is_full else ["peft"]
+    packages += ["bitsandbytes"] if finetune.method == "qlora" else []
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {**versions, "recipe": RECIPE}
+
+
+def device_of(make_trainer: Callable[..., Any]) -> str:
+    """Kind of device that a trainer takes: `cpu`, or what CUDA calls the first GPU."""
+    accelerator = str(getattr(make_trainer, "keywords", {}).get("accelerator", "auto"))
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return str(torch.cuda.get_device_name(0))
+
+
+def _without(make: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """A callable without some of the keywords that a partial binds."""
+    if not isinstance(make, partial):
+        return make
+    kept = {key: value for key, value in make.keywords.items() if key not in names}
+    return partial(make.func, *make.args, **kept)
+
+
+def _plain(value: Any, what: str) -> Any:
+    """Scalars, lists and mappings as JSON has them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{what}.{key}") for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(item, what) for item in value]
+    if isinstance(value, partial) or (callable(value) and hasattr(value, "__qualname__")):
+        return describe(value, what)
+    raise ValueError(
+        f"Expected numbers, texts, lists or mappings as {what}, got an object of type "
+        f"{type(value).__name__}: two of them could not be told apart in a trial's key"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
