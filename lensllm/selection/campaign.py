@@ -55,8 +55,9 @@ def run_campaign(
     again: the same questions come in the same order, and a runner with a store answers the
     finished ones from there, charged at what they cost.
 
-    A trial that fails is a result: its candidate goes on without it, and is set aside after
-    `max_failures` of them. Candidates without a usable trial are ranked last, with the reason.
+    A trial that fails or diverges is a result: its candidate goes on without it, and is set aside
+    after `max_failures` of them. Candidates that were set aside, or have no usable trial, are
+    ranked last, with the reason.
 
     Args:
         selector: Who decides.
@@ -65,7 +66,7 @@ def run_campaign(
             cost, or with the most that it could have cost where nobody can tell.
         on_result: Called after every trial, for progress.
         executor: Where the trials of a decision are executed; here by default.
-        max_failures: Failed trials after which a candidate is set aside.
+        max_failures: Failed or diverged trials after which a candidate is set aside.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -120,12 +121,19 @@ def run_campaign(
 
 
 def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:
-    """Candidates of the task with that many failed trials, with the last reason."""
-    failed: dict[str, list[str]] = {}
+    """Candidates of the task with that many trials that failed or diverged, and why."""
+    bad: dict[str, list[TrialResult]] = {}
     for result in results:
-        if result.status == "failed" and result.trial.model in task.names:
-            failed.setdefault(result.trial.model, []).append(result.reason)
-    return {model: reasons[-1] for model, reasons in failed.items() if len(reasons) >= max_failures}
+        if result.status != "completed" and result.trial.model in task.names:
+            bad.setdefault(result.trial.model, []).append(result)
+    return {model: _why(found) for model, found in bad.items() if len(found) >= max_failures}
+
+
+def _why(results: Sequence[TrialResult]) -> str:
+    """The last reason of failed trials, or where trials diverged."""
+    reasons = [result.reason for result in results if result.status == "failed"]
+    sizes = ", ".join(str(r.trial.n_samples) for r in results if r.status == "diverged")
+    return reasons[-1] if reasons else f"it diverged at D = {sizes}"
 
 
 def _with_failures(
