@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import logging
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 
 class StorageError(ValueError):
@@ -43,6 +48,51 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_verified(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of any kind in one piece, and beside it its SHA-256 as `NAME.sha256`.
+
+    Args:
+        path: The file; its folder is made where there is none.
+        write: Writes to the path that it is given.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    temporary = path.parent / f".writing-{uuid.uuid4().hex}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        digest = digest_of_file(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(storage_words(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    write_whole(path.with_name(f"{path.name}.sha256"), digest + "\n")
+
+
+def is_as_written(path: Path) -> bool:
+    """Whether a file is there as `write_verified` left it; one that is not is set aside."""
+    if not path.is_file():
+        return False
+    digest = path.with_name(f"{path.name}.sha256")
+    try:
+        if digest.read_text(encoding="ascii").strip() == digest_of_file(path):
+            return True
+    except (OSError, UnicodeDecodeError):
+        pass
+    logger.warning("Set aside %s, which is not as it was written", path)
+    set_aside(path)
+    return False
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's content in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lensllm.atomic import write_whole
+from lensllm.atomic import set_aside, write_whole
 from lensllm.curvature.ntk_loss import NTKLoss
-from lensllm.trials import canonical_json
+from lensllm.trials import digest_of
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +95,14 @@ class NTKProvider:
         Raises:
             ValueError: The candidate is unknown.
         """
+        from lensllm.finetune.keys import environment
+
         source = _find(self.sources, model)
         key = {
             "weights": source.fingerprint,
+            "config": source.text_fingerprint,
             "dtype": source.dtype,
+            "environment": environment(_method(source)),
             "data": self.data.fingerprint,
             "n_probe": self.n_probe,
             "seed": self.seed,
@@ -181,13 +184,19 @@ class SpectrumProvider:
             ValueError: The candidate is unknown, or has no matrix that is large enough.
         """
         from lensllm.curvature.spectra import heavy_tail_metrics
+        from lensllm.finetune.keys import environment
 
         source = _find(self.sources, model)
         return cached_json(
             self.folder,
             "spectra",
             model,
-            {"weights": source.fingerprint},
+            {
+                "weights": source.fingerprint,
+                "config": source.text_fingerprint,
+                "dtype": source.dtype,
+                "environment": environment(_method(source)),
+            },
             lambda: heavy_tail_metrics(source.load_model()),
         )
 
@@ -215,7 +224,8 @@ def probe_batch(
     tokenizer = source.load_tokenizer()
     encoder = make_encoder(source, tokenizer, data, prompt)
     chosen = [pairs[i] for i in nested_subset(len(pairs), n, seed)]
-    collator = Collator(tokenizer.pad_token_id or 0, is_encoder_decoder=source.is_encoder_decoder)
+    pad = source.padding(tokenizer.pad_token_id)
+    collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)
     return collator(encoder.encode(chosen))
 
 
@@ -236,22 +246,28 @@ def cached_json(
         compute: Computes the result, JSON types only.
 
     Returns:
-        The result. A file that cannot be read is reported and written anew.
+        The result. A file that is not as it was written is reported, set aside, and written anew.
+
+    Raises:
+        StorageError: The file cannot be written.
     """
-    digest = hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]
-    path = folder / f"{kind}-{digest}.json"
+    path = folder / f"{kind}-{digest_of(dict(key))}.json"
     if path.is_file():
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if record["key"] == dict(key):
+            digest = record.pop("digest")
+            if record["key"] == dict(key) and digest == digest_of(record, 64):
                 return record["result"]
-            raise ValueError("it has another key")
-        except (ValueError, KeyError, TypeError) as error:
-            logger.warning("Computing anew what %s should hold: %s", path, error)
-    result = compute()
-    text = json.dumps({"of": label, "key": dict(key), "result": result}, allow_nan=False)
+            raise ValueError("it was changed after it was written")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            place = set_aside(path)
+            logger.warning("Set aside %s as %s: %s", path, place.name, error)
+    record = json.loads(
+        json.dumps({"of": label, "key": dict(key), "result": compute()}, allow_nan=False)
+    )
+    text = json.dumps({**record, "digest": digest_of(record, 64)})
     write_whole(path, text)
-    return result
+    return record["result"]
 
 
 def _by_name(sources: Sequence[Any], finetune: Any) -> dict[str, Any]:

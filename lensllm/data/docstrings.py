@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lensllm.atomic import is_as_written, write_verified
 from lensllm.data.pairs import TextData, make_text_data
 from lensllm.trials import canonical_json
 
@@ -306,15 +307,12 @@ def docstring_table(
     }
     key = hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16]
     path = Path(cache_dir) / f"docstrings-{key}.parquet"
-    if path.is_file():
+    if is_as_written(path):
         return pd.read_parquet(path)
     print("Extracting docstrings from the installed packages (once) ...", file=sys.stderr)
     rest = 1.0 - pretrain_share
     shares = {"pretrain": pretrain_share, "validation": 0.025 * rest, "test": 0.05 * rest}
     shares["train"] = 1.0 - sum(shares.values())
     table = collect_docstrings(packages, max_per_package, shares, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{id(table)}.tmp")
-    table.to_parquet(temporary)
-    temporary.replace(path)
+    write_verified(path, table.to_parquet)
     return table

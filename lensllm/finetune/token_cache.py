@@ -15,7 +15,13 @@ from typing import Any, overload
 
 import numpy as np
 
-from lensllm.atomic import StorageError, set_aside, storage_words, sync_folder
+from lensllm.atomic import (
+    StorageError,
+    digest_of_file,
+    set_aside,
+    storage_words,
+    sync_folder,
+)
 from lensllm.data.pairs import Pair
 from lensllm.finetune.encoding import EncodingCounts, Example, PairEncoder
 from lensllm.trials import canonical_json
@@ -133,14 +139,9 @@ def _verified(folder: Path) -> dict[str, Any]:
             f"Expected counts and digests in {folder}/counts.json ({error})"
         ) from error
     for name in _ARRAYS:
-        if not (folder / name).is_file() or _digest_of_file(folder / name) != digests[name]:
+        if not (folder / name).is_file() or digest_of_file(folder / name) != digests[name]:
             raise ValueError(f"Expected {name} in {folder} as it was written, got another content")
     return record
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def encode_to(encoder: PairEncoder, pairs: Sequence[Pair], folder: Path) -> None:
@@ -158,6 +159,6 @@ def encode_to(encoder: PairEncoder, pairs: Sequence[Pair], folder: Path) -> None
                 n_bytes.append(example.n_bytes)
     np.save(folder / "ends.npy", np.asarray(ends, dtype=np.int64).reshape(-1, 2))
     np.save(folder / "n_bytes.npy", np.asarray(n_bytes, dtype=np.int64))
-    digests = {name: _digest_of_file(folder / name) for name in _ARRAYS}
+    digests = {name: digest_of_file(folder / name) for name in _ARRAYS}
     record = {**asdict(encoder.counts), "digests": digests}
     (folder / "counts.json").write_text(json.dumps(record), encoding="utf-8")

@@ -19,6 +19,7 @@ class Source:
 
     name: str = "tiny"
     fingerprint: str = "w"
+    text_fingerprint: str = "c"
     dtype: str = "float32"
     is_encoder_decoder: bool = False
     finetune: FineTuning | None = None
@@ -103,9 +104,10 @@ def test_other_weights_or_data_are_other_results(probe, tmp_path):
         (Source(), Data()),
         (Source(fingerprint="x"), Data()),
         (Source(), Data(fingerprint="x")),
+        (Source(text_fingerprint="x"), Data()),
     ):
         NTKProvider([source], data, tmp_path, 1e-3, n_probe=2)("tiny")
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_spoilt_file_is_reported_and_computed_anew(tmp_path, caplog):
@@ -118,12 +120,14 @@ def test_a_spoilt_file_is_reported_and_computed_anew(tmp_path, caplog):
     assert cached_json(tmp_path, "kind", "m", {"k": 1}, compute) == {"x": 1.0}
     path = next(tmp_path.iterdir())
     assert json.loads(path.read_text())["of"] == "m"
-    for text in ("{", json.dumps({"key": {"k": 2}, "result": {"x": 9.0}})):
+    edited = json.dumps({**json.loads(path.read_text()), "result": {"x": 9.0}})
+    for text in ("{", json.dumps({"key": {"k": 2}, "result": {"x": 9.0}}), edited):
         path.write_text(text)
         assert cached_json(tmp_path, "kind", "m", {"k": 1}, compute) == {"x": 1.0}
         assert path.name in caplog.text
-    assert len(calls) == 3
-    assert [p.suffix for p in tmp_path.iterdir()] == [".json"]
+    assert len(calls) == 4
+    kept = [p.name.removeprefix(path.name) for p in tmp_path.iterdir()]
+    assert sorted(kept) == ["", ".set-aside", ".set-aside-2", ".set-aside-3"]
 
 
 def test_nothing_half_is_left_when_it_fails(tmp_path):

@@ -195,13 +195,19 @@ def test_hashes_are_the_same_in_another_process():
     assert done.stdout.strip() == str([split_of(f"m{i}", SHARES, 3) for i in range(50)])
 
 
-def test_the_table_is_extracted_once(package, tmp_path, monkeypatch, capsys):
+def test_the_table_is_extracted_once(package, tmp_path, monkeypatch, capsys, caplog):
     cache = tmp_path / "cache"
     arguments = (["fakepkg"], 1000, 0.15, 0)
     table = docstring_table(cache, *arguments)
     assert "Extracting" in capsys.readouterr().err
-    (path,) = cache.iterdir()  # nothing temporary is left
+    path, digest = sorted(cache.iterdir())  # nothing temporary is left
     assert path.name.startswith("docstrings-")
+    assert digest.name == f"{path.name}.sha256"
+    content = path.read_bytes()
+    path.write_bytes(content[:-7] + b"spoiled")
+    pd.testing.assert_frame_equal(docstring_table(cache, *arguments), table)
+    assert "Extracting" in capsys.readouterr().err
+    assert "not as it was written" in caplog.text
     monkeypatch.setattr(
         "lensllm.data.docstrings.collect_docstrings", lambda *_: pytest.fail("extracted again")
     )
