@@ -66,13 +66,13 @@ class BoundTerms:
 
 @dataclass(frozen=True)
 class HessianDecay:
-    r"""h(n) ≈ C_2 n^(-β_2), and what Corollary 1 makes of it.
+    r"""An envelope h_i(n) ≤ C_2 n^(-β_2) of what was measured, and Corollary 1's use of it.
 
     L ≤ (1 + ε) L̂ + C_3 n^(-β_3) + O(n^(-3/4)), C_3 = √(C l C_2), β_3 = (β_2 + 1) / 2.
 
     Attributes:
-        c2: C_2.
-        beta2: β_2.
+        c2: C_2, the least that holds for every measured h_i at this β_2.
+        beta2: β_2, the slope of a regression.
         beta2_error: Standard error of β_2; `nan` for two sizes.
         max_loss: C.
         n_layers: l.
@@ -115,7 +115,11 @@ class HessianDecay:
 def fit_hessian_decay(
     n_samples: ArrayLike, hessian: Sequence[Sequence[float]], max_loss: float
 ) -> HessianDecay:
-    """Least squares of log max_i h_i on log n.
+    """An envelope of the measured h_i: h_i ≤ C_2 n^(-β_2) at every size and layer.
+
+    β_2 is the slope of a least-squares line of log max_i h_i on log n. That line passes below
+    about half of the h_i that it is to bound, so its intercept is raised to the largest residual:
+    C_2 = max_n (n^β_2 max_i h_i).
 
     Args:
         n_samples: Sizes n > 0, shape (n_sizes,), at least two different ones.
@@ -124,6 +128,11 @@ def fit_hessian_decay(
 
     Raises:
         ValueError: There are fewer than two sizes, or a largest h is not positive.
+
+    Example:
+        >>> decay = fit_hessian_decay([1, 10, 100], [[1.0], [1.0], [0.01]], max_loss=1.0)
+        >>> round(decay.beta2, 6), round(decay.c2, 6)  # the line alone: 10^(1/3) = 2.15
+        (1.0, 10.0)
     """
     sizes, terms = np.asarray(n_samples, dtype=float), np.asarray(hessian, dtype=float)
     if terms.ndim != 2 or len(terms) != len(sizes) or len(np.unique(sizes)) < 2:
@@ -136,10 +145,8 @@ def fit_hessian_decay(
         raise ValueError(f"Expected positive sizes and Hessian terms, got {largest.min():g}")
     x, y = np.log(sizes), np.log(largest)
     slope, intercept = np.polyfit(x, y, 1)
-    error = math.nan
+    rest, error = y - slope * x - intercept, math.nan
     if len(x) > 2:
-        rest = y - slope * x - intercept
         error = math.sqrt((rest**2).sum() / (len(x) - 2) / ((x - x.mean()) ** 2).sum())
-    return HessianDecay(
-        float(np.exp(intercept)), float(-slope), error, float(max_loss), terms.shape[1]
-    )
+    c2 = float(np.exp((y - slope * x).max()))
+    return HessianDecay(c2, float(-slope), error, float(max_loss), terms.shape[1])

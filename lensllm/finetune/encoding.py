@@ -15,6 +15,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
+from lensllm.finetune.cutting import cut_target
+
+# Raised when the same text and settings give other tokens or bytes than before: 2 since cut targets
+# have no end token. It belongs to the key of whatever is stored of encoded pairs.
+ENCODING_VERSION = 2
 IGNORED = -100
 PROMPT = "{input}\n"
 
@@ -25,7 +30,8 @@ class Example:
 
     Attributes:
         source: Token ids that the model is given.
-        target: Token ids that it is to predict, the end token included.
+        target: Token ids that it is to predict; the end token is the last one of a target that
+            was not cut.
         n_bytes: UTF-8 bytes of the target text that those tokens stand for.
     """
 
@@ -46,7 +52,7 @@ class EncodingCounts:
     Attributes:
         pairs: Pairs that were encoded.
         cut_inputs: Inputs that were too long.
-        cut_targets: Targets that were too long.
+        cut_targets: Targets that were too long, with the end token.
         dropped: Pairs whose target has no token, or none after cutting.
     """
 
@@ -61,13 +67,20 @@ class PairEncoder:
 
     A decoder-only model reads the prompt and goes on with the target; an encoder-decoder reads the
     prompt in its encoder. Only target tokens are ever predicted. Special tokens are set where the
-    tokenizer sets them by itself; every target ends with the end token.
+    tokenizer sets them by itself, and a target ends with the end token.
+
+    A target that is cut has no end token: its text goes on, and no model is asked to predict an end
+    that is not there. The limit is in tokens, since tokens are what memory and context are made
+    of, so that models with different tokenizers are scored on beginnings of different lengths of a
+    target that is cut. Each loss per byte is divided by the bytes of its own beginning, to the
+    byte (`cut_target`). Losses of the very same text need a limit that cuts nothing: `counts` says
+    whether it did.
 
     Args:
         tokenizer: The model's tokenizer.
         is_encoder_decoder: Which of the two.
         max_input_tokens: Longer inputs are cut at their end; the prompt around them is kept.
-        max_target_tokens: Longer targets are cut at their end.
+        max_target_tokens: Longer targets, the end token counted, are cut at their end.
         context: Most tokens that the model can take in one sequence; `None` for no limit. Inputs
             are cut further where it is reached, and an encoder-decoder's targets.
         prompt: Text around the input; it has to contain `{input}` once. `chat` takes the
@@ -150,7 +163,7 @@ class PairEncoder:
             return []
         sources = self._ids([source for source, _ in pairs])
         targets = self._ids([target for _, target in pairs])
-        room = self.max_target_tokens - len(self._end)
+        room = self.max_target_tokens
         examples = []
         for (given, text), source, target in zip(pairs, sources, targets, strict=True):
             if not (self._before or source or self._after):
@@ -160,10 +173,12 @@ class PairEncoder:
                 )
             self.counts.pairs += 1
             self.counts.cut_inputs += len(source) > self.max_input_tokens
-            if len(target) > room:
+            n_bytes, end = len(text.encode()), self._end
+            if len(target) + len(end) > room:
                 self.counts.cut_targets += 1
-                target = target[:room]
-                text = self.tokenizer.decode(target)
+                end = []
+            if len(target) > room:
+                target, n_bytes = cut_target(self.tokenizer, text, target, room)
             if not target:
                 self.counts.dropped += 1
                 continue
@@ -171,8 +186,8 @@ class PairEncoder:
             examples.append(
                 Example(
                     (*self._before, *cut, *self._after),
-                    (*target, *self._end),
-                    len(text.encode("utf-8")),
+                    (*target, *end),
+                    n_bytes,
                 )
             )
         return examples

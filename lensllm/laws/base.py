@@ -119,6 +119,23 @@ class ScalingLaw(ABC):
             Lower and upper ends, each of shape (n_curves, n_shape).
         """
 
+    def design_shape(self, unit: Array, lower: Array, upper: Array) -> Array:
+        """Shapes at which a fit may start, for points of the unit cube.
+
+        β is a scale: squaring puts most of it below 1, where the exponents of fits lie. The other
+        coordinate is laid evenly on its box.
+
+        Args:
+            unit: Points of the unit cube, shape (n_shapes, n_shape).
+            lower: Lower ends of the box, shape (n_curves, 1, n_shape).
+            upper: Upper ends, same shape.
+
+        Returns:
+            Shape (n_curves, n_shapes, n_shape).
+        """
+        unit = np.concatenate([unit[:, :1] ** 2, unit[:, 1:]], axis=1)
+        return lower + (upper - lower) * unit
+
     @abstractmethod
     def log_shape(self, log_n: Array, shape: Array, gradient: bool = True) -> tuple[Array, Array]:
         """Log of G and its derivatives by the shape coordinates.

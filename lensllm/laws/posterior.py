@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike
 
 from lensllm.laws.base import Array, ScalingLaw, log_sizes
 
+# Independent draws below which intervals of a posterior are not to be trusted.
+ENOUGH_DRAWS = 200.0
+
 
 @dataclass(frozen=True)
 class NoisePrior:
@@ -39,7 +42,7 @@ class LawPosterior:
         coordinates: Draws of its coordinates, shape (n_draws, n_coordinates).
         noise: Draws of the noise's standard deviation on log loss, shape (n_draws,).
         log_reference: log R of the coordinates.
-        effective_size: How many independent draws they are worth; below 100, do not trust them.
+        effective_size: How many independent draws they are worth.
     """
 
     law: ScalingLaw
@@ -47,6 +50,16 @@ class LawPosterior:
     noise: Array
     log_reference: float
     effective_size: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the draws, in words; empty where nothing is."""
+        if self.effective_size >= ENOUGH_DRAWS:
+            return ()
+        return (
+            f"the posterior's draws are worth {self.effective_size:.0f} independent ones, fewer "
+            f"than {ENOUGH_DRAWS:.0f}: do not trust its intervals",
+        )
 
     @property
     def params(self) -> Array:

@@ -9,8 +9,11 @@ from numpy.typing import ArrayLike
 
 from lensllm.laws.base import BETA_BOUNDS, Array, ScalingLaw, log_sizes, split
 
-# How far beyond the data the log transition size may lie.
-_MARGIN = 20.0
+# How far beyond the data β log T may lie: there D_l is 0, or the curve flat, to double precision.
+_MARGIN = 40.0
+# Starts lie where β (log R − log T) is within this of 0: beyond, a curve is a power law or flat.
+_START_MARGIN = 8.0
+_MAX_LOG_PRE_LEARNED = 600.0
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,18 @@ class RectifiedLaw(ScalingLaw):
             return pre_learned ** (1.0 / beta)
 
     def shape_bounds(self, log_n_min: Array, log_n_max: Array) -> tuple[Array, Array]:
-        """β within its box, log T within 20 of the data's log sizes."""
-        ones = np.ones_like(log_n_min)
-        lower = np.stack([BETA_BOUNDS[0] * ones, log_n_min - _MARGIN], axis=-1)
-        upper = np.stack([BETA_BOUNDS[1] * ones, log_n_max + _MARGIN], axis=-1)
+        """β within its box, log T so far out that no D_l ≥ 0 is shut out, however small β is."""
+        ones, margin = np.ones_like(log_n_min), _MARGIN / BETA_BOUNDS[0]
+        lower = np.stack([BETA_BOUNDS[0] * ones, log_n_min - margin], axis=-1)
+        upper = np.stack([BETA_BOUNDS[1] * ones, log_n_max + margin], axis=-1)
         return lower, upper
+
+    def design_shape(self, unit: Array, lower: Array, upper: Array) -> Array:
+        """β log T evenly about the data's middle: the box of log T itself is as wide as 1 / β."""
+        beta = super().design_shape(unit, lower, upper)[..., 0]
+        middle = 0.5 * (lower + upper)[..., 1]
+        log_t = middle + _START_MARGIN * (2.0 * unit[:, 1] - 1.0) / beta
+        return np.stack([beta, log_t], axis=-1)
 
     def log_shape(self, log_n: Array, shape: Array, gradient: bool = True) -> tuple[Array, Array]:
         """−log(T^β + D^β) by β and log T."""
@@ -112,7 +122,7 @@ class RectifiedLaw(ScalingLaw):
     def params_of(self, coordinates: Array, log_reference: Array) -> Array:
         """B, β, D_l, E for (c, p, β, log T)."""
         c, p, beta, log_t = np.moveaxis(coordinates, -1, 0)
-        pre_learned = np.exp(beta * log_t)
+        pre_learned = np.exp(np.clip(beta * log_t, -_MAX_LOG_PRE_LEARNED, _MAX_LOG_PRE_LEARNED))
         level = np.exp(c)
         scale = p * level * (pre_learned + np.exp(beta * log_reference))
         return np.stack([scale, beta, pre_learned, (1.0 - p) * level], axis=-1)

@@ -10,11 +10,12 @@ from scipy.special import ndtr, ndtri
 
 from lensllm.laws.base import Array, ScalingLaw
 from lensllm.laws.linearised import TINY, Target
-from lensllm.laws.posterior import LawPosterior, NoisePrior
+from lensllm.laws.population import draw_population
+from lensllm.laws.posterior import ENOUGH_DRAWS, LawPosterior, NoisePrior
 from lensllm.laws.ridge import Layout, lay_out
 from lensllm.laws.solver import Problem
 
-_N_PROPOSALS = 2048
+_N_PROPOSALS, _N_POPULATION = 2048, 4096
 _HULL_SHARE = 0.5
 _CHUNK = 32
 
@@ -38,6 +39,10 @@ def sample_posteriors(
     second coordinate, each with its own range of the first (β), refined until it is thick there.
     (2) Draws of shape, E, σ² and B from that layout get importance weights under the exact
     model, and are resampled. The objective of a fit plays no part.
+
+    Where noise is heavy and points are few, residuals are far from linear and the weights of (2)
+    fall to a handful of draws. A curve whose draws are worth fewer than `ENOUGH_DRAWS` is drawn
+    again from the exact model (`draw_population`), and the better of both is kept.
 
     Args:
         laws: The law of each curve.
@@ -84,6 +89,12 @@ def _draw(target: Target, n_draws: int, rng: np.random.Generator) -> list[LawPos
     rows = _resample(weights, n_draws, rng)
     every = np.arange(len(rows))[:, None]
     coordinates, noise = coordinates[every, rows], noise[every, rows]
+    for i in np.flatnonzero(~(effective >= ENOUGH_DRAWS)):
+        found = draw_population(target, int(i), _N_POPULATION, ENOUGH_DRAWS, rng)
+        if not found.effective_size <= effective[i]:
+            drawn = _resample(found.weights[None], n_draws, rng)[0]
+            coordinates[i], noise[i] = found.coordinates[drawn], found.noise[drawn]
+            effective[i] = found.effective_size
     reference = target.problem.log_reference
     return [
         LawPosterior(law, coordinates[i], noise[i], float(reference[i]), float(effective[i]))

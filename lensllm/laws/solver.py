@@ -12,6 +12,7 @@ from lensllm.laws.objectives import Objective
 _STEP_TOLERANCE = 1e-10
 _MAX_DAMPING = 1e10
 _DIFFERENCE = 1e-5
+_MAX_STEP = 10.0  # of a coordinate: a box may be so wide that a bold step ends where all is flat
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def minimise(
         here = z[active]
         slope, hessian = _quadratic_model(part, here, residuals, jacobian, second_order)
         step = _damped_step(part, here, slope, hessian, damping[active])
-        trial = np.clip(here + step, part.lower, part.upper)
+        trial = np.clip(here + np.clip(step, -_MAX_STEP, _MAX_STEP), part.lower, part.upper)
         moved = np.abs(trial - here) / (np.abs(here) + 1e-3)
         new_residuals, new_jacobian = part.residuals(trial)
         new_value = (part.weights * part.objective.rho(new_residuals)).sum(axis=-1)

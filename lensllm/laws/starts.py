@@ -48,9 +48,7 @@ def _design(problem: Problem, size: int, seed: int) -> Array:
     sobol = qmc.Sobol(lower.shape[1], scramble=True, rng=np.random.default_rng(seed))
     unit = sobol.random_base2(int(np.ceil(np.log2(size))))
     unit = unit[np.argsort(unit[:, -1], kind="stable")]
-    # β is a scale: squaring puts most of the design below 1, where the exponents of fits lie.
-    unit[:, 0] **= 2
-    return lower[:, None, :] + (upper - lower)[:, None, :] * unit
+    return problem.law.design_shape(unit, lower[:, None, :], upper[:, None, :])
 
 
 def _eliminate_linear(problem: Problem, design: Array) -> tuple[Array, Array, Array]:

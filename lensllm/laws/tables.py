@@ -116,10 +116,12 @@ def _row(
         "n_points": int(batch.n_points[i]),
     }
     row |= {**fit.named_params, "transition_size": fit.transition_size}
+    warnings = fit.warnings
     if np.isfinite(fit.params).all():
         row |= _evaluated(fit, predict_at, target_loss, level)
+        warnings += fit.posterior.warnings
     row |= {"converged": fit.converged, "n_evaluations": fit.n_evaluations}
-    return {**row, "warnings": "; ".join(fit.warnings)}
+    return {**row, "warnings": "; ".join(warnings)}
 
 
 def _evaluated(

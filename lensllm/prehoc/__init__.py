@@ -3,7 +3,7 @@
 from lensllm.prehoc.analysis import Analysis, analyze
 from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.phases import Phase, locate
-from lensllm.prehoc.probing import Price, allocate, depth_and_breadth, optimal_probe
+from lensllm.prehoc.probing import Price, depth_and_breadth, optimal_probe
 from lensllm.prehoc.process import SyntheticProcess
 from lensllm.prehoc.risk import Decomposition, decompose
 from lensllm.prehoc.runs import ProbedRuns
@@ -19,7 +19,6 @@ __all__ = [
     "RiskLaw",
     "StoppingRule",
     "SyntheticProcess",
-    "allocate",
     "analyze",
     "decompose",
     "depth_and_breadth",

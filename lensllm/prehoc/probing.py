@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -150,37 +149,6 @@ def stationary_cost(
     """Where −V'(c) = λ: (α κ / λ)^(1/(1+α))."""
     decay = np.asarray(decay, dtype=float)
     return (decay * scale / price) ** (1 / (1 + decay))
-
-
-def allocate(laws: Sequence[RiskLaw], budget: float, max_cost: float = 1.0) -> np.ndarray:
-    """Share a total budget over candidates so that the sum of their risks is least.
-
-    The marginal rule: −V_k'(c_k) = λ for all candidates that are not at `max_cost`, λ such that the
-    costs sum to the budget; found by bisection.
-
-    Args:
-        laws: One law a candidate; κ = 0 gets nothing.
-        budget: Sum of the costs, in full runs.
-        max_cost: Largest probe of one candidate.
-
-    Returns:
-        Costs c_k, shape (n_candidates,).
-
-    Raises:
-        ValueError: The budget is not positive.
-    """
-    if not budget > 0:
-        raise ValueError(f"Expected `budget` > 0 full runs, got {budget:g}")
-    scales = np.array([law.scale for law in laws])
-    decays = np.array([law.decay for law in laws])
-    if budget >= max_cost * (scales > 0).sum():
-        return np.where(scales > 0, max_cost, 0.0)
-    low, high = -200.0, 200.0  # log λ
-    for _ in range(200):
-        middle = 0.5 * (low + high)
-        costs = np.minimum(stationary_cost(scales, decays, math.exp(middle)), max_cost)
-        low, high = (middle, high) if costs.sum() > budget else (low, middle)
-    return costs
 
 
 @dataclass(frozen=True)

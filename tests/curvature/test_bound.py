@@ -31,6 +31,25 @@ def test_decay_recovers_a_power_and_agrees_with_linregress():
     assert math.isnan(fit_hessian_decay(sizes[:2], noisy[:2, None], 8.0).beta2_error)
 
 
+def test_decay_is_the_least_envelope_of_every_layer_and_size():
+    sizes, rng = np.array([200, 800, 3200, 12800]), np.random.default_rng(1)
+    for sign in (-1, 1):  # h that fall and h that grow
+        terms = sizes[:, None] ** (sign * 0.4) * np.exp(rng.normal(0, 0.5, (4, 3)))
+        found = fit_hessian_decay(sizes, terms, 1.0)
+        slack = found.c2 * sizes[:, None] ** -found.beta2 / terms
+        assert slack.min() == pytest.approx(1.0)
+
+
+def test_decay_by_hand():
+    """Log10 h = 0, 0, -2 at log10 n = 0, 1, 2: slope -1, line 10^(1/3), residual 2/3 at n = 10."""
+    found = fit_hessian_decay([1, 10, 100], [[1.0, 0.5], [0.2, 1.0], [0.01, 0.01]], 3.0)
+    assert (found.beta2, found.c2) == pytest.approx((1.0, 10.0))
+    assert found.c3 == pytest.approx(math.sqrt(3 * 2 * 10))
+    assert found.beta2_error == pytest.approx(math.sqrt(1 / 3))
+    # two sizes: the line goes through both
+    assert fit_hessian_decay([1, 100], [[4.0], [1.0]], 1.0).c2 == pytest.approx(4.0)
+
+
 def test_transition_is_where_the_terms_cross():
     decay = HessianDecay(0.001, 0.2, 0.0, max_loss=1.0, n_layers=4)
     n = decay.transition_size()

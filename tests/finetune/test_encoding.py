@@ -172,14 +172,36 @@ def test_truncation_cuts_the_input_and_keeps_the_prompt(tokenizer):
     assert len(example.source) == frame + 5
 
 
-def test_truncated_targets_end_with_the_end_token_and_count_their_own_bytes(tokenizer):
+def test_targets_that_are_cut_have_no_end_token_and_count_their_own_bytes(tokenizer):
     text = "CAT EATS DOG " * 10
-    (example,) = encoder(tokenizer, max_target_tokens=6).encode([("x y", text)])
-    assert len(example.target) == 6
-    assert example.target[-1] == tokenizer.eos_token_id
-    kept = tokenizer.decode(example.target[:-1])
+    cutting = encoder(tokenizer, max_target_tokens=6)
+    (example,) = cutting.encode([("x y", text)])
+    assert list(example.target) == tokenizer(text)["input_ids"][:6]
+    kept = tokenizer.decode(example.target)
     assert text.startswith(kept)
     assert example.n_bytes == len(kept.encode()) < len(text)
+    assert cutting.counts.cut_targets == 1
+
+
+def test_a_target_that_fits_but_for_its_end_token_keeps_its_text(tokenizer):
+    text = "CAT EATS \u732b"
+    ids = tokenizer(text)["input_ids"]
+    for room, end, n_cut in ((len(ids) + 1, [tokenizer.eos_token_id], 0), (len(ids), [], 1)):
+        fitting = encoder(tokenizer, max_target_tokens=room)
+        (example,) = fitting.encode([("x y", text)])
+        assert list(example.target) == [*ids, *end]
+        assert example.n_bytes == len(text.encode())
+        assert fitting.counts.cut_targets == n_cut
+
+
+def test_a_cut_inside_a_character_counts_its_bytes_as_they_are(tokenizer):
+    text = "\u732b" * 4
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) == 12  # the tokenizer has never seen it: one token per byte
+    (example,) = encoder(tokenizer, max_target_tokens=4).encode([("x y", text)])
+    assert list(example.target) == ids[:4]
+    assert example.n_bytes == 4
+    assert len(tokenizer.decode(ids[:4]).encode()) == 6
 
 
 def test_bytes_are_those_of_the_text_not_its_characters(tokenizer):
@@ -397,8 +419,8 @@ def test_what_is_cut_and_dropped_is_counted(tokenizer):
     found = short.encode([(long, "A"), ("x", long), ("x", "A")])
     assert len(found) == 3
     assert vars(short.counts) == {"pairs": 3, "cut_inputs": 1, "cut_targets": 1, "dropped": 0}
-    none = encoder(tokenizer, max_target_tokens=1)  # the end token alone
-    assert none.encode([("x", "CAT")]) == []
+    none = encoder(tokenizer)
+    assert none.encode([("x", ""), ("x", "CAT")]) == encoder(tokenizer).encode([("x", "CAT")])
     assert none.counts.dropped == 1
 
 

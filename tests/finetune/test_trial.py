@@ -92,9 +92,9 @@ def plain_loss(folder, tokenizer, pairs, data):
     for source, target in pairs:
         prompt = tokenizer(source)["input_ids"][: data.max_input_tokens]
         prompt += tokenizer("\n")["input_ids"]
-        answer = tokenizer(target)["input_ids"][: data.max_target_tokens - 1]
-        n_bytes += len(tokenizer.decode(answer).encode())
-        answer.append(tokenizer.eos_token_id)
+        answer = [*tokenizer(target)["input_ids"], tokenizer.eos_token_id]
+        assert len(answer) <= data.max_target_tokens  # none is cut
+        n_bytes += len(target.encode())
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([prompt + answer])).logits[0]
         log_p = torch.log_softmax(logits[len(prompt) - 1 : -1], dim=-1)
@@ -135,7 +135,8 @@ def test_what_was_cut_is_counted(run, tokenizer, text_data):
 
 @pytest.mark.parametrize(("n_samples", "split"), [(8, "train"), (0, "validation")])
 def test_targets_that_have_no_token_are_told_before_training(run, text_data, n_samples, split):
-    nothing = replace(text_data, max_target_tokens=1)  # the end token alone
+    empty = {name: [(a, "") for a, _ in getattr(text_data, name)] for name in ("train", split)}
+    nothing = replace(text_data, **empty)
     message = rf"Expected {split} targets .* for \S+gpt2 on 'toy', got none: raise dataset\.max_t"
     with pytest.raises(ValueError, match=message):
         run(n_samples=n_samples, data=nothing)

@@ -245,3 +245,28 @@ def test_thousands_of_curves(sizes):
     fits = fit_laws(RectifiedLaw(), sizes, losses, n_starts=8)
     assert fits.converged.mean() > 0.999
     assert np.median(fits.rmse_log) == pytest.approx(0.0085, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "row", "limit", "optimum"),
+    [
+        # by a dense grid of beta, D_l and p, polished by SciPy's least squares
+        ("flan", 29, 3200, 0.000172294),
+        ("flan", 27, 1638400, 0.000561785),
+        ("wmt19", 27, 1600, 2.59857e-05),
+        ("wmt19", 14, 12800, 3.3139e-05),
+        ("wmt19", 25, 1638400, 0.000677277),
+        ("gigaword", 8, -1638400, 0.000205661),
+        ("flan", 5, -1600, 1.49814e-08),
+        ("gigaword", 5, -6400, 1.43922e-06),
+    ],
+)
+def test_optima_far_outside_the_data_are_found(benchmark_dir, dataset, row, limit, optimum):
+    """With D = 0 (limit > 0), or without a pre-power phase: log T far below the data."""
+    table = pd.read_csv(benchmark_dir / "rsl" / f"{dataset}.csv")
+    sizes = np.array([float(name) for name in table.columns if name.isdigit()])
+    losses = table.loc[row, [name for name in table.columns if name.isdigit()]].to_numpy(float)
+    kept = sizes <= abs(limit)
+    fit = fit_law(RectifiedLaw(), sizes[kept], losses[kept], use_zero=limit > 0)
+    assert fit.value == pytest.approx(optimum, rel=1e-3)
+    assert fit.converged

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,12 @@ def test_data_for_a_target():
     expected = RectifiedLaw().n_samples_for(1.5, posterior.params[0])
     assert middle == low == pytest.approx(float(expected))
     assert high == np.inf
+
+
+def test_draws_that_are_worth_little_say_so(posterior):
+    assert posterior.warnings == ()
+    (said,) = replace(posterior, effective_size=12.3).warnings
+    assert "worth 12 independent ones, fewer than 200: do not trust its intervals" in said
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 80.0])

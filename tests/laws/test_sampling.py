@@ -5,6 +5,7 @@ from scipy.stats import binom
 
 from lensllm.laws import NoisePrior, RectifiedLaw, VanillaLaw, fit_law, fit_laws
 from lensllm.laws.calibration import simulate_curves
+from lensllm.laws.posterior import ENOUGH_DRAWS
 
 
 def brute_force(law, sizes, losses, reference, later, prior, n=70):
@@ -48,6 +49,48 @@ def brute_force(law, sizes, losses, reference, later, prior, n=70):
     order = np.argsort(values)
     cumulative = np.cumsum(mass[order]) / mass.sum()
     return np.exp(values[order][np.searchsorted(cumulative, [0.1, 0.5, 0.9])])
+
+
+@pytest.mark.parametrize(("n_points", "noise", "seed"), [(4, 0.1, 3), (5, 0.1, 3), (6, 0.03, 3)])
+def test_heavy_noise_and_few_points_are_drawn_until_they_are_worth_something(
+    n_points, noise, seed, sizes
+):
+    """Of these curves some had an effective size of 4 by the linearised proposal alone."""
+    law, prior = RectifiedLaw(), NoisePrior()
+    later = sizes[n_points - 1] * 8
+    grid = np.append(sizes[:n_points], later)
+    _, losses = simulate_curves(150, grid, noise, seed)
+    fits = fit_laws(law, grid[:-1], losses[60:140, :-1])
+    posteriors = fits.sample_posteriors(prior, n_draws=4000)
+    worth = np.array([posterior.effective_size for posterior in posteriors])
+    assert worth.min() >= ENOUGH_DRAWS
+    for i in np.argsort(worth)[:4]:
+        expected = brute_force(
+            law, grid[:-1], fits.losses[i], posteriors[i].log_reference, later, prior
+        )
+        found = posteriors[i].quantiles(later, [0.1, 0.5, 0.9], noise=False)[:, 0]
+        width = np.log(expected[2] / expected[0])
+        assert np.log(found) == pytest.approx(np.log(expected), abs=0.2 * width)
+
+
+@pytest.mark.parametrize(("n_points", "noise"), [(4, 0.1), (6, 0.03)])
+def test_intervals_cover_where_the_noise_is_expected(n_points, noise, sizes):
+    """Curves of the model's own prior, with noise of the size that the prior expects."""
+    law, prior, rng, n = RectifiedLaw(), NoisePrior(noise, 2.0), np.random.default_rng(1), 300
+    centre, width = law.prior_shape()
+    shape = law.free_to_shape(centre + width * rng.standard_normal((n, 2)))
+    scale = noise * np.sqrt(prior.degrees / rng.chisquare(prior.degrees, n))
+    z = np.concatenate([rng.uniform(size=(n, 2)), shape], axis=1)
+    grid = np.append(sizes[:n_points], sizes[n_points - 1] * 8)
+    reference = np.full(n, np.log(grid[:-1]).mean())
+    values, _ = law.log_loss(np.log(grid), z, reference, gradient=False)
+    losses = np.exp(values + scale[:, None] * rng.standard_normal(values.shape))
+    posteriors = fit_laws(law, grid[:-1], losses[:, :-1]).sample_posteriors(prior)
+    assert min(posterior.effective_size for posterior in posteriors) >= ENOUGH_DRAWS
+    ends = np.array([posterior.interval(grid[-1], 0.8) for posterior in posteriors])[..., 0]
+    inside = int(((ends[:, 0] <= losses[:, -1]) & (losses[:, -1] <= ends[:, 1])).sum())
+    low, high = binom.interval(0.999, n, 0.8)
+    assert low <= inside <= high
 
 
 @pytest.mark.parametrize("law", [RectifiedLaw(), VanillaLaw(with_alpha=False), VanillaLaw()])

@@ -2,12 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 
 from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.probing import (
     Price,
-    allocate,
     depth_and_breadth,
     expected_maximum,
     optimal_probe,
@@ -70,29 +69,6 @@ def test_prices_in_every_unit():
         _ = Price(1.0, "flops").per_run
     with pytest.raises(ValueError, match="`money_per_hour` > 0 for a price per money, got nan"):
         _ = Price(1.0, "money", full_seconds=60.0).per_run
-
-
-def test_allocation_equals_a_general_optimiser():
-    laws = [RiskLaw(0.0, k, a) for k, a in ((0.01, 0.5), (0.05, 0.5), (0.02, 1.2))]
-    costs = allocate(laws, budget=0.9)
-    assert costs.sum() == pytest.approx(0.9)
-
-    def total(x):
-        return sum(float(law(c)) for law, c in zip(laws, x, strict=True))
-
-    found = minimize(
-        total, [0.3] * 3, bounds=[(1e-3, 1)] * 3, method="SLSQP", options={"ftol": 1e-14},
-        constraints={"type": "eq", "fun": lambda x: sum(x) - 0.9},
-    )  # fmt: skip
-    np.testing.assert_allclose(costs, found.x, rtol=1e-2)
-
-
-def test_allocation_limits():
-    laws = [RiskLaw(0.0, 0.01, 0.5), RiskLaw(0.1, 0.0, 0.5)]
-    np.testing.assert_allclose(allocate(laws, 0.4), [0.4, 0.0], atol=1e-9)
-    np.testing.assert_allclose(allocate(laws, 5.0), [1.0, 0.0])
-    with pytest.raises(ValueError, match="`budget` > 0 full runs, got 0"):
-        allocate(laws, 0.0)
 
 
 def test_expected_maximum_of_normals():

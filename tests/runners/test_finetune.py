@@ -42,7 +42,7 @@ def test_ladder_of_sizes(full, sizes):
 
 
 def test_a_campaign_whose_targets_have_no_token_is_refused(make_runner, text_data):
-    runner = make_runner(data=replace(text_data, max_target_tokens=1))
+    runner = make_runner(data=replace(text_data, train=[(a, "") for a, _ in text_data.train]))
     words = r"train targets .* for tiny-gpt2 .*max_target_tokens.*tiny-opt: Expected train"
     with pytest.raises(NoCandidateError, match=words):
         runner.task()
