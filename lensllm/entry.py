@@ -12,7 +12,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from lensllm.quiet import quiet_libraries
@@ -35,33 +34,6 @@ BAD_INPUT = (
     HydraException,
     OmegaConfBaseException,
 )
-
-
-@dataclass
-class FineTuneConfig:
-    """Keys of every entry point that fine-tunes: what `conf/runner/finetune.yaml` refers to."""
-
-    n_samples_full: int | None = None
-    sizes: list[int] | None = None
-    seed: int = 0
-    rank_by: str = "token"
-    dataset: Any = None
-    optimizer: Any = None
-    scheduler: Any = None
-    training: Any = None
-    finetune: Any = None
-    trainer: Any = None
-    logger: Any = None
-    runner: Any = MISSING
-    paths: Any = MISSING
-
-
-@dataclass
-class BudgetConfig:
-    """What may be spent: a share of fine-tuning every candidate in full, or FLOPs."""
-
-    fraction: float | None = 0.1
-    flops: float | None = None
 
 
 def conf_dir() -> Path:

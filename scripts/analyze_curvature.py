@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
-from lensllm.entry import FineTuneConfig, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class CurvatureConfig(FineTuneConfig):
-    """Keys of `conf/curvature.yaml`."""
-
-    n_samples: Any = field(default_factory=lambda: [200, 800, 3200])
-    n_hessian: int = 16
-    n_training: int = 256
-    n_lanczos: int = 30
-    epsilon: float = 0.1
-    curves: str | None = None
-    ntk: Any = MISSING
-    model: Any = MISSING
+from lensllm.config import CurvatureConfig
+from lensllm.entry import entry_point, instantiate_runner, output_dir
 
 
 @entry_point("curvature", CurvatureConfig)

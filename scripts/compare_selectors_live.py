@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from lensllm.entry import FineTuneConfig, conf_dir, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class LiveConfig(FineTuneConfig):
-    """Keys of `conf/live.yaml`."""
-
-    selectors: list[Any] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
-    n_subsets: int = 0
-    subset_size: int = 0
-    budget_fractions: list[float] = field(default_factory=list)
-    candidates: Any = MISSING
-    benchmark: Any = MISSING
+from lensllm.config import LiveConfig
+from lensllm.entry import conf_dir, entry_point, instantiate_runner, output_dir
 
 
 @entry_point("live", LiveConfig)

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import EvaluateConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
-
-
-@dataclass
-class EvaluateConfig:
-    """Keys of `conf/evaluate.yaml`."""
-
-    selectors: list[Any] = field(default_factory=list)
-    budget_ratios: list[int] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list)
-    datasets: list[str] | None = None
-    seeds: list[int] | None = None
-    n_resamples: int = 1000
-    seed: int = 0
-    benchmark: Any = None
-    paths: Any = None
-    candidates: Any = None
-    dataset: Any = None
-    optimizer: Any = None
-    training: Any = None
 
 
 @entry_point("evaluate", EvaluateConfig)

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import TablesConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
 
 # What a caption says anyway, or what decides where files are and not what is in them.
 _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hydra.")
-
-
-@dataclass
-class TablesConfig:
-    """Keys of `conf/tables.yaml`."""
-
-    table: str = "all"
-    figures: bool = True
-    selectors: list[Any] = field(default_factory=list)
-    budget_ratios: list[int] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list)
-    gamma_tau_ratios: list[int] = field(default_factory=list)
-    trials: str | None = None
-    n_resamples: int = 1000
-    seed: int = 0
-    benchmark: Any = None
-    paths: Any = None
 
 
 @entry_point("tables", TablesConfig)

@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import PrehocConfig
 from lensllm.entry import entry_point, output_dir, quiet_libraries, run_group
-
-
-@dataclass
-class PrehocConfig:
-    """Keys of `conf/prehoc.yaml`."""
-
-    trials: str | None = None
-    kind: str = "steps"
-    n_samples: Any = None
-    models: Any = None
-    n_costs: int = 20
-    max_cost: float = 0.5
-    leave_out: str = "model"
-    price: Any = MISSING
-    level: float = 0.9
-    n_draws: int = 400
-    n_candidates: int | None = None
-    seed: int = 0
-    synthetic: bool = False
-    features: Any = MISSING
-    benchmark: Any = None
-    candidates: Any = MISSING
-    optimizer: Any = MISSING
-    training: Any = MISSING
-    logger: Any = None
-    paths: Any = MISSING
 
 
 @entry_point("prehoc", PrehocConfig)

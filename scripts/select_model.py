@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from lensllm.entry import BudgetConfig, FineTuneConfig, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class ReplayConfig:
-    """Which of the recorded curves to replay."""
-
-    dataset: str | None = None
-    seed: int | None = None
-    models: list[str] | None = None
-
-
-@dataclass
-class SelectConfig(FineTuneConfig):
-    """Keys of `conf/select.yaml`."""
-
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    preflight: bool = True
-    candidates: Any = MISSING
-    selector: Any = MISSING
-    executor: Any = MISSING
-    benchmark: Any = None
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
+from lensllm.config import SelectConfig
+from lensllm.entry import entry_point, instantiate_runner, output_dir
 
 
 @entry_point("select", SelectConfig)

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import StudyCampaignsConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
-
-
-@dataclass
-class StudyCampaignsConfig:
-    """Keys of `conf/study_campaigns.yaml`."""
-
-    selectors: list[Any] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list)
-    n_sets: int = 10
-    set_size: int = 8
-    seed: int = 0
-    earlier_tasks: bool = False
-    predictor_choices: str | None = None
-    benchmark: Any = None
-    paths: Any = None
 
 
 @entry_point("study_campaigns", StudyCampaignsConfig)

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
+from lensllm.config import StudyNTKConfig
 from lensllm.entry import entry_point, output_dir, quiet_libraries
 
 
-@dataclass
-class StudyConfig:
-    """Keys of `conf/study_ntk.yaml`."""
-
-    gammas: list[int] = field(default_factory=list)
-    taus: list[float] = field(default_factory=list)
-    budget_ratio: int = 4
-    analyses: str | None = None
-    seed: int = 0
-    candidates: Any = MISSING
-    dataset: Any = MISSING
-    optimizer: Any = MISSING
-    training: Any = MISSING
-    benchmark: Any = MISSING
-    selector: Any = MISSING
-    paths: Any = MISSING
-
-
-@entry_point("study_ntk", StudyConfig)
+@entry_point("study_ntk", StudyNTKConfig)
 def main(cfg: DictConfig) -> None:
     """Write F beside D_l, forward validation and the sweep over gamma and tau, and a figure."""
     from lensllm.reporting.console import print_table, wide_console

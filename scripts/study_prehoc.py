@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
+from lensllm.config import StudyPrehocConfig
 from lensllm.entry import entry_point, output_dir
 
 
-@dataclass
-class StudyConfig:
-    """Keys of `conf/study_prehoc.yaml`."""
-
-    process: Any = MISSING
-    n_runs: list[int] = field(default_factory=lambda: [24, 72, 200])
-    prices: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1])
-    n_repetitions: int = 200
-    n_draws: int = 400
-    processes: dict[str, Any] = field(default_factory=dict)
-    n_models: int = 12
-    n_seeds: int = 6
-    n_regime_repetitions: int = 50
-    paths: Any = MISSING
-
-
-@entry_point("study_prehoc", StudyConfig)
+@entry_point("study_prehoc", StudyPrehocConfig)
 def main(cfg: DictConfig) -> None:
     """Print two tables, and write them as `recovery.csv` and, if any, `regimes.csv`."""
     import numpy as np

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
-from lensllm.entry import FineTuneConfig, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class TrainConfig(FineTuneConfig):
-    """Keys of `conf/train.yaml`."""
-
-    n_samples: int = 800
-    objective: str = "test_loss"
-    model: Any = MISSING
+from lensllm.config import TrainConfig
+from lensllm.entry import entry_point, instantiate_runner, output_dir
 
 
 @entry_point("train", TrainConfig)

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import TuneAdaptiveConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
-
-
-@dataclass
-class TuneAdaptiveConfig:
-    """Keys of `conf/tune_adaptive.yaml`."""
-
-    settings: list[Any] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list)
-    judged_fractions: list[float] = field(default_factory=list)
-    judged_seeds: list[int] = field(default_factory=list)
-    n_subsets: int = 0
-    subset_size: int = 0
-    seed: int = 0
-    predictor_choices: str | None = None
-    baselines: list[Any] = field(default_factory=list)
-    chosen: Any = None
-    benchmark: Any = None
-    paths: Any = None
 
 
 @entry_point("tune_adaptive", TuneAdaptiveConfig)

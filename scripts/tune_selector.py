@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import TuneConfig
 from lensllm.entry import conf_dir, entry_point
-
-
-@dataclass
-class TuneConfig:
-    """Keys of `conf/tune.yaml`."""
-
-    selector: str = "pooled_fit"
-    budget_ratios: list[int] = field(default_factory=list)
-    targets: list[int | None] = field(default_factory=list)
-    judged_targets: list[int | None] = field(default_factory=list)
-    n_settings: int = 64
-    seed: int = 0
-    stages: list[Any] = field(default_factory=list)
-    benchmark: Any = None
-    paths: Any = None
 
 
 @entry_point("tune", TuneConfig)
