@@ -22,8 +22,15 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
+from lensllm.config_checks import check_config, conf_dir, no_choice, unknown_key
+from lensllm.limits import bounded_yaml
 from lensllm.quiet import quiet_libraries
 
 BAD_INPUT = (
@@ -36,15 +43,6 @@ BAD_INPUT = (
 )
 
 
-def conf_dir() -> Path:
-    """The folder of YAML files: `conf` of the checkout, or the installed package's copy of it."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"Expected the configuration folder `conf` beside or inside {package}")
-
-
 def entry_point(
     config_name: str, schema: type
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -54,7 +52,7 @@ def entry_point(
         config_name: Name of the primary config in `conf`.
         schema: Dataclass with the primary config's keys and types. It is in the ConfigStore as
             `<config_name>_schema`, first in the primary defaults list, and checked once more on
-            the composed config, since Hydra lets `+key=value` past it.
+            the composed config (see `check_config`).
 
     Returns:
         A decorator; what it returns takes no arguments and reads the command line.
@@ -65,7 +63,7 @@ def entry_point(
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
             try:
-                OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(cfg))
+                check_config(cfg, schema)
                 return function(cfg)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -75,9 +73,11 @@ def entry_point(
         def main() -> None:
             # Hydra prints tracebacks and exits by itself unless asked for the whole error.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            application = hydra.main(
-                version_base="1.3", config_path=str(conf_dir()), config_name=config_name
-            )(task)
+            application = bounded_yaml()(
+                hydra.main(
+                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                )(task)
+            )
             try:
                 application()
             except KeyboardInterrupt:
@@ -108,6 +108,13 @@ def one_line(error: BaseException) -> str:
         'Expected `lr` > 0, got -1'
     """
     message = str(error)
+    cause = error if isinstance(error, ConfigAttributeError | ConfigKeyError) else error.__cause__
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        return re.sub(r"\s+", " ", unknown_key(cause))
+    if isinstance(cause, ValidationError) and "is not Optional" in message:
+        return f"Expected a value of {cause.full_key}, got null: leave {cause.full_key}=null out"
+    if message.startswith("Config group override must be a string or a list"):
+        return no_choice(sys.argv[1:])
     if isinstance(error, InstantiationException):
         key = re.search(r"full_key: (\S+)", message)
         cause = error.__cause__

@@ -18,8 +18,6 @@ def main(cfg: DictConfig) -> float:
 
     from lensllm.trials import Trial
 
-    if cfg.objective not in ("test_loss", "validation_loss"):
-        raise ValueError(f"Expected objective test_loss or validation_loss, got {cfg.objective!r}")
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
     result = runner.run(Trial(name, runner.data.name, cfg.n_samples, cfg.seed))

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lensllm.config import TuneAdaptiveConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
+from lensllm.limits import load_yaml
+from lensllm.targets import check_targets
 
 
 @entry_point("tune_adaptive", TuneAdaptiveConfig)
@@ -28,13 +30,15 @@ def main(cfg: DictConfig) -> None:
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     console, benchmark = wide_console(), instantiate(cfg.benchmark)
-    base = OmegaConf.load(conf_dir() / "selector" / "adaptive.yaml")
+    base = load_yaml(conf_dir() / "selector" / "adaptive.yaml")
     path = values["predictor_choices"]
     fitted = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
     predictors = {name: {"predictor": {"settings": own}} for name, own in fitted.items()}
 
     def build(settings: Mapping[str, Any]) -> Any:
-        return instantiate(OmegaConf.merge(base, dict(settings)), _convert_="all")
+        config = OmegaConf.merge(base, dict(settings))
+        check_targets(config, cfg.allowed_targets)  # a file of predictor_choices is in it
+        return instantiate(config, _convert_="all")
 
     chosen = values["chosen"]
     if chosen is None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lensllm.config import TuneConfig
 from lensllm.entry import conf_dir, entry_point
+from lensllm.limits import load_yaml
 
 
 @entry_point("tune", TuneConfig)
@@ -28,7 +29,10 @@ def main(cfg: DictConfig) -> None:
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
-    base = OmegaConf.load(conf_dir() / "selector" / f"{cfg.selector}.yaml")
+    known = sorted(path.stem for path in (conf_dir() / "selector").glob("*.yaml"))
+    if cfg.selector not in known:
+        raise ValueError(f"Expected selector among {', '.join(known)}, got {cfg.selector!r}")
+    base = load_yaml(conf_dir() / "selector" / f"{cfg.selector}.yaml")
 
     def build(settings: Mapping[str, Any]) -> Any:
         chosen = {"predictor": {"settings": dict(settings)}}
