@@ -7,6 +7,7 @@ what to do); 1 anything else. `LENSLLM_DEBUG=1` shows the traceback.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -30,6 +31,7 @@ from omegaconf.errors import (
 )
 
 from lensllm.config_checks import check_config, conf_dir, no_choice, unknown_key
+from lensllm.harmless import HarmlessLog, plain, redact
 from lensllm.limits import bounded_yaml
 from lensllm.quiet import quiet_libraries
 
@@ -63,6 +65,8 @@ def entry_point(
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
             try:
+                for handler in logging.root.handlers:
+                    handler.addFilter(HarmlessLog())
                 check_config(cfg, schema)
                 return function(cfg)
             except Exception as error:
@@ -96,7 +100,7 @@ def fail(error: Exception) -> NoReturn:
     """Print the error in one line on stderr and exit: 2 for bad input, 1 for anything else."""
     if os.environ.get("LENSLLM_DEBUG") == "1":
         traceback.print_exception(error)
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    print(f"error: {plain(redact(one_line(error)))}", file=sys.stderr)
     sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
 
 

@@ -17,6 +17,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.benchmarks.local import ZOO_CSV
     from lensllm.curvature.analysis import analyze
     from lensllm.curvature.report import read_curve, summary_lines, write_analysis
+    from lensllm.reporting.console import say
 
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
@@ -32,10 +33,10 @@ def main(cfg: DictConfig) -> None:
         n_training=cfg.n_training,
         n_steps=cfg.n_lanczos,
         epsilon=cfg.epsilon,
-        progress=lambda text: print(text, flush=True),
+        progress=say,
     )
     record = write_analysis(analysis, output_dir(), curves, runner.make_logger)
-    print(*summary_lines(record), sep="\n")
+    say(*summary_lines(record))
     print(f"results: {output_dir()}", json.dumps(sorted(p.name for p in output_dir().glob("*.*"))))
 
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lensllm.config import LiveConfig
 from lensllm.entry import conf_dir, entry_point, instantiate_runner, output_dir
+from lensllm.harmless import write_csv
 
 
 @entry_point("live", LiveConfig)
@@ -42,7 +43,7 @@ def main(cfg: DictConfig) -> None:
                         f"{row['selected'] or row['status']}, regret {row['regret']:.3f}",
                         soft_wrap=True,
                     )
-                    pd.DataFrame(rows).to_csv(output_dir() / "live.csv", index=False)
+                    write_csv(pd.DataFrame(rows), output_dir() / "live.csv")
     summary = summarize_live(pd.DataFrame(rows), str(rows[0]["selector"]))
     table = live_table(summary, task.dataset, len(rows))
     table.write(output_dir())

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from lensllm.config import FitConfig
 from lensllm.curves import read_curves
 from lensllm.entry import entry_point, output_dir
+from lensllm.reporting.console import say
 from lensllm.reporting.law_report import write_law_report
 
 
@@ -20,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     options.pop("law")
     laws = instantiate(cfg.law)
     laws = laws if isinstance(laws, tuple) else (laws,)
-    print(write_law_report(curves, laws, output_dir(), **options))
+    say(write_law_report(curves, laws, output_dir(), **options))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hyd
 @entry_point("tables", TablesConfig)
 def main(cfg: DictConfig) -> None:
     """Write every table as Markdown, LaTeX and CSV, and every figure as PNG."""
-    from rich.console import Console
-
     from lensllm.reporting.build import build
+    from lensllm.reporting.console import updating, wide_console
     from lensllm.reporting.study import Study
     from lensllm.selection.named import named_selectors
 
@@ -29,13 +28,15 @@ def main(cfg: DictConfig) -> None:
     for group in ("benchmark", "paths"):
         del values[group]
     selectors = named_selectors(values.pop("selectors"), conf_dir() / "selector")
-    console = Console()
+    console = wide_console()
     benchmark = instantiate(cfg.benchmark)
     overrides = [
         word for word in HydraConfig.get().overrides.task if not word.startswith(_SAID_ELSEWHERE)
     ]
     with console.status("making tables") as status:
-        study = Study(benchmark, selectors, **values, overrides=overrides, progress=status.update)
+        study = Study(
+            benchmark, selectors, **values, overrides=overrides, progress=updating(status)
+        )
         written = build(study, table, output_dir(), figures)
     for path in written:
         console.print(str(path), soft_wrap=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lensllm.config import SelectConfig
 from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.harmless import stored_settings
 
 
 @entry_point("select", SelectConfig)
@@ -39,7 +40,7 @@ def main(cfg: DictConfig) -> float:
         )
     if console.quiet:
         return selection.best.predicted_loss
-    settings = OmegaConf.to_container(cfg, resolve=True)
+    settings = stored_settings(cfg)
     data = runner.data.summary() if hasattr(runner, "data") else {}  # recorded curves have none
     paths = write_selection(selection, curves, output_dir(), settings, data)  # type: ignore[arg-type]
     console.print(selection_table(selection, curves))

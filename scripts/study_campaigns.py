@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lensllm.config import StudyCampaignsConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
+from lensllm.harmless import safe_name, write_csv
 
 
 @entry_point("study_campaigns", StudyCampaignsConfig)
@@ -20,6 +21,7 @@ def main(cfg: DictConfig) -> None:
     import pandas as pd
 
     from lensllm.benchmarks.choosing import campaigns, random_sets, summarize_campaigns
+    from lensllm.reporting.console import say
     from lensllm.selection.named import named_selectors
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
@@ -36,7 +38,7 @@ def main(cfg: DictConfig) -> None:
             seen = benchmark.curves if cfg.earlier_tasks else curves
             own = replace(benchmark, curves=seen, target_n_samples=target)
             rows.append(campaigns(own, selectors, cfg.budget_fractions, sets, [str(dataset)]))
-            pd.concat(rows).to_csv(output_dir() / "campaigns.csv", index=False)
+            write_csv(pd.concat(rows), output_dir() / "campaigns.csv")
     found = pd.concat(rows, ignore_index=True)
     for name, part in [
         ("all", found),
@@ -44,8 +46,8 @@ def main(cfg: DictConfig) -> None:
         *found.groupby("budget_fraction"),
     ]:
         summary = summarize_campaigns(part, selectors[0].name)
-        summary.to_csv(output_dir() / f"summary_{name}.csv", index=False)
-        print(f"\n{name}\n{summary.to_string(index=False, float_format='{:.3f}'.format)}")
+        write_csv(summary, output_dir() / f"summary_{safe_name(str(name))}.csv")
+        say(f"\n{name}\n{summary.to_string(index=False, float_format='{:.3f}'.format)}")
 
 
 def _with_settings(selector: Any, settings: dict[str, Any]) -> Any:

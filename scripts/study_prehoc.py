@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from lensllm.config import StudyPrehocConfig
 from lensllm.entry import entry_point, output_dir
+from lensllm.harmless import write_csv
 
 
 @entry_point("study_prehoc", StudyPrehocConfig)
@@ -19,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     costs = np.geomspace(0.01, 1.0, 12)
     process = instantiate(cfg.process)
     table = recovery(process, costs, cfg.n_runs, cfg.prices, cfg.n_repetitions, n_draws=cfg.n_draws)
-    table.to_csv(output_dir() / "recovery.csv", index=False)
+    write_csv(table, output_dir() / "recovery.csv")
     print(table.T.to_string(float_format="{:.3g}".format))
     files = ["recovery.csv"]
     if cfg.n_regime_repetitions:
@@ -30,7 +31,7 @@ def main(cfg: DictConfig) -> None:
             cfg.n_seeds,
             cfg.n_regime_repetitions,
         )
-        found.to_csv(output_dir() / "regimes.csv", index=False)
+        write_csv(found, output_dir() / "regimes.csv")
         print(found.T.to_string(float_format="{:.3g}".format))
         files.append("regimes.csv")
     print(f"results: {output_dir()}: {', '.join(files)}")

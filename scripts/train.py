@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from lensllm.config import TrainConfig
 from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.harmless import redact
 
 
 @entry_point("train", TrainConfig)
@@ -16,6 +17,7 @@ def main(cfg: DictConfig) -> float:
     """Fine-tune one model on one subset, store the result, and return its `objective`."""
     from pytorch_lightning.utilities import rank_zero_only
 
+    from lensllm.reporting.console import say
     from lensllm.trials import Trial
 
     runner = instantiate_runner(cfg)
@@ -24,8 +26,8 @@ def main(cfg: DictConfig) -> float:
     if rank_zero_only.rank > 0:  # one of several processes that train together tells
         return float(getattr(result, cfg.objective))
     path = Path(output_dir()) / "result.json"
-    path.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-    print(
+    path.write_text(json.dumps(redact(result.to_json()), indent=1) + "\n", encoding="utf-8")
+    say(
         f"{name} on {runner.data.name}, D = {cfg.n_samples}, seed {cfg.seed}: {result.status}, "
         f"test loss {result.test_loss:.4f} nats a token ({result.test_loss_per_byte:.4f} a byte), "
         f"{result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} inputs and "

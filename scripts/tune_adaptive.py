@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lensllm.config import TuneAdaptiveConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
+from lensllm.harmless import write_csv
 from lensllm.limits import load_yaml
 from lensllm.targets import check_targets
 
@@ -46,7 +47,7 @@ def main(cfg: DictConfig) -> None:
             build, values["budget_fractions"], cfg.n_subsets, cfg.subset_size, cfg.seed
         )
         found = tune(benchmark, values["settings"], judge, predictors, progress=console.print)
-        found.scores.to_csv(output_dir() / "settings.csv", index=False)
+        write_csv(found.scores, output_dir() / "settings.csv")
         chosen = found.chosen
     (output_dir() / "chosen.json").write_text(json.dumps(chosen, indent=2) + "\n")
     scores, predictions = [], []
@@ -59,8 +60,8 @@ def main(cfg: DictConfig) -> None:
             done = evaluate(benchmark, judged, (), values["judged_fractions"], [dataset])
             scores.append(done.scores.assign(draws=seed))
             predictions.append(done.predictions.assign(draws=seed))
-            pd.concat(scores).to_csv(output_dir() / "scores.csv", index=False)
-            pd.concat(predictions).to_csv(output_dir() / "predictions.csv", index=False)
+            write_csv(pd.concat(scores), output_dir() / "scores.csv")
+            write_csv(pd.concat(predictions), output_dir() / "predictions.csv")
     first = values["judged_seeds"][0]
     table = summary_table(
         *(rows[rows["draws"] == first] for rows in (pd.concat(scores), pd.concat(predictions)))

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lensllm.config import TuneConfig
 from lensllm.entry import conf_dir, entry_point
+from lensllm.harmless import safe_name, write_csv
 from lensllm.limits import load_yaml
 
 
@@ -23,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.benchmarks.evaluation import with_prior_curves
     from lensllm.benchmarks.tuned import JUDGES, judge_choices
     from lensllm.benchmarks.tuning import sample_settings, tune
-    from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.console import print_table, updating, wide_console
     from lensllm.reporting.tuning_report import Example, write_tuning_report
     from lensllm.selection import AcceptThenStop
 
@@ -45,8 +46,8 @@ def main(cfg: DictConfig) -> None:
         asked = (stage.get(key, values[key]) for key in ("budget_ratios", "targets"))
         judge = JUDGES[stage["by"]](build, *asked)
         with console.status(f"stage {number}") as status:
-            found = tune(benchmark, grid, judge, choices, progress=status.update)
-        found.scores.to_csv(folder / f"stage_{number}.csv", index=False)
+            found = tune(benchmark, grid, judge, choices, progress=updating(status))
+        write_csv(found.scores, folder / f"stage_{number}.csv")
         (folder / f"stage_{number}.json").write_text(json.dumps(grid, indent=2) + "\n")
         choices = {name: {**choices.get(name, {}), **found.choice(name)} for name in found.chosen}
     (folder / "choices.json").write_text(json.dumps(choices, indent=2) + "\n")
@@ -54,10 +55,10 @@ def main(cfg: DictConfig) -> None:
     judged = judge_choices(
         benchmark, choices, build, values["budget_ratios"], values["judged_targets"]
     )
-    judged.scores.to_csv(folder / "scores.csv", index=False)
-    judged.predictions.to_csv(folder / "predictions.csv", index=False)
+    write_csv(judged.scores, folder / "scores.csv")
+    write_csv(judged.predictions, folder / "predictions.csv")
     for label, calibration in judged.calibrations.items():
-        calibration.candidates.to_csv(folder / f"calibration_{label}.csv", index=False)
+        write_csv(calibration.candidates, folder / f"calibration_{safe_name(str(label))}.csv")
     baseline = evaluate(benchmark, [AcceptThenStop()], values["budget_ratios"])
     first = benchmark.datasets[0]
     prior = benchmark.curves[benchmark.curves["dataset"] != first]

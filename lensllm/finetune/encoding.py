@@ -15,6 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
+from lensllm.finetune.templates import render_chat
+
 IGNORED = -100
 PROMPT = "{input}\n"
 
@@ -176,7 +178,7 @@ def _chat_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
             f"{tokenizer.name_or_path} has none: give the prompt as a text with {{input}}"
         )
     turns = [{"role": "user", "content": "{input}"}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    return render_chat(tokenizer, turns)
 
 
 def context_length(config: Any) -> int | None:

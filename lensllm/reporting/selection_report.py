@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
+from lensllm.harmless import redact, write_csv
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reporting.campaign_figure import campaign_figure
 from lensllm.reporting.curves_figure import CurvePlot, draw_curves
@@ -163,9 +164,9 @@ def write_selection(
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"selection": folder / "selection.json", "curves": folder / "curves.csv"}
     record = selection_record(selection, curves, settings, data or {})
-    text = json.dumps(record, indent=1, allow_nan=False)
+    text = json.dumps(redact(record), indent=1, allow_nan=False)
     paths["selection"].write_text(text + "\n", encoding="utf-8")
-    curves.to_csv(paths["curves"], index=False)
+    write_csv(curves, paths["curves"])
     unit = "byte" if settings.get("rank_by") == "byte" else "target token"
     figure = selection_figure(selection, curves, unit)
     if figure is not None:
