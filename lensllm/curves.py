@@ -23,6 +23,7 @@ arXiv:2402.02314): one file a data set, one row a model, one column a size, and 
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 from pathlib import Path
@@ -30,11 +31,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lensllm.harmless import csv_name, write_csv
+
 logger = logging.getLogger(__name__)
+
+MAX_WHOLE = 10**15  # of sizes and seeds: whole numbers that a float still tells apart
 
 REQUIRED_COLUMNS = ("model", "dataset", "n_samples", "seed", "test_loss")
 _NAME_HEADERS = ("config name", "model", "name")
 _MISSING_CELLS = ("", "na", "nan", "none", "null")
+_CAPITALS = ("NA", "NaN", "None", "NULL", "N/A")
 
 
 def check_curves(curves: pd.DataFrame, source: str = "the table of curves") -> pd.DataFrame:
@@ -83,6 +89,12 @@ def check_curves(curves: pd.DataFrame, source: str = "the table of curves") -> p
             raise ValueError(
                 f"Expected `{name}` to be a whole number >= 0, got {table[name].iloc[row]:g} "
                 f"in row {row + 1} of {source}"
+            )
+        if (table[name] > MAX_WHOLE).any():
+            row = int(np.flatnonzero((table[name] > MAX_WHOLE).to_numpy())[0])
+            raise ValueError(
+                f"Expected `{name}` of at most {MAX_WHOLE:.0e}, got {table[name].iloc[row]:g} in "
+                f"row {row + 1} of {source}"
             )
         table[name] = table[name].astype(np.int64)
     bad = ~(np.isfinite(table["test_loss"]) & (table["test_loss"] > 0))
@@ -154,7 +166,7 @@ def read_wide_csv(
                 f"Expected {len(header)} cells in row {number} of {path}, got {len(row)}"
             )
         cells = [cell.strip() for cell in row]
-        model = cells[0]
+        model = csv_name(cells[0])
         if not model:
             raise ValueError(f"Expected a model name in row {number} of {path}, got an empty cell")
         if model in seen:
@@ -209,6 +221,26 @@ def _csv_rows(path: Path, comment: str = "") -> list[tuple[int, list[str]]]:
         raise ValueError(f"Expected UTF-8 text with commas in {path}, got {error}") from error
 
 
+def _tidy_table(path: Path, header: list[str]) -> pd.DataFrame:
+    """The cells of a tidy CSV without its comments; names as they were before `csv_cell`."""
+    # Not pandas' own comments: they would cut every line at a `#` in a name.
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        text = "".join(line for line in stream if not line.startswith("#"))
+    numbers = [name for name in header if name not in ("model", "dataset")]
+    try:
+        table = pd.read_csv(
+            io.StringIO(text, newline=""),
+            dtype={"model": str, "dataset": str},
+            keep_default_na=False,
+            na_values={name: [*_MISSING_CELLS, *_CAPITALS] for name in numbers},
+        )
+    except pd.errors.ParserError as error:
+        raise ValueError(f"Expected as many cells as columns in {path}, got: {error}") from error
+    for name in {"model", "dataset"}.intersection(table.columns):
+        table[name] = table[name].map(csv_name)
+    return table
+
+
 def _size_columns(header: list[str], path: Path) -> dict[int, int]:
     """Map column positions to sizes D, checked to be whole, distinct and ascending."""
     sizes: dict[int, int] = {}
@@ -225,6 +257,10 @@ def _size_columns(header: list[str], path: Path) -> dict[int, int]:
             raise ValueError(
                 f"Expected the header of column {position + 1} in {path} to be a number of "
                 f"samples, 'size' or 'family', got {name!r}"
+            )
+        if len(name) > 15:
+            raise ValueError(
+                f"Expected sizes of at most {MAX_WHOLE:.0e} in the header of {path}, got {name}"
             )
         if int(name) in sizes.values():
             raise ValueError(f"Expected each size once in the header of {path}, got {name} twice")
@@ -273,7 +309,7 @@ def write_wide_csv(curves: pd.DataFrame, path: str | Path) -> None:
         if column in table.columns:
             values = table.groupby("model")[column].first()
             wide[name] = values.astype("Int64") if name == "size" else values
-    wide.to_csv(path)
+    write_csv(wide.reset_index(), path)
 
 
 def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFrame:
@@ -318,7 +354,7 @@ def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFram
     header = [cell.strip() for cell in rows[0][1]] if rows else []
     if "n_samples" not in header:
         return read_wide_csv(path, allow_missing=allow_missing)
-    table = pd.read_csv(path, encoding="utf-8-sig", comment="#")
+    table = _tidy_table(path, header)
     if "status" in table.columns:
         table = table[table["status"] != "diverged"].reset_index(drop=True)
     if allow_missing and "test_loss" in table.columns:

@@ -7,12 +7,12 @@ what to do); 1 anything else. `LENSLLM_DEBUG=1` shows the traceback.
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,9 +22,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
+from lensllm.config_checks import check_config, conf_dir, no_choice, unknown_key
+from lensllm.harmless import HarmlessLog, plain, redact
+from lensllm.limits import bounded_yaml
 from lensllm.quiet import quiet_libraries
 
 BAD_INPUT = (
@@ -37,42 +45,6 @@ BAD_INPUT = (
 )
 
 
-@dataclass
-class FineTuneConfig:
-    """Keys of every entry point that fine-tunes: what `conf/runner/finetune.yaml` refers to."""
-
-    n_samples_full: int | None = None
-    sizes: list[int] | None = None
-    seed: int = 0
-    rank_by: str = "token"
-    dataset: Any = None
-    optimizer: Any = None
-    scheduler: Any = None
-    training: Any = None
-    finetune: Any = None
-    trainer: Any = None
-    logger: Any = None
-    runner: Any = MISSING
-    paths: Any = MISSING
-
-
-@dataclass
-class BudgetConfig:
-    """What may be spent: a share of fine-tuning every candidate in full, or FLOPs."""
-
-    fraction: float | None = 0.1
-    flops: float | None = None
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: `conf` of the checkout, or the installed package's copy of it."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"Expected the configuration folder `conf` beside or inside {package}")
-
-
 def entry_point(
     config_name: str, schema: type
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
@@ -82,7 +54,7 @@ def entry_point(
         config_name: Name of the primary config in `conf`.
         schema: Dataclass with the primary config's keys and types. It is in the ConfigStore as
             `<config_name>_schema`, first in the primary defaults list, and checked once more on
-            the composed config, since Hydra lets `+key=value` past it.
+            the composed config (see `check_config`).
 
     Returns:
         A decorator; what it returns takes no arguments and reads the command line.
@@ -93,7 +65,9 @@ def entry_point(
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
             try:
-                OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(cfg))
+                for handler in logging.root.handlers:
+                    handler.addFilter(HarmlessLog())
+                check_config(cfg, schema)
                 return function(cfg)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -103,9 +77,11 @@ def entry_point(
         def main() -> None:
             # Hydra prints tracebacks and exits by itself unless asked for the whole error.
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            application = hydra.main(
-                version_base="1.3", config_path=str(conf_dir()), config_name=config_name
-            )(task)
+            application = bounded_yaml()(
+                hydra.main(
+                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                )(task)
+            )
             try:
                 application()
             except KeyboardInterrupt:
@@ -124,7 +100,7 @@ def fail(error: Exception) -> NoReturn:
     """Print the error in one line on stderr and exit: 2 for bad input, 1 for anything else."""
     if os.environ.get("LENSLLM_DEBUG") == "1":
         traceback.print_exception(error)
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    print(f"error: {plain(redact(one_line(error)))}", file=sys.stderr)
     sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
 
 
@@ -136,6 +112,13 @@ def one_line(error: BaseException) -> str:
         'Expected `lr` > 0, got -1'
     """
     message = str(error)
+    cause = error if isinstance(error, ConfigAttributeError | ConfigKeyError) else error.__cause__
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        return re.sub(r"\s+", " ", unknown_key(cause))
+    if isinstance(cause, ValidationError) and "is not Optional" in message:
+        return f"Expected a value of {cause.full_key}, got null: leave {cause.full_key}=null out"
+    if message.startswith("Config group override must be a string or a list"):
+        return no_choice(sys.argv[1:])
     if isinstance(error, InstantiationException):
         key = re.search(r"full_key: (\S+)", message)
         cause = error.__cause__

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
-from lensllm.entry import FineTuneConfig, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class CurvatureConfig(FineTuneConfig):
-    """Keys of `conf/curvature.yaml`."""
-
-    n_samples: Any = field(default_factory=lambda: [200, 800, 3200])
-    n_hessian: int = 16
-    n_training: int = 256
-    n_lanczos: int = 30
-    epsilon: float = 0.1
-    curves: str | None = None
-    ntk: Any = MISSING
-    model: Any = MISSING
+from lensllm.config import CurvatureConfig
+from lensllm.entry import entry_point, instantiate_runner, output_dir
 
 
 @entry_point("curvature", CurvatureConfig)
@@ -32,6 +17,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.benchmarks.local import ZOO_CSV
     from lensllm.curvature.analysis import analyze
     from lensllm.curvature.report import read_curve, summary_lines, write_analysis
+    from lensllm.reporting.console import say
 
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
@@ -47,10 +33,10 @@ def main(cfg: DictConfig) -> None:
         n_training=cfg.n_training,
         n_steps=cfg.n_lanczos,
         epsilon=cfg.epsilon,
-        progress=lambda text: print(text, flush=True),
+        progress=say,
     )
     record = write_analysis(analysis, output_dir(), curves, runner.make_logger)
-    print(*summary_lines(record), sep="\n")
+    say(*summary_lines(record))
     print(f"results: {output_dir()}", json.dumps(sorted(p.name for p in output_dir().glob("*.*"))))
 
 

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from lensllm.entry import FineTuneConfig, conf_dir, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class LiveConfig(FineTuneConfig):
-    """Keys of `conf/live.yaml`."""
-
-    selectors: list[Any] = field(default_factory=list)
-    seeds: list[int] = field(default_factory=list)
-    n_subsets: int = 0
-    subset_size: int = 0
-    budget_fractions: list[float] = field(default_factory=list)
-    candidates: Any = MISSING
-    benchmark: Any = MISSING
+from lensllm.config import LiveConfig
+from lensllm.entry import conf_dir, entry_point, instantiate_runner, output_dir
+from lensllm.harmless import write_csv
 
 
 @entry_point("live", LiveConfig)
@@ -55,7 +43,7 @@ def main(cfg: DictConfig) -> None:
                         f"{row['selected'] or row['status']}, regret {row['regret']:.3f}",
                         soft_wrap=True,
                     )
-                    pd.DataFrame(rows).to_csv(output_dir() / "live.csv", index=False)
+                    write_csv(pd.DataFrame(rows), output_dir() / "live.csv")
     summary = summarize_live(pd.DataFrame(rows), str(rows[0]["selector"]))
     table = live_table(summary, task.dataset, len(rows))
     table.write(output_dir())

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
+from lensllm.config import DownloadConfig
 from lensllm.entry import entry_point
-
-
-@dataclass
-class DownloadConfig:
-    """Keys of `conf/download.yaml`."""
-
-    timeout: float = 30.0
-    paths: Any = None
 
 
 @entry_point("download", DownloadConfig)

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
-from lensllm.entry import BudgetConfig, FineTuneConfig, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class EstimateConfig(FineTuneConfig):
-    """Keys of `conf/estimate.yaml`."""
-
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    candidates: Any = MISSING
-    hardware: Any = MISSING
+from lensllm.config import EstimateConfig
+from lensllm.entry import entry_point, instantiate_runner, output_dir
 
 
 @entry_point("estimate", EstimateConfig)

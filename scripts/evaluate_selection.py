@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import EvaluateConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
-
-
-@dataclass
-class EvaluateConfig:
-    """Keys of `conf/evaluate.yaml`."""
-
-    selectors: list[Any] = field(default_factory=list)
-    budget_ratios: list[int] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list)
-    datasets: list[str] | None = None
-    seeds: list[int] | None = None
-    n_resamples: int = 1000
-    seed: int = 0
-    benchmark: Any = None
-    paths: Any = None
-    candidates: Any = None
-    dataset: Any = None
-    optimizer: Any = None
-    training: Any = None
+from lensllm.harmless import write_csv
 
 
 @entry_point("evaluate", EvaluateConfig)
 def main(cfg: DictConfig) -> None:
     """Evaluate every selector on every data set and budget; write scores and predictions."""
     from lensllm.benchmarks import evaluate
-    from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.console import print_table, updating, wide_console
     from lensllm.reporting.summary import summary_table
     from lensllm.selection.named import named_selectors
 
@@ -50,11 +33,11 @@ def main(cfg: DictConfig) -> None:
             values["budget_fractions"],
             values["datasets"],
             values["seeds"],
-            progress=status.update,
+            progress=updating(status),
         )
     folder = output_dir()
-    found.scores.to_csv(folder / "scores.csv", index=False)
-    found.predictions.to_csv(folder / "predictions.csv", index=False)
+    write_csv(found.scores, folder / "scores.csv")
+    write_csv(found.predictions, folder / "predictions.csv")
     summary = summary_table(found.scores, found.predictions, cfg.n_resamples, cfg.seed)
     command = " ".join(["python scripts/evaluate_selection.py", *HydraConfig.get().overrides.task])
     summary = replace(summary, caption=f"{summary.caption} Command: {command}")

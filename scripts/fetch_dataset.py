@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
+from lensllm.config import FetchConfig
 from lensllm.entry import entry_point
-
-
-@dataclass
-class FetchConfig:
-    """Keys of `conf/fetch.yaml`."""
-
-    dataset: Any = MISSING
-    paths: Any = MISSING
 
 
 @entry_point("fetch", FetchConfig)

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import FitConfig
 from lensllm.curves import read_curves
 from lensllm.entry import entry_point, output_dir
+from lensllm.reporting.console import say
 from lensllm.reporting.law_report import write_law_report
-
-
-@dataclass
-class FitConfig:
-    """Keys of conf/fit.yaml; see there."""
-
-    curves: str = MISSING
-    law: Any = MISSING
-    allow_missing: bool = False
-    datasets: list[str] | None = None
-    models: list[str] | None = None
-    max_n_samples: float | None = None
-    objective: str = "squared_log"
-    delta: float = 1e-3
-    use_zero: bool | None = False
-    n_starts: int = 32
-    seed: int = 0
-    predict_at: list[float] = field(default_factory=list)
-    target_loss: float | None = None
-    level: float = 0.8
-    forward: bool | None = None
-    figures: bool = True
-    paths: Any = MISSING
 
 
 @entry_point("fit", FitConfig)
@@ -45,7 +21,7 @@ def main(cfg: DictConfig) -> None:
     options.pop("law")
     laws = instantiate(cfg.law)
     laws = laws if isinstance(laws, tuple) else (laws,)
-    print(write_law_report(curves, laws, output_dir(), **options))
+    say(write_law_report(curves, laws, output_dir(), **options))
 
 
 if __name__ == "__main__":

@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from lensllm.config import PrehocConfig
 from lensllm.entry import entry_point, output_dir, quiet_libraries, run_group
-
-
-@dataclass
-class PrehocConfig:
-    """Keys of `conf/prehoc.yaml`."""
-
-    trials: str | None = None
-    kind: str = "steps"
-    n_samples: Any = None
-    models: Any = None
-    n_costs: int = 20
-    max_cost: float = 0.5
-    leave_out: str = "model"
-    price: Any = MISSING
-    level: float = 0.9
-    n_draws: int = 400
-    n_candidates: int | None = None
-    seed: int = 0
-    synthetic: bool = False
-    features: Any = MISSING
-    benchmark: Any = None
-    candidates: Any = MISSING
-    optimizer: Any = MISSING
-    training: Any = MISSING
-    logger: Any = None
-    paths: Any = MISSING
+from lensllm.harmless import stored_settings
 
 
 @entry_point("prehoc", PrehocConfig)
@@ -45,6 +18,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.prehoc.analysis import analyze
     from lensllm.prehoc.load import load_runs
     from lensllm.prehoc.report import summary_lines, write_analysis
+    from lensllm.reporting.console import say
 
     quiet_libraries()
     names = ("trials", "kind", "n_costs", "max_cost", "synthetic", "seed")
@@ -59,10 +33,10 @@ def main(cfg: DictConfig) -> None:
     options = ("leave_out", "level", "n_draws", "n_candidates", "seed")
     analysis = analyze(runs, instantiate(cfg.price), **{name: cfg[name] for name in options})
     make_logger = partial(instantiate(cfg.logger), group=run_group()) if cfg.logger else None
-    settings = OmegaConf.to_container(cfg, resolve=True)
+    settings = stored_settings(cfg)
     files = write_analysis(analysis, output_dir(), settings, make_logger)  # type: ignore[arg-type]
-    print(*summary_lines(analysis), sep="\n")
-    print(f"results: {output_dir()}: {', '.join(path.name for path in files)}")
+    say(*summary_lines(analysis))
+    say(f"results: {output_dir()}: {', '.join(path.name for path in files)}")
 
 
 if __name__ == "__main__":

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from lensllm.config import PretrainConfig
 from lensllm.entry import entry_point
-
-
-@dataclass
-class PretrainConfig:
-    """Keys of `conf/pretrain_zoo.yaml`."""
-
-    folder: str = ""
-    names: list[str] = field(default_factory=list)
-    vocab_size: int = 2048
-    extra_packages: list[str] = field(default_factory=list)
-    models: list[Any] = field(default_factory=list)
-    dataset: Any = None
-    paths: Any = None
 
 
 @entry_point("pretrain_zoo", PretrainConfig)

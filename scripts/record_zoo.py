@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
+from lensllm.config import RecordConfig
 from lensllm.entry import entry_point
-
-
-@dataclass
-class RecordConfig:
-    """Keys of `conf/record.yaml`."""
-
-    path: str = ""
-    extend: bool = False
-    paths: Any = MISSING
 
 
 @entry_point("record", RecordConfig)

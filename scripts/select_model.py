@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from lensllm.entry import BudgetConfig, FineTuneConfig, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class ReplayConfig:
-    """Which of the recorded curves to replay."""
-
-    dataset: str | None = None
-    seed: int | None = None
-    models: list[str] | None = None
-
-
-@dataclass
-class SelectConfig(FineTuneConfig):
-    """Keys of `conf/select.yaml`."""
-
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    preflight: bool = True
-    max_failures: int = 2
-    candidates: Any = MISSING
-    selector: Any = MISSING
-    executor: Any = MISSING
-    benchmark: Any = None
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
+from lensllm.config import SelectConfig
+from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.harmless import stored_settings
 
 
 @entry_point("select", SelectConfig)
@@ -71,7 +48,7 @@ def main(cfg: DictConfig) -> float:
         )
     if console.quiet:
         return selection.best.predicted_loss
-    settings = OmegaConf.to_container(cfg, resolve=True)
+    settings = stored_settings(cfg)
     data = runner.data.summary() if hasattr(runner, "data") else {}  # recorded curves have none
     paths = write_selection(selection, curves, output_dir(), settings, data)  # type: ignore[arg-type]
     console.print(selection_table(selection, curves))

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import StudyCampaignsConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
-
-
-@dataclass
-class StudyCampaignsConfig:
-    """Keys of `conf/study_campaigns.yaml`."""
-
-    selectors: list[Any] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list)
-    n_sets: int = 10
-    set_size: int = 8
-    seed: int = 0
-    earlier_tasks: bool = False
-    predictor_choices: str | None = None
-    benchmark: Any = None
-    paths: Any = None
+from lensllm.harmless import safe_name, write_csv
 
 
 @entry_point("study_campaigns", StudyCampaignsConfig)
@@ -35,6 +21,7 @@ def main(cfg: DictConfig) -> None:
     import pandas as pd
 
     from lensllm.benchmarks.choosing import campaigns, random_sets, summarize_campaigns
+    from lensllm.reporting.console import say
     from lensllm.selection.named import named_selectors
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
@@ -51,7 +38,7 @@ def main(cfg: DictConfig) -> None:
             seen = benchmark.curves if cfg.earlier_tasks else curves
             own = replace(benchmark, curves=seen, target_n_samples=target)
             rows.append(campaigns(own, selectors, cfg.budget_fractions, sets, [str(dataset)]))
-            pd.concat(rows).to_csv(output_dir() / "campaigns.csv", index=False)
+            write_csv(pd.concat(rows), output_dir() / "campaigns.csv")
     found = pd.concat(rows, ignore_index=True)
     for name, part in [
         ("all", found),
@@ -59,8 +46,8 @@ def main(cfg: DictConfig) -> None:
         *found.groupby("budget_fraction"),
     ]:
         summary = summarize_campaigns(part, selectors[0].name)
-        summary.to_csv(output_dir() / f"summary_{name}.csv", index=False)
-        print(f"\n{name}\n{summary.to_string(index=False, float_format='{:.3f}'.format)}")
+        write_csv(summary, output_dir() / f"summary_{safe_name(str(name))}.csv")
+        say(f"\n{name}\n{summary.to_string(index=False, float_format='{:.3f}'.format)}")
 
 
 def _with_settings(selector: Any, settings: dict[str, Any]) -> Any:

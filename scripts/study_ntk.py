@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
+from lensllm.config import StudyNTKConfig
 from lensllm.entry import entry_point, output_dir, quiet_libraries
+from lensllm.harmless import write_csv
 
 
-@dataclass
-class StudyConfig:
-    """Keys of `conf/study_ntk.yaml`."""
-
-    gammas: list[int] = field(default_factory=list)
-    taus: list[float] = field(default_factory=list)
-    budget_ratio: int = 4
-    analyses: str | None = None
-    seed: int = 0
-    candidates: Any = MISSING
-    dataset: Any = MISSING
-    optimizer: Any = MISSING
-    training: Any = MISSING
-    benchmark: Any = MISSING
-    selector: Any = MISSING
-    paths: Any = MISSING
-
-
-@entry_point("study_ntk", StudyConfig)
+@entry_point("study_ntk", StudyNTKConfig)
 def main(cfg: DictConfig) -> None:
     """Write F beside D_l, forward validation and the sweep over gamma and tau, and a figure."""
-    from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.console import print_table, updating, wide_console
     from lensllm.reporting.hessian_study import Analyses, save_hessian_figure
     from lensllm.reporting.ntk_figure import save_ntk_figure
     from lensllm.reporting.ntk_study import NTKStudy
@@ -51,14 +33,14 @@ def main(cfg: DictConfig) -> None:
             cfg.budget_ratio,
             Analyses(Path(cfg.analyses), dataset) if cfg.analyses else None,
             f"python -m scripts.study_ntk dataset={dataset}",
-            status.update,
+            updating(status),
         )
         tables = study.tables()
     for table in tables:
         table.write(output_dir())
         print_table(table, console)
-    study.terms.to_csv(output_dir() / "terms.csv", index=False)
-    study.forward.to_csv(output_dir() / "forward.csv", index=False)
+    write_csv(study.terms, output_dir() / "terms.csv")
+    write_csv(study.forward, output_dir() / "forward.csv")
     if study.analyses and study.analyses.paths:
         save_hessian_figure(study.analyses, output_dir())
     console.print(f"tables and {save_ntk_figure(study, output_dir()).name} are in {output_dir()}")

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import DictConfig
 
-from lensllm.entry import FineTuneConfig, entry_point, instantiate_runner, output_dir
-
-
-@dataclass
-class TrainConfig(FineTuneConfig):
-    """Keys of `conf/train.yaml`."""
-
-    n_samples: int = 800
-    objective: str = "test_loss"
-    model: Any = MISSING
+from lensllm.config import TrainConfig
+from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.harmless import redact
 
 
 @entry_point("train", TrainConfig)
@@ -26,10 +17,9 @@ def main(cfg: DictConfig) -> float:
     """Fine-tune one model on one subset, store the result, and return its `objective`."""
     from pytorch_lightning.utilities import rank_zero_only
 
+    from lensllm.reporting.console import say
     from lensllm.trials import Trial
 
-    if cfg.objective not in ("test_loss", "validation_loss"):
-        raise ValueError(f"Expected objective test_loss or validation_loss, got {cfg.objective!r}")
     runner = instantiate_runner(cfg)
     (name,) = runner.sources
     runner.store.check_writable()
@@ -37,8 +27,8 @@ def main(cfg: DictConfig) -> float:
     if rank_zero_only.rank > 0:  # one of several processes that train together tells
         return float(getattr(result, cfg.objective))
     path = Path(output_dir()) / "result.json"
-    path.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
-    print(
+    path.write_text(json.dumps(redact(result.to_json()), indent=1) + "\n", encoding="utf-8")
+    say(
         f"{name} on {runner.data.name}, D = {cfg.n_samples}, seed {cfg.seed}: {result.status}, "
         f"test loss {result.test_loss:.4f} nats per token ({result.test_loss_per_byte:.4f} per "
         f"byte), {result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} inputs and "

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import TuneAdaptiveConfig
 from lensllm.entry import conf_dir, entry_point, output_dir
-
-
-@dataclass
-class TuneAdaptiveConfig:
-    """Keys of `conf/tune_adaptive.yaml`."""
-
-    settings: list[Any] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list)
-    judged_fractions: list[float] = field(default_factory=list)
-    judged_seeds: list[int] = field(default_factory=list)
-    n_subsets: int = 0
-    subset_size: int = 0
-    seed: int = 0
-    predictor_choices: str | None = None
-    baselines: list[Any] = field(default_factory=list)
-    chosen: Any = None
-    benchmark: Any = None
-    paths: Any = None
+from lensllm.harmless import write_csv
+from lensllm.limits import load_yaml
+from lensllm.targets import check_targets
 
 
 @entry_point("tune_adaptive", TuneAdaptiveConfig)
@@ -46,13 +31,15 @@ def main(cfg: DictConfig) -> None:
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     console, benchmark = wide_console(), instantiate(cfg.benchmark)
-    base = OmegaConf.load(conf_dir() / "selector" / "adaptive.yaml")
+    base = load_yaml(conf_dir() / "selector" / "adaptive.yaml")
     path = values["predictor_choices"]
     fitted = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
     predictors = {name: {"predictor": {"settings": own}} for name, own in fitted.items()}
 
     def build(settings: Mapping[str, Any]) -> Any:
-        return instantiate(OmegaConf.merge(base, dict(settings)), _convert_="all")
+        config = OmegaConf.merge(base, dict(settings))
+        check_targets(config, cfg.allowed_targets)  # a file of predictor_choices is in it
+        return instantiate(config, _convert_="all")
 
     chosen = values["chosen"]
     if chosen is None:
@@ -60,7 +47,7 @@ def main(cfg: DictConfig) -> None:
             build, values["budget_fractions"], cfg.n_subsets, cfg.subset_size, cfg.seed
         )
         found = tune(benchmark, values["settings"], judge, predictors, progress=console.print)
-        found.scores.to_csv(output_dir() / "settings.csv", index=False)
+        write_csv(found.scores, output_dir() / "settings.csv")
         chosen = found.chosen
     (output_dir() / "chosen.json").write_text(json.dumps(chosen, indent=2) + "\n")
     scores, predictions = [], []
@@ -73,8 +60,8 @@ def main(cfg: DictConfig) -> None:
             done = evaluate(benchmark, judged, (), values["judged_fractions"], [dataset])
             scores.append(done.scores.assign(draws=seed))
             predictions.append(done.predictions.assign(draws=seed))
-            pd.concat(scores).to_csv(output_dir() / "scores.csv", index=False)
-            pd.concat(predictions).to_csv(output_dir() / "predictions.csv", index=False)
+            write_csv(pd.concat(scores), output_dir() / "scores.csv")
+            write_csv(pd.concat(predictions), output_dir() / "predictions.csv")
     first = values["judged_seeds"][0]
     table = summary_table(
         *(rows[rows["draws"] == first] for rows in (pd.concat(scores), pd.concat(predictions)))

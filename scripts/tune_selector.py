@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.config import TuneConfig
 from lensllm.entry import conf_dir, entry_point
-
-
-@dataclass
-class TuneConfig:
-    """Keys of `conf/tune.yaml`."""
-
-    selector: str = "pooled_fit"
-    budget_ratios: list[int] = field(default_factory=list)
-    targets: list[int | None] = field(default_factory=list)
-    judged_targets: list[int | None] = field(default_factory=list)
-    n_settings: int = 64
-    seed: int = 0
-    stages: list[Any] = field(default_factory=list)
-    benchmark: Any = None
-    paths: Any = None
+from lensllm.harmless import safe_name, write_csv
+from lensllm.limits import load_yaml
 
 
 @entry_point("tune", TuneConfig)
@@ -37,13 +24,16 @@ def main(cfg: DictConfig) -> None:
     from lensllm.benchmarks.evaluation import with_prior_curves
     from lensllm.benchmarks.tuned import JUDGES, judge_choices
     from lensllm.benchmarks.tuning import sample_settings, tune
-    from lensllm.reporting.console import print_table, wide_console
+    from lensllm.reporting.console import print_table, updating, wide_console
     from lensllm.reporting.tuning_report import Example, write_tuning_report
     from lensllm.selection import AcceptThenStop
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
-    base = OmegaConf.load(conf_dir() / "selector" / f"{cfg.selector}.yaml")
+    known = sorted(path.stem for path in (conf_dir() / "selector").glob("*.yaml"))
+    if cfg.selector not in known:
+        raise ValueError(f"Expected selector among {', '.join(known)}, got {cfg.selector!r}")
+    base = load_yaml(conf_dir() / "selector" / f"{cfg.selector}.yaml")
 
     def build(settings: Mapping[str, Any]) -> Any:
         chosen = {"predictor": {"settings": dict(settings)}}
@@ -56,8 +46,8 @@ def main(cfg: DictConfig) -> None:
         asked = (stage.get(key, values[key]) for key in ("budget_ratios", "targets"))
         judge = JUDGES[stage["by"]](build, *asked)
         with console.status(f"stage {number}") as status:
-            found = tune(benchmark, grid, judge, choices, progress=status.update)
-        found.scores.to_csv(folder / f"stage_{number}.csv", index=False)
+            found = tune(benchmark, grid, judge, choices, progress=updating(status))
+        write_csv(found.scores, folder / f"stage_{number}.csv")
         (folder / f"stage_{number}.json").write_text(json.dumps(grid, indent=2) + "\n")
         choices = {name: {**choices.get(name, {}), **found.choice(name)} for name in found.chosen}
     (folder / "choices.json").write_text(json.dumps(choices, indent=2) + "\n")
@@ -65,10 +55,10 @@ def main(cfg: DictConfig) -> None:
     judged = judge_choices(
         benchmark, choices, build, values["budget_ratios"], values["judged_targets"]
     )
-    judged.scores.to_csv(folder / "scores.csv", index=False)
-    judged.predictions.to_csv(folder / "predictions.csv", index=False)
+    write_csv(judged.scores, folder / "scores.csv")
+    write_csv(judged.predictions, folder / "predictions.csv")
     for label, calibration in judged.calibrations.items():
-        calibration.candidates.to_csv(folder / f"calibration_{label}.csv", index=False)
+        write_csv(calibration.candidates, folder / f"calibration_{safe_name(str(label))}.csv")
     baseline = evaluate(benchmark, [AcceptThenStop()], values["budget_ratios"])
     first = benchmark.datasets[0]
     prior = benchmark.curves[benchmark.curves["dataset"] != first]

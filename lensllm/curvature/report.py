@@ -13,6 +13,7 @@ import pandas as pd
 from lensllm.curvature.analysis import CurvatureAnalysis, transitions
 from lensllm.curvature.figures import save_figures
 from lensllm.curves import read_curves
+from lensllm.harmless import write_csv
 
 
 def read_curve(path: str | None, model: str, dataset: str) -> pd.DataFrame | None:
@@ -59,7 +60,7 @@ def write_analysis(
     text = json.dumps(record, indent=1, allow_nan=False)
     (folder / "curvature.json").write_text(text + "\n", encoding="utf-8")
     for name, table in _tables(analysis).items():
-        table.to_csv(folder / f"{name}.csv", index=False)
+        write_csv(table, folder / f"{name}.csv")
     figures = save_figures(analysis, folder)
     if make_logger is not None:
         _log(analysis, record, figures, make_logger)

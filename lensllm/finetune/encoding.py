@@ -16,9 +16,10 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
 from lensllm.finetune.cutting import cut_target
+from lensllm.finetune.templates import render_chat
 
-# Raised when the same text and settings give other tokens or bytes than before: 2 since cut targets
-# have no end token. It belongs to the key of whatever is stored of encoded pairs.
+# Raised when the same text and settings give other tokens or bytes than before; in the key of all
+# that is stored of encoded pairs. 2: cut targets have no end token.
 ENCODING_VERSION = 2
 IGNORED = -100
 PROMPT = "{input}\n"
@@ -134,6 +135,7 @@ class PairEncoder:
     def signature(self) -> dict[str, Any]:
         """What decides how a pair is encoded, beside the tokenizer: the rendered prompt, limits."""
         return {
+            "version": ENCODING_VERSION,
             "before": self._before,
             "after": self._after,
             "end": self._end,
@@ -201,7 +203,7 @@ def _chat_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
             f"{tokenizer.name_or_path} has none: give the prompt as a text with {{input}}"
         )
     turns = [{"role": "user", "content": "{input}"}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    return render_chat(tokenizer, turns)
 
 
 def context_length(config: Any) -> int | None:

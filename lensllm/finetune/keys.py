@@ -16,8 +16,8 @@ import torch
 
 from lensllm.finetune.adapters import FineTuning
 
-# Raised when the same settings come to mean another outcome; 2: targets that are cut have no end.
-RECIPE = 2
+# Raised when the same settings come to mean another outcome.
+RECIPE = 1
 
 # Arguments of a Lightning trainer that change no number.
 FREE_TRAINER = (

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
+from lensllm.harmless import redact, safe_name
 from lensllm.trials import TrialResult
 
 _SUMMARY = (
@@ -68,7 +69,7 @@ class WandbTrialLogger(WandbLogger):
             save_dir=save_dir,
             group=group,
             mode=mode,
-            config=dict(config),
+            config=redact(dict(config)),
             tags=list(tags),
             reinit="finish_previous",
         )
@@ -87,9 +88,9 @@ class CSVTrialLogger(CSVLogger):
     """A folder with `metrics.csv` and `hparams.yaml` for one trial.
 
     Args:
-        label: Name of the run.
+        label: Name of the run, and by `safe_name` of its folder.
         config: The trial, recorded as the run's hyper-parameters.
-        group: Folder of runs that this one belongs to.
+        group: Folder of runs that this one belongs to, likewise.
         save_dir: Folder of all groups.
     """
 
@@ -101,8 +102,9 @@ class CSVTrialLogger(CSVLogger):
         group: str | None = None,
         save_dir: str | Path = "outputs",
     ) -> None:
-        super().__init__(save_dir=save_dir, name=group or "runs", version=label)
-        self.log_hyperparams(dict(config))
+        folder = safe_name(group or "runs")
+        super().__init__(save_dir=save_dir, name=folder, version=safe_name(label))
+        self.log_hyperparams(redact(dict(config)))
 
     def log_result(self, result: TrialResult) -> None:
         """Write the result as the last row of the metrics."""

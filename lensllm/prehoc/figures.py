@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lensllm.harmless import drawn
 from lensllm.prehoc.analysis import TaskAnalysis
 from lensllm.prehoc.phases import MAJORITY, Phase
 from lensllm.prehoc.predictors import Information
@@ -57,7 +58,8 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     if task.plan.cost > 0:
         axes.axvline(task.plan.cost, color="#3c7d3c", lw=1.0, label=f"c* = {task.plan.cost:.2g}")
     axes.set_ylim(bottom=bottom)
-    axes.set_title(f"{d.task}: {re.split('[;(]', task.phase.verdict)[0].strip()}", fontsize=8.5)
+    verdict = re.split("[;(]", task.phase.verdict)[0].strip()
+    axes.set_title(drawn(f"{d.task}: {verdict}"), fontsize=8.5)
     ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if t >= 0.9 * d.costs[0]]
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.tick_params(axis="x", which="minor", labelbottom=False)
@@ -83,7 +85,9 @@ def phase_figure(phases: Sequence[Phase]) -> Figure:
         axes.plot(phase.draws[:, 0], phase.draws[:, 2], ".", color=color, ms=2.2, alpha=0.25)
         x, y = phase.shares[0], phase.shares[2]
         label = textwrap.fill(f"{phase.task}: {phase.verdict}", 80, subsequent_indent="    ")
-        axes.plot([x], [y], "o", color=color, ms=7, mec="black", mew=0.8, zorder=4, label=label)
+        axes.plot(
+            [x], [y], "o", color=color, ms=7, mec="black", mew=0.8, zorder=4, label=drawn(label)
+        )
     figure.legend(fontsize=7.5, loc="outside lower center")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_xlabel("share of Var(Y) that static features explain", fontsize=9)
@@ -108,7 +112,7 @@ def depth_figure(depths: pd.DataFrame) -> Figure:
         ticks = sorted(rows["depth"].unique())
         axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
         axes.minorticks_off()
-        axes.set_title(task, fontsize=9)
+        axes.set_title(drawn(task), fontsize=9)
         axes.tick_params(labelsize=7.5)
         axes.legend(fontsize=7)
     panels[0].set_ylabel("regret of the choice (nats)", fontsize=8.5)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from lensllm.harmless import write_csv
 from lensllm.prehoc.features import FAMILY, Feature, static_features
 from lensllm.prehoc.probes import N_COSTS, Static, size_probes, step_probes, zero_shot_results
 from lensllm.prehoc.process import SyntheticProcess
@@ -74,7 +75,7 @@ def load_runs(
     if features and features.get("datasets"):
         table = feature_table(results, **features)
         if features_path is not None:
-            table.to_csv(features_path, index=False)
+            write_csv(table, features_path)
         static = features_by_pair(table)
     if kind == "size" or benchmark is not None:
         return size_probes(results, static, n_samples, max_cost)

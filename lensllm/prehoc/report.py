@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lensllm.harmless import redact, write_csv
 from lensllm.prehoc.analysis import Analysis, TaskAnalysis
 from lensllm.prehoc.figures import depth_figure, phase_figure, risk_figure
 
@@ -37,7 +38,7 @@ def write_analysis(
     files = []
     for name, table in tables.items():
         files.append(folder / f"{name}.csv")
-        table.to_csv(files[-1], index=False)
+        write_csv(table, files[-1])
     figures = {
         "risk": risk_figure(analysis.tasks),
         "phases": phase_figure([task.phase for task in analysis.tasks]),
@@ -53,7 +54,7 @@ def write_analysis(
         "refused": analysis.refused,
     }
     path = folder / "prehoc.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(redact(record), indent=1) + "\n", encoding="utf-8")
     if make_logger is not None:
         _log(analysis, record, pictures, make_logger)
     return [path, *files, *pictures.values()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lensllm.harmless import safe_name
 from lensllm.reporting import (
     lensllm_sweep,
     lensllm_tables,
@@ -72,11 +73,11 @@ def build(study: Study, table: str, folder: str | Path, figures: bool = True) ->
         written += made.write(folder)
         figure = TABLE_FIGURES[name](made) if figures and name in TABLE_FIGURES else None
         if figure is not None:
-            written.append(study_figures.save(figure, folder / f"{made.name}.png"))
+            written.append(study_figures.save(figure, folder / f"{safe_name(made.name)}.png"))
     if figures and table == "all":
         for name, draw in FIGURES.items():
             study.say(name)
-            path = folder / f"{study.benchmark.name}_{name}.png"
+            path = folder / f"{safe_name(study.benchmark.name)}_{name}.png"
             written.append(study_figures.save(draw(study), path))
     return written
 

@@ -9,6 +9,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from lensllm.harmless import drawn
+
 _RAN = re.compile(r"^ran (?P<model>.+) at D = (?P<size>\d+): ")
 _STOPPED = re.compile(r"^stopped (?P<model>.+?): (?P<reason>.+)$")
 _BACK = re.compile(r"^(?P<model>.+) is back in play$")
@@ -37,7 +39,7 @@ def campaign_figure(decisions: Sequence[str], ranking: Sequence[str]) -> Figure 
         if sizes:
             axes.plot([sizes[0], sizes[-1]], [row, row], color="0.8", lw=1, zorder=1)
         if model in stopped:
-            words = f" {stopped[model].partition(' after ')[0]}"
+            words = drawn(f" {stopped[model].partition(' after ')[0]}")
             axes.text(max(sizes, default=1) * 1.25, row, f"×{words}", va="center", fontsize=7)
     axes.scatter(
         [size for _, size in trials],
@@ -53,7 +55,9 @@ def campaign_figure(decisions: Sequence[str], ranking: Sequence[str]) -> Figure 
     axes.set_xscale("log")
     sizes = [size for _, size in trials]
     axes.set_xlim(min(sizes) / 1.5, max(sizes) * 8)
-    axes.set_yticks(list(rows.values()), [model.rpartition("/")[2] for model in rows], fontsize=7)
+    axes.set_yticks(
+        list(rows.values()), [drawn(model.rpartition("/")[2]) for model in rows], fontsize=7
+    )
     axes.set_xlabel("D of the trial (samples)")
     axes.spines[["top", "right"]].set_visible(False)
     bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=axes, shrink=0.6, aspect=30, pad=0.01)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lensllm.harmless import drawn
 from lensllm.laws import LawFit
 
 _PRE_POWER, _POWER = "#f2e6d0", "#d9e8f2"
@@ -133,7 +134,7 @@ def _decorate(axes: Axes, plot: CurvePlot, left: float, stop: float, zero: float
     marks = marks[(marks > low / pad) & (marks < high * pad)]
     marks = marks[:: max(1, len(marks) // 6)]
     axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
-    axes.set_title("\n".join([plot.title, *plot.notes]), fontsize=8.5)
+    axes.set_title("\n".join(map(drawn, [plot.title, *plot.notes])), fontsize=8.5)
     axes.tick_params(labelsize=7.5)
     if plot.fits:
         axes.legend(fontsize=6.5, loc="best", framealpha=0.7)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import rankdata, spearmanr
 
 from lensllm.curvature.bound import fit_hessian_decay
+from lensllm.harmless import safe_name
 from lensllm.reporting.tables import Table
 
 
@@ -192,6 +193,6 @@ def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:
     figure.supxlabel("D")
     figure.supylabel("h, largest of the sample")
     figure.suptitle(f"{analyses.dataset}: Hessian terms by layer (not a certified bound)")
-    path = folder / f"hessian_study_{analyses.dataset}.png"
+    path = folder / f"hessian_study_{safe_name(analyses.dataset)}.png"
     figure.savefig(path, dpi=130, metadata={"Software": None})
     return path

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lensllm.harmless import write_csv
 from lensllm.laws import (
     CurveStack,
     LawFits,
@@ -82,7 +83,7 @@ def write_law_report(
         ],
         ignore_index=True,
     )
-    table.to_csv(folder / "fits.csv", index=False)
+    write_csv(table, folder / "fits.csv")
     lines = [_print_fits(table), _print_summary(table)]
     if forward or (forward is None and len(laws) > 1):
         lines.append(_write_forward(curves, laws, folder, level, options))
@@ -145,9 +146,9 @@ def _write_forward(
 ) -> str:
     """Validate forward, write both tables, and return the shorter one."""
     validation = forward_validation(curves, laws, level=level, **options)
-    validation.to_csv(folder / "forward.csv", index=False)
+    write_csv(validation, folder / "forward.csv")
     table = forward_table(validation)
-    table.to_csv(folder / "forward_summary.csv", index=False)
+    write_csv(table, folder / "forward_summary.csv")
     wide = table.pivot(index=["dataset", "horizon"], columns="law", values="rmse_log")
     text = wide.to_string(float_format=lambda x: f"{x:.4f}", na_rep="-")
     return f"Forward validation: RMSE on log loss of sizes beyond the fit, by horizon D / b\n{text}"

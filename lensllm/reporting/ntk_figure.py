@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lensllm.curvature.study import compare_with_rectified
+from lensllm.harmless import drawn, safe_name
 from lensllm.reporting.ntk_study import LABELS, NTKStudy
 
 
@@ -29,7 +30,7 @@ def save_ntk_figure(study: NTKStudy, folder: Path) -> Path:
     _draw_terms(middle, study, colours)
     _draw_forward(right, study)
     figure.suptitle(f"{study.dataset}: the NTK term of LensLLM")
-    path = folder / f"ntk_study_{study.dataset}.png"
+    path = folder / f"ntk_study_{safe_name(study.dataset)}.png"
     figure.savefig(path, dpi=150, metadata={"Software": None})
     return path
 
@@ -39,7 +40,7 @@ def _draw_curves(axes: Axes, study: NTKStudy, colours: dict[str, str]) -> None:
     for name, colour in colours.items():
         curve = study.ntk[name]
         steps = np.geomspace(0.01 / curve.rates.max(), 3 / curve.rates[curve.rates > 0].min(), 300)
-        axes.semilogx(steps, curve(steps), color=colour, label=name)
+        axes.semilogx(steps, curve(steps), color=colour, label=drawn(name))
     steps = study.terms["best_step"]
     axes.axvspan(0.8 * steps.min(), 1.25 * steps.max(), color="0.85", label="early stopping")
     axes.set(xlabel="steps t", ylabel="F(t), squared nats")

@@ -20,6 +20,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
 from lensllm.atomic import StorageError, write_whole
+from lensllm.harmless import redact, write_csv
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reporting.campaign_figure import campaign_figure
 from lensllm.reporting.curves_figure import CurvePlot, draw_curves
@@ -171,7 +172,7 @@ def write_selection(
         What was written: kind -> path.
     """
     record = selection_record(selection, curves, settings, data or {})
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(redact(record), indent=1, allow_nan=False) + "\n"
     try:
         write_whole(folder / "selection.json", text)
     except StorageError as error:
@@ -183,7 +184,7 @@ def write_selection(
     ranked = [entry.model for entry in selection.ranking]
 
     def write_table(path: Path) -> bool:
-        curves.to_csv(path, index=False)
+        write_csv(curves, path)
         return True
 
     def write_figure(path: Path) -> bool:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lensllm.harmless import drawn
 from lensllm.laws import RectifiedLaw, VanillaLaw, fit_laws
 from lensllm.reporting.study import Study
 
@@ -33,7 +34,7 @@ def correlation_by_budget(study: Study) -> Figure:
         for i, name in enumerate(names):
             axes.plot(table.index, table[name], label=name, **_style(i))
         axes.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
-        axes.set(title=dataset, xscale="log", xlabel="D_full / D_max")
+        axes.set(title=drawn(str(dataset)), xscale="log", xlabel="D_full / D_max")
         axes.set_xticks(list(table.index), [f"{x:g}" for x in table.index])
         axes.minorticks_off()
     panels[0].set_ylabel("Pearson correlation")
@@ -63,7 +64,7 @@ def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
                 sizes[~used], values[i, ~used], "o", color=_COLORS[i], label=label
             )
             points.set(markersize=3, markerfacecolor="white")
-        axes.set(title=dataset, xscale="log", yscale="log", xlabel="n_samples")
+        axes.set(title=drawn(str(dataset)), xscale="log", yscale="log", xlabel="n_samples")
         axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
@@ -86,11 +87,11 @@ def fitted_against_true(study: Study) -> Figure:
         part = lines[lines["dataset"] == dataset]
         ratios = sorted(part["budget_ratio"].unique())
         if not ratios:
-            axes.set_title(f"{dataset}: no predictions")
+            axes.set_title(drawn(f"{dataset}: no predictions"))
             continue
         ratio = ratios[len(ratios) // 2]
         _draw_predictions(axes, part[part["budget_ratio"] == ratio])
-        axes.set(title=f"{dataset}, D <= D_full / {ratio:g}", xlabel="true loss at D_full")
+        axes.set(title=drawn(f"{dataset}, D <= D_full / {ratio:g}"), xlabel="true loss at D_full")
     panels[0].set_ylabel("predicted loss at D_full")
     handles = [line for axes in panels for line in axes.containers[: len(_FORECASTERS)]]
     figure.legend(handles=handles[: len(_FORECASTERS)], fontsize=6, loc="outside right center")
@@ -139,7 +140,7 @@ def accuracy_against_cost(study: Study) -> Figure:
             rows = table[table["selector"] == name]
             cost = rows["cost_fraction"].clip(lower=edge)
             regret = rows["regret"].clip(lower=floor)
-            axes.plot(100 * cost, regret, label=str(name), **_style(i))
+            axes.plot(100 * cost, regret, label=drawn(str(name)), **_style(i))
         front = _pareto(table["cost_fraction"].clip(lower=edge), table["regret"].clip(lower=floor))
         axes.step(100 * front[0], front[1], where="post", color="#cccccc", linewidth=4, zorder=0)
         axes.set(xscale="log", yscale="log", title=f"protocol: {protocol}")
@@ -168,7 +169,7 @@ def heat_maps(study: Study) -> Figure:
         )
         image = axes.imshow(table.to_numpy(), vmin=0, vmax=1, cmap="RdYlBu", aspect="auto")
         _label_cells(axes, table)
-        axes.set(title=dataset, xlabel="D_full / D_max")
+        axes.set(title=drawn(str(dataset)), xlabel="D_full / D_max")
     figure.colorbar(image, ax=panels, label="relative accuracy", shrink=0.8)
     return figure
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from lensllm.harmless import one_row, safe_name, write_csv
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +49,13 @@ class Table:
     def to_markdown(self) -> str:
         """A GitHub table under its caption."""
         head = [str(column) for column in self.frame.columns]
-        lines = [f"**{self.name}.** {self.caption}", "", _row(head), _row(["---"] * len(head))]
-        lines += [_row([cell.replace("|", "\\|") for cell in row]) for row in self.cells()]
+        lines = [
+            f"**{self.name}.** {one_row(self.caption)}",
+            "",
+            _row(head),
+            _row(["---"] * len(head)),
+        ]
+        lines += [_row([_md(cell) for cell in row]) for row in self.cells()]
         return "\n".join(lines) + "\n"
 
     def to_latex(self) -> str:
@@ -80,11 +88,11 @@ class Table:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"{self.name}.{ending}" for ending in ("md", "tex", "csv")]
+        paths = [folder / f"{safe_name(self.name)}.{ending}" for ending in ("md", "tex", "csv")]
         paths[0].write_text(self.to_markdown(), encoding="utf-8")
         paths[1].write_text(self.to_latex(), encoding="utf-8")
         # Ten digits: the last ones of a float differ between machines, and a table should not.
-        self.frame.to_csv(paths[2], index=False, float_format="%.10g", lineterminator="\n")
+        write_csv(self.frame, paths[2], float_format="%.10g", lineterminator="\n")
         return paths
 
 
@@ -95,6 +103,7 @@ _TEX = {
     "±": r"$\pm$",
     "≤": r"$\leq$",
     "^": r"\^{}",
+    "~": r"\textasciitilde{}",
     "<": "$<$",
     ">": "$>$",
 }
@@ -104,6 +113,12 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def _md(text: str) -> str:
+    """Escape what Markdown would read as the end of a cell, as a tag, a link or code."""
+    text = one_row(text).replace("](", "]\\(").replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([|`*])", r"\\\1", text)
+
+
 def _tex(text: str) -> str:
     """Escape what LaTeX would read as a command."""
-    return "".join(_TEX.get(mark, mark) for mark in text)
+    return "".join(_TEX.get(mark, mark) for mark in one_row(text))

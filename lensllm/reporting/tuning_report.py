@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lensllm.benchmarks.calibration import LEVELS, Calibration
 from lensllm.benchmarks.tuned import Judged, best_in_top, bootstrap_over_models
+from lensllm.harmless import drawn
 from lensllm.reporting.tables import Table
 from lensllm.runners.replay import ReplayRunner
 from lensllm.selection.draws import Predictor
@@ -188,7 +189,7 @@ def _draw_example(axes: Axes, example: Example) -> None:
             np.quantile(draws.log_loss[:, draws.models.index(model)], (0.1, 0.5, 0.9), axis=0)
         )
         axes.fill_between(later, low, high, color=color, alpha=0.15, lw=0)
-        axes.plot(later, middle, color=color, lw=1.2, label=model.split("/")[-1])
+        axes.plot(later, middle, color=color, lw=1.2, label=drawn(model.split("/")[-1]))
         for part, face in ((rows[known], color), (rows[~known], "white")):
             axes.plot(part["n_samples"], part["test_loss"], "o", color=color, mfc=face, ms=3.5)
     axes.set(xscale="log", yscale="log", xlabel="D", ylabel="test loss")
@@ -196,7 +197,7 @@ def _draw_example(axes: Axes, example: Example) -> None:
     ticks = [tick for tick in (0.5, 0.7, 1, 1.5, 2, 3, 4, 6) if low <= tick <= high]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_title(f"{task.dataset}: given up to D = {largest} (filled)", fontsize=9)
+    axes.set_title(drawn(f"{task.dataset}: given up to D = {largest} (filled)"), fontsize=9)
     axes.legend(fontsize=7, frameon=False)
 
 
@@ -204,7 +205,9 @@ def _draw_correlations(axes: Axes, scores: pd.DataFrame, baseline: pd.DataFrame)
     """Pearson correlation by budget."""
     for color, (dataset, rows) in zip(_COLORS, scores.groupby("dataset"), strict=False):
         other = baseline[baseline["dataset"] == dataset]
-        axes.plot(rows["budget_ratio"], rows["pearson"], "o-", color=color, ms=4, label=dataset)
+        axes.plot(
+            rows["budget_ratio"], rows["pearson"], "o-", color=color, ms=4, label=drawn(dataset)
+        )
         axes.plot(other["budget_ratio"], other["pearson"], ":", color=color)
     ratios = sorted(scores["budget_ratio"].unique())
     axes.set_xscale("log")
@@ -221,7 +224,7 @@ def _draw_coverage(axes: Axes, found: Calibration) -> None:
     axes.plot([0.4, 1], [0.4, 1], color="#bbbbbb", lw=0.8)
     for color, (dataset, rows) in zip(_COLORS, found.candidates.groupby("dataset"), strict=False):
         shares = [found.coverage(level)[rows.index].mean() for level in LEVELS]
-        axes.plot(LEVELS, shares, "o-", color=color, ms=4, label=dataset)
+        axes.plot(LEVELS, shares, "o-", color=color, ms=4, label=drawn(dataset))
     axes.set(xlabel="level of the interval", ylabel="share of true losses inside")
     axes.set_title("intervals", fontsize=9)
     axes.legend(fontsize=8, frameon=False)

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from lensllm.limits import load_yaml
 from lensllm.selection.base import Selector
 
 
@@ -41,7 +42,7 @@ def named_selectors(
                 f"{{ats: {{k: 4}}}}), got {entry!r}"
             )
         name, settings = next(iter(pairs.items()))
-        config = OmegaConf.load(folder / f"{name}.yaml")
+        config = load_yaml(folder / f"{name}.yaml")
         extra = sorted(set(settings) - set(config))
         if extra:
             have = ", ".join(str(key) for key in config if key != "_target_") or "none"
