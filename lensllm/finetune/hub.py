@@ -16,6 +16,10 @@ from lensllm.atomic import full_disk
 from lensllm.zoo import zoo_models
 
 
+class UnknownModelError(ValueError):
+    """Nothing in reach has that name: it is probably misspelt, which is cheap to mend."""
+
+
 def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
     """The commit that a revision of a model stands for: on the Hub, else in the local cache.
 
@@ -25,14 +29,15 @@ def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
         gated: Whether the model is known to want its licence accepted.
 
     Raises:
-        ValueError: It is no Hub id, is not given out, or neither Hub nor cache has it in reach.
+        UnknownModelError: It is no Hub id, or neither Hub nor cache has it in reach.
+        ValueError: Its licence has to be accepted first, or there is no room for it.
     """
     try:
         # A download without a network would be tried again for half a minute.
         HfApi().model_info(source, revision=revision, timeout=10)
         return _commit(source, revision, local=False)
     except HFValidationError as error:
-        raise ValueError(
+        raise UnknownModelError(
             f"Expected a known model, got {source!r}: there is no such folder, and it cannot be a "
             f"Hub id; {_known()}"
         ) from error
@@ -40,7 +45,9 @@ def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
         try:
             return _commit(source, revision, local=True)
         except EntryNotFoundError:
-            raise ValueError(_refusal(source, revision, gated, error)) from error
+            exists = gated or isinstance(error, GatedRepoError) or full_disk(error, source)
+            kind = ValueError if exists else UnknownModelError
+            raise kind(_refusal(source, revision, gated, error)) from error
 
 
 def _commit(source: str, revision: str | None, local: bool) -> str:

@@ -147,7 +147,7 @@ def check_targets(
     if not examples:
         raise ValueError(
             f"Expected {split} targets with at least one token for {source.name} on "
-            f"{data.name!r}, got none: raise dataset.max_target_tokens"
+            f"{data.name!r}, got none: look at the data set's fields, whose targets are empty"
         )
 
 
@@ -302,6 +302,8 @@ def _run_once(
         raise
     except Exception as error:
         spent = flops_of_training() + 2.0 * n_params * module.n_evaluation_tokens
+        if not spent and isinstance(error, ValueError):
+            raise  # a setting that nothing was paid for
         raise TrialFailedError(reason_of(error), spent) from error
     train_flops = flops_of_training()
     is_usable = metrics["test_loss"] <= MAX_LOSS  # false for nan

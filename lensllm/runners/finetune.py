@@ -22,6 +22,7 @@ from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
 from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import TokenCounts, count_tokens, measure_pairs
 from lensllm.finetune.keys import (
     check_trainer,
@@ -139,7 +140,7 @@ class FineTuneRunner:
             raise ValueError(f"Expected a loss per token or byte, got {loss_unit!r}")
         _check_optimizer(make_optimizer)
         check_trainer(make_trainer)
-        describe(make_scheduler, "scheduler")
+        _check_scheduler(make_scheduler)
         if not sources:
             raise ValueError("Expected at least one candidate in `candidates.models`, got none")
         given = as_sources(sources, finetune or FULL)
@@ -345,12 +346,13 @@ class FineTuneRunner:
 
         Raises:
             StorageError: The store cannot be written.
+            UnknownModelError: Nothing has the name of a candidate.
         """
         self.store.check_writable()
         for name in self.sources:
             try:
                 self._inspect(name, n_processes)
-            except StorageError:
+            except (StorageError, UnknownModelError):
                 raise
             except Exception as error:
                 if (words := full_disk(error, name)) is not None:
@@ -400,6 +402,7 @@ class FineTuneRunner:
 
         Raises:
             NoCandidateError: No candidate can be tried; with all reasons.
+            UnknownModelError: Nothing has the name of a candidate.
         """
         return self._task
 
@@ -415,6 +418,8 @@ class FineTuneRunner:
             try:
                 counts = self._counts(name)
                 candidates.append(Candidate(name, source.n_params, source.family))
+            except UnknownModelError:
+                raise
             except Exception as error:
                 self.failures[name] = reason_of(error)
                 continue
@@ -483,6 +488,20 @@ def _check_sizes(sizes: tuple[int, ...], n_samples_full: int) -> None:
             raise ValueError(f"Expected sizes up to n_samples_full = {n_samples_full}, got {size}")
         if size == following:
             raise ValueError(f"Expected each size once, got {size} twice")
+
+
+def _check_scheduler(make_scheduler: Callable[..., Any]) -> None:
+    """Let the schedule look at its settings before anything is loaded.
+
+    Raises:
+        ValueError: It rejects them, or a trial's key cannot hold them.
+    """
+    describe(make_scheduler, "scheduler")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        make_scheduler(optimizer, 10)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"Expected valid settings for scheduler, got: {error}") from error
 
 
 def _check_optimizer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> None:

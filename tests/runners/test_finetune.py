@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lensllm.data.pairs import make_text_data
-from lensllm.finetune import ModelSource, TrainingSettings
+from lensllm.finetune import ModelSource, TrainingSettings, warmup_schedule
 from lensllm.runners.finetune import FineTuneRunner, size_ladder
 from lensllm.selection.base import NoCandidateError
 from lensllm.trials import Trial, TrialStore
@@ -43,7 +43,7 @@ def test_ladder_of_sizes(full, sizes):
 
 def test_a_campaign_whose_targets_have_no_token_is_refused(make_runner, text_data):
     runner = make_runner(data=replace(text_data, train=[(a, "") for a, _ in text_data.train]))
-    words = r"train targets .* for tiny-gpt2 .*max_target_tokens.*tiny-opt: Expected train"
+    words = r"train targets .* for tiny-gpt2 .*targets are empty.*tiny-opt: Expected train"
     with pytest.raises(NoCandidateError, match=words):
         runner.task()
 
@@ -83,7 +83,7 @@ def test_everything_that_decides_the_outcome_is_in_the_key(make_runner, pairs, m
         key(data=shorter),
         key(lr=1e-3),
         key(make_optimizer=partial(torch.optim.SGD, lr=3e-3, weight_decay=0.01)),
-        key(make_scheduler=partial(len, name="cosine")),
+        key(make_scheduler=partial(warmup_schedule, name="cosine")),
         key(settings=replace(SETTINGS, batch_size=4)),
         key(settings=replace(SETTINGS, max_epochs=2)),
         key(settings=replace(SETTINGS, patience=1)),
