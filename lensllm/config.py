@@ -232,6 +232,7 @@ class SelectConfig(FineTuneConfig):
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     preflight: bool = True
     max_failures: int = 2
+    reuse: bool = True
     candidates: Any = field(default=MISSING, metadata=_GROUP)
     selector: Any = field(default=MISSING, metadata=_GROUP)
     executor: Any = field(default=MISSING, metadata=_GROUP)

@@ -27,6 +27,7 @@ def main(cfg: DictConfig) -> float:
     )
     from lensllm.selection.base import NoCandidateError
     from lensllm.selection.campaign import make_budget, run_campaign
+    from lensllm.selection.ledger import Ledger, campaign_key
 
     console = wide_console()
     console.quiet = rank_zero_only.rank > 0  # of several processes that train together one tells
@@ -37,6 +38,10 @@ def main(cfg: DictConfig) -> float:
         for name, reason in runner.inspect(getattr(executor, "n_workers", 1)).items():
             console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
+    ledger, known = None, []
+    if cfg.reuse and hasattr(runner, "known"):
+        ledger = Ledger(runner.store.folder, campaign_key(runner, stored_settings(cfg)))
+        known = ledger.open(runner.known())
     with closing(executor):
         selection, curves = run_campaign(
             selector,
@@ -45,12 +50,15 @@ def main(cfg: DictConfig) -> float:
             CampaignProgress(console).update,
             executor,
             cfg.max_failures,
+            known,
         )
     if console.quiet:
         return selection.best.predicted_loss
     settings = stored_settings(cfg)
     data = runner.data.summary() if hasattr(runner, "data") else {}  # recorded curves have none
     paths = write_selection(selection, curves, output_dir(), settings, data)  # type: ignore[arg-type]
+    if ledger is not None:
+        ledger.close()
     console.print(selection_table(selection, curves))
     console.print(selection_sentence(selection))
     for kind, path in paths.items():

@@ -246,6 +246,10 @@ class FineTuneRunner:
             logger.debug("%s at D = %d failed", trial.model, trial.n_samples, exc_info=True)
             flops = error.flops if isinstance(error, TrialFailedError) else 0.0
             return TrialResult.failure(trial, reason_of(error), flops)
+        return self._in_unit(result)
+
+    def _in_unit(self, result: TrialResult) -> TrialResult:
+        """A result whose loss is per token or per byte, as the campaign compares."""
         if self.loss_unit == "byte":
             return replace(result, test_loss=result.test_loss_per_byte)
         return result
@@ -436,6 +440,19 @@ class FineTuneRunner:
             seed=self.seed,
             failures=dict(self.failures),
         )
+
+    def known(self) -> list[TrialResult]:
+        """Results in the store of trials that a campaign could ask for, full fine-tuning included.
+
+        They have this recipe, these data and this seed; a campaign by bytes sees loss per byte.
+        """
+        task = self.task()
+        results = []
+        for name, n_samples in sorted(task.costs):
+            found = self.store.get(self.complete(task.trial(name, n_samples)))
+            if found is not None:
+                results.append(self._in_unit(found))
+        return results
 
     def longest(self, name: str) -> tuple[int, int]:
         """Tokens of a candidate's longest input and longest target, of those that were counted."""

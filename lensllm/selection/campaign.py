@@ -48,10 +48,11 @@ def run_campaign(
     on_result: Callable[[TrialResult, Budget], None] | None = None,
     executor: Executor | None = None,
     max_failures: int = 2,
+    known: Sequence[TrialResult] = (),
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for nothing more, then let it rank.
 
-    The selector sees only what this campaign asked for. Taking up a killed campaign is running it
+    The selector sees what this campaign asked for, and what was known before. Taking up a killed campaign is running it
     again: the same questions come in the same order, and a runner with a store answers the
     finished ones from there, charged at what they cost.
 
@@ -67,6 +68,7 @@ def run_campaign(
         on_result: Called after every trial, for progress.
         executor: Where the trials of a decision are executed; here by default.
         max_failures: Failed or diverged trials after which a candidate is set aside.
+        known: Results that were paid for before; they are not charged.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -79,8 +81,14 @@ def run_campaign(
         raise ValueError(f"Expected `max_failures` >= 1, got {max_failures}")
     run_all = one_by_one if executor is None else executor.run
     whole = task = runner.task()
-    results: list[TrialResult] = []
+    results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
     decisions: list[str] = [f"left out {name}: {why}" for name, why in task.failures.items()]
+    if known:
+        sizes: dict[str, list[str]] = {}
+        for result in results:
+            sizes.setdefault(result.trial.model, []).append(str(result.trial.n_samples))
+        points = "; ".join(f"{model} at D = {', '.join(n)}" for model, n in sizes.items())
+        decisions.append(f"already paid, and not charged: {points}")
     stopped: set[str] = set()
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names])
