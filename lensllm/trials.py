@@ -17,7 +17,7 @@ from lensllm.atomic import write_whole
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["completed", "diverged"]
+Status = Literal["completed", "diverged", "failed"]
 FORMAT_VERSION = 1
 _NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
 
@@ -66,7 +66,8 @@ class TrialResult:
 
     Attributes:
         trial: The trial.
-        status: `completed`, or `diverged` when training left the finite numbers.
+        status: `completed`; `diverged` when training left the finite numbers; `failed` when the
+            candidate could not be run.
         test_loss: Cross-entropy per target token of the test set in nats; `nan` when diverged.
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
         validation_loss: Best validation loss seen, nats per target token.
@@ -87,6 +88,7 @@ class TrialResult:
         trace: (step, validation loss) pairs as training went on.
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
+        reason: Why it failed, in one line.
     """
 
     trial: Trial
@@ -110,6 +112,12 @@ class TrialResult:
     trace: tuple[tuple[int, float], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""
+    reason: str = ""
+
+    @classmethod
+    def failure(cls, trial: Trial, reason: str, flops: float = 0.0) -> TrialResult:
+        """A trial that could not be run, and why."""
+        return cls(trial, "failed", test_loss=math.nan, flops=flops, reason=reason)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; numbers that are not finite become null."""
