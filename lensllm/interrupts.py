@@ -10,6 +10,7 @@ needs nothing but a little of the standard library.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -17,59 +18,70 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 ENDINGS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 GRACE_SECONDS = 5.0
 CHILD_GRACE_SECONDS = 1.0
+NUDGE_SECONDS = 0.2
 POLL_SECONDS = 0.2
 REPEAT_SECONDS = 0.3  # `timeout -s INT` sends a signal twice in a row: no second Ctrl-C
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
+class Ended(SystemExit):
+    """What a signal raises; nobody but the guard should catch it."""
+
+
 class SignalGuard:
     """Ends this process at SIGINT or SIGTERM, whatever it is at, with exit code 128 + signal.
 
-    The first signal is told in one line on stderr and raises `SystemExit` in the main thread, so
-    that `finally` blocks run. Should that be swallowed, replaced or never be raised, since the main
-    thread is inside native code, a thread ends the process after the grace time all the same, and
-    its children with it; a second signal does so at once. A signal that was ignored when the
-    process started stays ignored.
+    The first signal is told in one line on stderr and raises `Ended` in the main thread, so that
+    `finally` blocks run. Where somebody swallows that (a destructor, a bare `except`) it is raised
+    again. After the grace time a thread ends the process all the same, with its children: the main
+    thread may be inside native code. A second signal does so at once. A signal that was ignored
+    when the process started stays ignored.
 
     Args:
         tells: Whether to tell; of several processes that train together only the first one does.
         grace: Seconds for cleaning up.
+        raises: Whether there is anything to clean up; else the process ends at once.
     """
 
-    def __init__(self, tells: bool = True, grace: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self, tells: bool = True, grace: float = GRACE_SECONDS, raises: bool = True
+    ) -> None:
         self.tells = tells and all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
         self.grace = grace
+        self.raises = raises
         self.received: int | None = None
-        self.raises = True
         self._process = os.getpid()
         self._first = threading.Lock()  # taken by whoever sees the first signal first
-        self._raised_at: float | None = None
+        self._first_at = 0.0
+        self._nudged = False
         self._lifted = threading.Event()
-        self._previous: dict[int, object] = {}
-        self._previous_fd = -1
+        self._handlers: dict[int, Any] = {}
         # A thread reads there the number of each signal, also while the main thread cannot.
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
 
     def install(self) -> SignalGuard:
         """Take the signals over; in the main thread only."""
-        self._previous_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in ENDINGS:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._previous[number] = signal.signal(number, self._handle)
+                self._handlers[number] = signal.signal(number, self._handle)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
         return self
 
     def lift(self) -> None:
         """Give the signals back to whom they belonged to before."""
         self._lifted.set()
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        signal.set_wakeup_fd(self._previous_fd)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        sys.unraisablehook = self._hook
         os.close(self._write)  # ends the thread, which closes the other end
 
     @property
@@ -78,17 +90,17 @@ class SignalGuard:
         return None if self.received is None else 128 + self.received
 
     def _handle(self, number: int, frame: object) -> None:
-        """Raise at the first signal, end the process at the second; runs in the main thread."""
+        """Raise, or end the process at the second signal; runs in the main thread."""
         if os.getpid() != self._process:  # a fork, which has this handler and not the thread
-            raise SystemExit(128 + number)
+            raise Ended(128 + number)
+        nudged, self._nudged = self._nudged, False
         self._begin(number)
-        if not self.raises:
-            self._end()
-        if self._raised_at is None:
-            self._raised_at = time.monotonic()
-            raise SystemExit(self.exit_code)
-        if time.monotonic() - self._raised_at > REPEAT_SECONDS:
-            self._end()
+        if not nudged:
+            if not self.raises or 0.0 < self._first_at < time.monotonic() - REPEAT_SECONDS:
+                self._end()
+            self._first_at = self._first_at or time.monotonic()
+        if self.raises and not _is_handled(Ended):
+            raise Ended(self.exit_code)
 
     def _watch(self) -> None:
         """Wait for a signal, then for the main thread to end the process; else end it here."""
@@ -100,8 +112,13 @@ class SignalGuard:
                 return
             number = byte[0]
         self._begin(number)
-        if not self._lifted.wait(self.grace):
-            self._end()
+        until = time.monotonic() + self.grace
+        while time.monotonic() < until:
+            if self._lifted.wait(NUDGE_SECONDS):
+                return
+            self._nudged = True
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        self._end()
 
     def _begin(self, number: int) -> None:
         if self._first.acquire(blocking=False):
@@ -111,9 +128,30 @@ class SignalGuard:
                 with contextlib.suppress(OSError):
                     os.write(2, (message(number) + "\n").encode())
 
+    def _unraisable(self, unraisable: Any) -> None:
+        """Say nothing of a destructor that was ended; it is raised again after it."""
+        if not issubclass(unraisable.exc_type, Ended):
+            self._hook(unraisable)
+
+    def finish(self) -> None:
+        """Where a signal came, leave out the interpreter's last steps: seconds of freeing."""
+        if self.exit_code is not None:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(self.exit_code)
+
     def _end(self) -> None:
         end_children()
         os._exit(self.exit_code or 1)
+
+
+def _is_handled(kind: type[BaseException]) -> bool:
+    """Whether an `except` or `finally` block runs because of such an exception."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, kind):
+        error = error.__context__
+    return error is not None
 
 
 def message(number: int) -> str:
@@ -133,44 +171,41 @@ def guard_process() -> None:
     """Follow signals through from here to the end of this process; in the main thread."""
     global _guard
     if _guard is None:
-        _guard = SignalGuard().install()
+        _guard = SignalGuard(raises=False).install()
+        atexit.register(_guard.finish)  # the first to be registered, so the last to run
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Whatever happens inside: after a signal it ends in `SystemExit` with the signal's code.
-
-    Where the whole process is an entry point, the guard stays until the process has ended.
-    """
+    """Whatever happens inside: after a signal it ends in `SystemExit` with the signal's code."""
     global _guard
-    here = None
-    if _guard is None and threading.current_thread() is threading.main_thread():
-        here = _guard = SignalGuard().install()
+    guard, here = _guard, None
+    if guard is None and threading.current_thread() is threading.main_thread():
+        guard = here = _guard = SignalGuard().install()
     try:
-        leave_if_ended()  # somebody may have swallowed it while the entry point was imported
-        yield
-    except KeyboardInterrupt:  # not from a signal, which raises SystemExit
-        if _guard is None or _guard.received is None:
-            print(message(signal.SIGINT), file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
-    finally:
-        guard = _guard
         if guard is not None:
+            guard.raises = True
+        yield
+    except KeyboardInterrupt:  # not from a signal, which raises `Ended`
+        if guard is None or guard.received is None:
+            print(message(signal.SIGINT), file=sys.stderr)
+            raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        if guard is not None:
+            guard.raises = False  # there is nothing more to clean up
             if guard.received is not None:
                 end_children()
             if here is not None:
                 _guard = None
                 here.lift()
-            else:
-                guard.raises = False  # into the interpreter's own last steps
-            if guard.exit_code is not None:
-                raise SystemExit(guard.exit_code)
+            if guard.received is not None:
+                raise Ended(guard.exit_code)
 
 
 def leave_if_ended() -> None:
     """Raise `SystemExit` once more where a signal has come, whatever became of the first one."""
     if _guard is not None and _guard.exit_code is not None:
-        raise SystemExit(_guard.exit_code)
+        raise Ended(_guard.exit_code)
 
 
 def end_with(owner: int | None) -> None:
