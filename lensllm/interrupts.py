@@ -73,11 +73,13 @@ class SignalGuard:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._handle)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
+        atexit.register(self._finish)
         return self
 
     def lift(self) -> None:
         """Give the signals back to whom they belonged to before."""
         self._lifted.set()
+        atexit.unregister(self._finish)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
@@ -88,6 +90,14 @@ class SignalGuard:
     def exit_code(self) -> int | None:
         """128 + the signal that came first; `None` as long as none has come."""
         return None if self.received is None else 128 + self.received
+
+    def end_after(self, owner: int) -> None:
+        """Wait for another process to end, then end this one."""
+        while _is_running(owner):
+            time.sleep(POLL_SECONDS)
+        os.kill(self._process, signal.SIGTERM)
+        time.sleep(CHILD_GRACE_SECONDS / 2.0)  # nobody waits for what this one might still do
+        self._end()
 
     def _handle(self, number: int, frame: object) -> None:
         """Raise, or end the process at the second signal; runs in the main thread."""
@@ -124,16 +134,14 @@ class SignalGuard:
         if self._first.acquire(blocking=False):
             self.received = number
             if self.tells:
-                # Not through `sys.stderr`, in the midst of whose buffer the signal may have come.
-                with contextlib.suppress(OSError):
-                    os.write(2, (message(number) + "\n").encode())
+                _tell(number)
 
     def _unraisable(self, unraisable: Any) -> None:
         """Say nothing of a destructor that was ended; it is raised again after it."""
         if not issubclass(unraisable.exc_type, Ended):
             self._hook(unraisable)
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Where a signal came, leave out the interpreter's last steps: seconds of freeing."""
         if self.exit_code is not None:
             for stream in (sys.stdout, sys.stderr):
@@ -164,6 +172,16 @@ def message(number: int) -> str:
     return f"{ENDINGS[signal.Signals(number)]}; finished trials are in the store."
 
 
+def _tell(number: int) -> None:
+    """Write the message on standard error, in the midst of whose buffer a signal may have come."""
+    text = message(number) + "\n"
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is sys.__stderr__:
+            os.write(2, text.encode())
+        else:
+            sys.stderr.write(text)
+
+
 _guard: SignalGuard | None = None
 
 
@@ -172,7 +190,6 @@ def guard_process() -> None:
     global _guard
     if _guard is None:
         _guard = SignalGuard(raises=False).install()
-        atexit.register(_guard.finish)  # the first to be registered, so the last to run
 
 
 @contextlib.contextmanager
@@ -188,7 +205,7 @@ def ended_by_signals() -> Iterator[None]:
         yield
     except KeyboardInterrupt:  # not from a signal, which raises `Ended`
         if guard is None or guard.received is None:
-            print(message(signal.SIGINT), file=sys.stderr)
+            _tell(signal.SIGINT)
             raise SystemExit(128 + signal.SIGINT) from None
     finally:
         if guard is not None:
@@ -211,7 +228,7 @@ def leave_if_ended() -> None:
 def end_with(owner: int | None) -> None:
     """End this process when another one of this machine has ended, for which it works.
 
-    It is told to stop as by `kill`, and ended for good a second later. Ctrl-C in a terminal reaches
+    It is told to stop as by `kill`, and ended for good a moment later. Ctrl-C in a terminal reaches
     both processes; here it is ignored, since it is the owner's to decide.
 
     Args:
@@ -221,14 +238,8 @@ def end_with(owner: int | None) -> None:
     if owner is None or _guard is not None:  # a process of joblib's comes here at every job
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _guard = SignalGuard(tells=False, grace=CHILD_GRACE_SECONDS).install()
-
-    def watch() -> None:
-        while _is_running(owner):
-            time.sleep(POLL_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="owner", daemon=True).start()
+    guard = _guard = SignalGuard(tells=False, grace=CHILD_GRACE_SECONDS).install()
+    threading.Thread(target=guard.end_after, args=(owner,), name="owner", daemon=True).start()
 
 
 @contextlib.contextmanager
