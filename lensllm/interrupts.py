@@ -122,7 +122,7 @@ class SignalGuard:
                 return
             number = byte[0]
         self._begin(number)
-        until = time.monotonic() + self.grace
+        until = time.monotonic() + (self.grace if self.raises else 0.0)
         while time.monotonic() < until:
             if self._lifted.wait(NUDGE_SECONDS):
                 return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
-
 import os
 import subprocess
 import sys
@@ -68,4 +66,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # the step that was running has told it
+        sys.exit(130)
