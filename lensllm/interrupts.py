@@ -53,7 +53,7 @@ class SignalGuard:
     ) -> None:
         self.tells = tells and all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
         self.grace = grace
-        self.raises = raises
+        self.raises = self._entered = raises
         self.received: int | None = None
         self._process = os.getpid()
         self._first = threading.Lock()  # taken by whoever sees the first signal first
@@ -85,6 +85,10 @@ class SignalGuard:
         signal.set_wakeup_fd(self._wakeup)
         sys.unraisablehook = self._hook
         os.close(self._write)  # ends the thread, which closes the other end
+
+    def enter(self) -> None:
+        """From here on there is something to clean up."""
+        self.raises = self._entered = True
 
     @property
     def exit_code(self) -> int | None:
@@ -122,7 +126,7 @@ class SignalGuard:
                 return
             number = byte[0]
         self._begin(number)
-        until = time.monotonic() + (self.grace if self.raises else 0.0)
+        until = time.monotonic() + (self.grace if self._entered else 0.0)
         while time.monotonic() < until:
             if self._lifted.wait(NUDGE_SECONDS):
                 return
@@ -201,7 +205,7 @@ def ended_by_signals() -> Iterator[None]:
         guard = here = _guard = SignalGuard().install()
     try:
         if guard is not None:
-            guard.raises = True
+            guard.enter()
         yield
     except KeyboardInterrupt:  # not from a signal, which raises `Ended`
         if guard is None or guard.received is None:
