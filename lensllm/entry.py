@@ -1,13 +1,15 @@
 """What every entry point shares: where the configuration is, its schema, and the exit codes.
 
 Exit codes: 0 done; 2 bad input or configuration (one line on stderr: what was expected, what came,
-what to do); 1 anything else. `LENSLLM_DEBUG=1` shows the traceback.
+what to do); 130 interrupted and 143 terminated (one line as well); 1 anything else.
+`LENSLLM_DEBUG=1` shows the traceback.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 import os
 import re
 import sys
@@ -32,6 +34,7 @@ from omegaconf.errors import (
 
 from lensllm.config_checks import check_config, conf_dir, no_choice, unknown_key
 from lensllm.harmless import HarmlessLog, plain, redact
+from lensllm.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.limits import bounded_yaml
 from lensllm.quiet import quiet_libraries
 
@@ -64,6 +67,8 @@ def entry_point(
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
+            if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
+                end_with(owner.pid)
             try:
                 for handler in logging.root.handlers:
                     handler.addFilter(HarmlessLog())
@@ -82,13 +87,11 @@ def entry_point(
                     version_base="1.3", config_path=str(conf_dir()), config_name=config_name
                 )(task)
             )
-            try:
-                application()
-            except KeyboardInterrupt:
-                print("Interrupted; finished trials are in the store.", file=sys.stderr)
-                sys.exit(130)
-            except Exception as error:
-                fail(error)
+            with ended_by_signals():
+                try:
+                    application()
+                except Exception as error:
+                    fail(error)
 
         main.__doc__ = function.__doc__
         return main
@@ -97,7 +100,11 @@ def entry_point(
 
 
 def fail(error: Exception) -> NoReturn:
-    """Print the error in one line on stderr and exit: 2 for bad input, 1 for anything else."""
+    """Print the error in one line on stderr and exit: 2 for bad input, 1 for anything else.
+
+    After a signal it says nothing more: the error is what somebody made of it.
+    """
+    leave_if_ended()
     if os.environ.get("LENSLLM_DEBUG") == "1":
         traceback.print_exception(error)
     print(f"error: {plain(redact(one_line(error)))}", file=sys.stderr)

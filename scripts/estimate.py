@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+
 import json
 
 from hydra.utils import instantiate

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+
 from pathlib import Path
 
 from hydra.utils import instantiate

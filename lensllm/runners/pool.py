@@ -7,23 +7,29 @@ import logging
 import multiprocessing
 import os
 import pickle
-import signal
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from lensllm.interrupts import CHILD_GRACE_SECONDS, children_without_interrupts, end_with
 from lensllm.quiet import quiet_libraries
 from lensllm.selection.campaign import Runner
 from lensllm.trials import Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 
-
-class WorkerDiedError(RuntimeError):
-    """A process died at the same trial more often than is permitted."""
+DIED = (
+    "Expected the process at %s, D = %d, to finish, it died (%s): the trial starts again; finished "
+    "trials are in the store"
+)
+OUT_OF_TRIES = (
+    "its process died ({how}) in {attempts} of {attempts} attempts; where memory ran out, take "
+    "fewer executor.n_workers"
+)
 
 
 @dataclass
@@ -62,9 +68,10 @@ class PoolExecutor:
 
     The trials of one decision are independent, so their results do not depend on how many run at
     once. A process that dies (killed for its memory, say) is replaced and its trial started again,
-    from its checkpoint where there is one; results are stored by the process that found them, so
-    what has finished is never lost. After an error no new trial is started, and those that run are
-    waited for.
+    from its checkpoint where there is one; a trial at which processes keep dying has failed, and
+    the others go on. Results are stored by the process that found them, so what has finished is
+    never lost. After an error no new trial is started, and those that run are waited for. Where
+    this process is killed, the others end within about a second.
 
     Attributes:
         n_workers: Processes. Each has the data and one model in memory.
@@ -91,7 +98,6 @@ class PoolExecutor:
         """The results, in the order of the trials, each as soon as those before it are there.
 
         Raises:
-            WorkerDiedError: A process died too often at one trial.
             Exception: Whatever a trial raised.
         """
         self._start(runner, min(self.n_workers, len(trials)))
@@ -114,21 +120,25 @@ class PoolExecutor:
                     error = error or answer
                 else:
                     deaths[at] += 1
-                    waiting.appendleft(at)
-                    words = self._replace(worker, trials[at])
+                    how = self._replace(worker)
                     if deaths[at] > self.retries:
-                        error = error or WorkerDiedError(words)
+                        reason = OUT_OF_TRIES.format(how=how, attempts=deaths[at])
+                        results[at] = TrialResult.failure(trials[at], reason)
                     else:
-                        logger.warning("%s; it starts again", words)
+                        waiting.appendleft(at)
+                        logger.warning(DIED, trials[at].model, trials[at].n_samples, how)
             while following in results:
                 yield results.pop(following)
                 following += 1
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes: what they are at is given a second to clean up."""
         for worker in self._workers:
             worker.connection.close()
             worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(2.0 * CHILD_GRACE_SECONDS)
+            worker.process.kill()
             worker.process.join()
         self._workers.clear()
         self._runner = None
@@ -150,47 +160,46 @@ class PoolExecutor:
         gpu = None if self.gpus is None else self.gpus[number % len(self.gpus)]
         context = multiprocessing.get_context("spawn")  # a fork would share CUDA and threads
         here, there = context.Pipe()
-        arguments = (there, pickle.dumps(self._runner), gpu, self.n_workers)
-        process = context.Process(target=_work, args=arguments, daemon=True)
-        process.start()
+        process = context.Process(target=_work, args=(there, gpu, self.n_workers), daemon=True)
+        resource_tracker.ensure_running()  # here, since it lets interrupts through when it starts
+        with children_without_interrupts():
+            process.start()
         there.close()
+        with contextlib.suppress(OSError):  # it died already: `take` will tell
+            here.send(self._runner)
         return Worker(process, here)
 
-    def _replace(self, worker: Worker, trial: Trial) -> str:
-        """Put a new process into the place of a dead one; in words, what became of that."""
+    def _replace(self, worker: Worker) -> str:
+        """Put a new process into the place of a dead one; in words, how that died."""
         worker.connection.close()
         worker.process.join()
         number = self._workers.index(worker)
         self._workers[number] = self._worker(number)
         code = worker.process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return (
-            f"Expected the process at {trial.model}, D = {trial.n_samples}, to finish, it died "
-            f"({how}); finished trials are in the store; where memory ran out, take fewer "
-            "executor.n_workers"
-        )
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _work(connection: Connection, pickled: bytes, gpu: int | None, n_workers: int) -> None:
+def _work(connection: Connection, gpu: int | None, n_workers: int) -> None:
     """Run the trials that come, until the connection ends; the main function of a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    end_with(parent.pid)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     runner: Runner | None = None
-    while True:
-        try:
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed it, or is gone
+        pickled = connection.recv_bytes()
+        while True:
             trial = connection.recv()
-        except EOFError:
-            return
-        try:
-            if runner is None:
-                runner = pickle.loads(pickled)
-                quiet_libraries()  # after the imports, some of which speak up again
-                _share_cores(n_workers)
-            answer: Any = runner.run(trial)
-        except Exception as error:
-            answer = _portable(error)
-        connection.send(answer)
+            try:
+                if runner is None:
+                    runner = pickle.loads(pickled)
+                    quiet_libraries()  # after the imports, some of which speak up again
+                    _share_cores(n_workers)
+                answer: Any = runner.run(trial)
+            except Exception as error:
+                answer = _portable(error)
+            connection.send(answer)
 
 
 def _share_cores(n_workers: int) -> None:

@@ -52,9 +52,9 @@ def run_campaign(
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for nothing more, then let it rank.
 
-    The selector sees what this campaign asked for, and what was known before. Taking up a killed campaign is running it
-    again: the same questions come in the same order, and a runner with a store answers the
-    finished ones from there, charged at what they cost.
+    The selector sees what this campaign asked for, and what was known before. Taking up a killed
+    campaign is running it again: the same questions come in the same order, and a runner with a
+    store answers the finished ones from there, charged at what they cost.
 
     A trial that fails or diverges is a result: its candidate goes on without it, and is set aside
     after `max_failures` of them. Candidates that were set aside, or have no usable trial, are

@@ -1,8 +1,8 @@
 """What a campaign knew when it began, so that one that was killed ends as an unbroken one.
 
 A campaign takes in what the store has already, at no charge. Taken up after a kill, it must not
-take its own trials for such: it would spend its budget twice, and decide otherwise. So the keys of what
-was known are written down when a campaign first begins, and removed when it has ended.
+take its own trials for such: it would spend its budget twice, and decide otherwise. So the keys of
+what was known are written down when a campaign first begins, and removed when it has ended.
 """
 
 from __future__ import annotations

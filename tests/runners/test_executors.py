@@ -1,6 +1,7 @@
 """Executors: the same results wherever trials run, and nothing lost where a process dies."""
 
 import math
+import re
 from contextlib import closing
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 from lensllm.finetune import TrainingSettings
 from lensllm.runners.finetune import FineTuneRunner
 from lensllm.runners.local import LocalExecutor
-from lensllm.runners.pool import PoolExecutor, WorkerDiedError
+from lensllm.runners.pool import PoolExecutor
 from lensllm.runners.slurm import SlurmExecutor
 from lensllm.selection import Budget, EverySize, run_campaign
 from lensllm.trials import Trial, TrialStore
@@ -76,14 +77,18 @@ def test_a_killed_process_is_replaced_and_its_trial_run_again(make_fragile, capl
         assert [r.test_loss for r in executor.run(runner, trials("e"))] == [10.0]
 
 
-def test_a_trial_that_always_kills_its_process_ends_the_campaign(make_fragile):
+def test_a_trial_that_always_kills_its_process_has_failed_and_the_others_go_on(make_fragile):
     runner, asked = make_fragile(deaths=99), trials("a", "deadly", "b")
     with closing(PoolExecutor(n_workers=1, retries=1)) as executor:
-        results = executor.run(runner, asked)
-        assert next(results).trial.model == "a"
-        with pytest.raises(WorkerDiedError, match=r"deadly, D = 20.*signal 9.*are in the store"):
-            next(results)
-    assert (ran(runner, "deadly"), ran(runner, "b")) == (2, 0)
+        results = list(executor.run(runner, asked))
+    assert [result.trial for result in results] == asked
+    assert [result.status for result in results] == ["completed", "failed", "completed"]
+    assert math.isnan(results[1].test_loss)
+    assert results[1].reason == (
+        "its process died (signal 9) in 2 of 2 attempts; where memory ran out, take fewer "
+        "executor.n_workers"
+    )
+    assert (ran(runner, "deadly"), ran(runner, "b")) == (2, 1)
 
 
 @pytest.fixture
@@ -143,8 +148,12 @@ def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(make_frag
     assert [r.test_loss for r in executor.run(runner, trials("deadly"))] == [10.0]
     assert ran(runner, "deadly") == 2
     with pytest.raises(RuntimeError, match=r"of wrong, D = 10.*Expected another model, got wrong"):
-        list(executor.run(runner, trials("wrong")))
-    assert ran(runner, "wrong") == 1
+        list(executor.run(runner, trials("wrong", "a")))
+    assert (ran(runner, "wrong"), ran(runner, "a")) == (1, 1)  # what ran was waited for
+
+    failed, other = executor.run(make_fragile(deaths=99), trials("deadly", "b"))
+    assert (failed.status, other.status) == ("failed", "completed")
+    assert re.match(r"its job \d+ ended without a result .*\.err\) in 2 of 2", failed.reason)
 
 
 def test_bad_settings_are_refused(tmp_path, monkeypatch):
