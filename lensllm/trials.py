@@ -75,6 +75,8 @@ class TrialResult:
             never stored: the trial is tried again when it is asked for the next time.
         test_loss: Cross-entropy per target token of the test set in nats; `nan` unless completed.
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
+        test_loss_se: Standard error of `test_loss` over test examples (see
+            `lensllm.finetune.example_losses`); `nan` where it was not measured.
         validation_loss: Best validation loss seen, nats per target token.
         n_params: Parameters of the model.
         n_tokens: Tokens (source and target) that training processed.
@@ -91,6 +93,7 @@ class TrialResult:
         dropped_pairs: Pairs of all splits left out, since their targets have no token.
         data: Fingerprint and sizes of the data set's splits, and its leaks.
         trace: (step, validation loss) pairs as training went on.
+        examples: Losses of the test examples, packed (see the same).
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
         reason: Why it failed, in one line.
@@ -100,6 +103,7 @@ class TrialResult:
     status: Status
     test_loss: float
     test_loss_per_byte: float = math.nan
+    test_loss_se: float = math.nan
     validation_loss: float = math.nan
     n_params: int = 0
     n_tokens: int = 0
@@ -115,6 +119,7 @@ class TrialResult:
     dropped_pairs: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
     trace: tuple[tuple[int, float], ...] = ()
+    examples: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""
     reason: str = ""
@@ -275,9 +280,8 @@ def results_table(results: Iterator[TrialResult] | list[TrialResult]) -> pd.Data
     The columns have their types also where there are no results, as after a campaign of a selector
     that asks for no trials.
     """
-    scalars = [
-        item.name for item in fields(TrialResult) if item.name not in ("trial", "trace", "versions")
-    ]
+    others = ("trial", "trace", "versions", "examples")
+    scalars = [item.name for item in fields(TrialResult) if item.name not in others]
     columns = ["model", "dataset", "n_samples", "seed", *scalars, "key"]
     rows = [
         {

@@ -295,16 +295,36 @@ def target_loss(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor
     Returns:
         Two scalars: the sum in nats, in float32 or better, and the number of target tokens.
     """
+    total, _ = _cross_entropy(model, batch, "sum")
+    return total, (batch["labels"] != IGNORED).sum()
+
+
+def example_losses(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy of the target tokens of each example, and their number.
+
+    Args:
+        model: See `forward_logits`.
+        batch: See `forward_logits`.
+
+    Returns:
+        Two tensors of shape (batch,): sums in nats, and target tokens.
+    """
+    losses, labels = _cross_entropy(model, batch, "none")
+    return losses.reshape(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)
+
+
+def _cross_entropy(model: Any, batch: Mapping[str, Tensor], reduction: str) -> tuple[Any, Tensor]:
+    """Cross-entropy of the target tokens in nats, in float32 or better, and the labels."""
     logits = forward_logits(model, batch)
     logits = logits if logits.dtype == torch.float64 else logits.float()
     labels = batch["labels"]
-    total = torch.nn.functional.cross_entropy(
+    losses = torch.nn.functional.cross_entropy(
         logits.reshape(-1, logits.shape[-1]),
         labels.reshape(-1),
         ignore_index=IGNORED,
-        reduction="sum",
+        reduction=reduction,
     )
-    return total, (labels != IGNORED).sum()
+    return losses, labels
 
 
 class LengthBucketSampler(Sampler[list[int]]):

@@ -13,7 +13,7 @@ from torchmetrics import SumMetric
 from transformers import get_scheduler
 
 from lensllm.finetune.adapters import trained_names
-from lensllm.finetune.encoding import target_loss
+from lensllm.finetune.encoding import example_losses, target_loss
 
 
 class DivergedError(RuntimeError):
@@ -54,6 +54,7 @@ class FineTuner(pl.LightningModule):
         self.n_train_tokens = 0
         self.n_evaluation_tokens = 0
         self.trace: list[tuple[int, float]] = []
+        self.test_examples: list[tuple[float, int, int]] = []
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss per target token of one batch."""
@@ -70,11 +71,16 @@ class FineTuner(pl.LightningModule):
         self._add("val", batch)
 
     def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        """Add one batch to the sums of the test set."""
-        self._add("test", batch)
+        """Add one batch to the sums of the test set, and note its examples."""
+        sums, tokens = example_losses(self.model, batch)
+        columns = (sums, tokens, batch["n_bytes"])
+        self.test_examples += zip(*(column.tolist() for column in columns), strict=True)
+        self._add("test", batch, (sums.sum(), tokens.sum()))
 
-    def _add(self, stage: str, batch: Mapping[str, Tensor]) -> None:
-        total, n_targets = target_loss(self.model, batch)
+    def _add(
+        self, stage: str, batch: Mapping[str, Tensor], found: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        total, n_targets = found or target_loss(self.model, batch)
         self.sums[f"{stage}_loss"].update(total)
         self.sums[f"{stage}_tokens"].update(n_targets)
         self.sums[f"{stage}_bytes"].update(batch["n_bytes"].sum())

@@ -33,6 +33,7 @@ from lensllm.finetune.encoding import (
     context_length,
     nested_subset,
 )
+from lensllm.finetune.example_losses import ExampleLosses, in_original_order
 from lensllm.finetune.loading import EncodedData, TrialData
 from lensllm.finetune.memory import (
     free_memory,
@@ -306,12 +307,15 @@ def _run_once(
             raise  # a setting that nothing was paid for
         raise TrialFailedError(reason_of(error), spent) from error
     train_flops = flops_of_training()
+    examples = _test_examples(module, encoded, trainer.world_size)
     is_usable = metrics["test_loss"] <= MAX_LOSS  # false for nan
     return TrialResult(
         trial,
         "completed" if is_usable else "diverged",
         test_loss=metrics["test_loss"] if is_usable else math.nan,
         test_loss_per_byte=metrics["test_loss_per_byte"] if is_usable else math.nan,
+        test_loss_se=math.nan if examples is None else examples.standard_error(),
+        examples={} if examples is None else examples.to_json(),
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
         n_params=n_params,
         n_tokens=module.n_train_tokens,
@@ -356,6 +360,17 @@ def _fit_and_test(
         except DivergedError:
             return {"test_loss": math.nan, "test_loss_per_byte": math.nan}
     return {name: float(measured[name]) for name in ("test_loss", "test_loss_per_byte")}
+
+
+def _test_examples(
+    module: FineTuner, encoded: EncodedData, world_size: int
+) -> ExampleLosses | None:
+    """Losses of the test examples in their order; `None` where not all were measured here."""
+    if world_size > 1 or len(module.test_examples) != len(encoded.test):
+        return None
+    lengths = [example.n_tokens for example in encoded.test]
+    columns = zip(*module.test_examples, strict=True)
+    return ExampleLosses(*(in_original_order(column, lengths) for column in columns))
 
 
 def prepare_model(source: ModelSource, settings: TrainingSettings) -> Any:

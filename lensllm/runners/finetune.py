@@ -22,6 +22,7 @@ from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
 from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.example_losses import ExampleLosses
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import TokenCounts, count_tokens, measure_pairs
 from lensllm.finetune.keys import (
@@ -250,9 +251,14 @@ class FineTuneRunner:
 
     def _in_unit(self, result: TrialResult) -> TrialResult:
         """A result whose loss is per token or per byte, as the campaign compares."""
-        if self.loss_unit == "byte":
-            return replace(result, test_loss=result.test_loss_per_byte)
-        return result
+        if self.loss_unit == "token":
+            return result
+        examples = ExampleLosses.from_json(result.examples)
+        return replace(
+            result,
+            test_loss=result.test_loss_per_byte,
+            test_loss_se=math.nan if examples is None else examples.standard_error("byte"),
+        )
 
     def attempt(self, trial: Trial) -> TrialResult:
         """What `run` does, but a candidate that cannot be tried raises, and losses are per token.

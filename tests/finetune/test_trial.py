@@ -137,7 +137,7 @@ def test_what_was_cut_is_counted(run, tokenizer, text_data):
 def test_targets_that_have_no_token_are_told_before_training(run, text_data, n_samples, split):
     empty = {name: [(a, "") for a, _ in getattr(text_data, name)] for name in ("train", split)}
     nothing = replace(text_data, **empty)
-    message = rf"Expected {split} targets .* for \S+gpt2 on 'toy', got none: raise dataset\.max_t"
+    message = rf"Expected {split} targets .* for \S+gpt2 on 'toy', got none: look at"
     with pytest.raises(ValueError, match=message):
         run(n_samples=n_samples, data=nothing)
 
