@@ -156,8 +156,8 @@ def test_config_has_the_keys_of_its_schema_and_the_arguments_of_its_classes():
 
     from omegaconf import OmegaConf
 
-    from lensllm.curvature.provider import NTKProvider
     from lensllm.config import CurvatureConfig
+    from lensllm.curvature.provider import NTKProvider
 
     config = OmegaConf.load(Path(__file__).parents[2] / "conf" / "curvature.yaml")
     assert set(config) - {"defaults", "hydra"} <= set(CurvatureConfig.__dataclass_fields__)
