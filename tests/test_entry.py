@@ -101,7 +101,7 @@ def test_a_trial_ends_with_code_0_and_its_result_in_two_places(train, tmp_path):
         (["n_samples=-5"], [r"`n_samples`", "got -5"]),
         (["n_samples=abc"], ["abc", "n_samples"]),
         (["n_sampels=8"], [r"got 'n_sampels': did you mean n_samples\?"]),
-        (["trainer.max_epoch=3"], [r"trainer\.max_epoch", r"\+trainer\.max_epoch=VALUE"]),
+        (["trainer.max_epoch=3"], [r"trainer\.max_epoch", r"\+trainer\.max_epoch=3"]),
         (["training.prompt=null"], [r"training\.prompt, got None"]),
         (["model=null"], ["choice of model, got null", "gpt2-48x2"]),
         (["optimizer.lr=nan"], [r"finite number as optimizer\.lr, got nan"]),

@@ -99,8 +99,9 @@ class WandbTrialLogger(WandbLogger):
             try:
                 _ = super().experiment
             except Exception as error:
+                waited = INIT_SECONDS + 10
                 raise ValueError(
-                    f"Expected an answer of W&B within {INIT_SECONDS + 10:g} s (logger.mode=online), "
+                    f"Expected an answer of W&B within {waited:g} s for logger.mode=online, "
                     f"got: {error}; check the network and `wandb login`, or take "
                     "logger.mode=offline (and `wandb sync` later) or logger=none"
                 ) from error
