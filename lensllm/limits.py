@@ -31,9 +31,8 @@ def walk(config: Any) -> Iterator[tuple[str, Any]]:
     n_nodes = 0
     pending: deque[tuple[str, int, Any]] = deque([("", 0, config)])
     while pending:
-        path, depth, node = (
-            pending.popleft()
-        )  # by levels: what is referred to comes by its own key first
+        # By levels, so that what others refer to comes by its own key first.
+        path, depth, node = pending.popleft()
         n_nodes += 1
         if n_nodes + len(pending) > MAX_NODES or depth > MAX_DEPTH:
             raise ValueError(
