@@ -82,7 +82,7 @@ def _check_fields(config: DictConfig, schema: type, prefix: str) -> None:
         if value is None and field.metadata.get("group"):
             raise ValueError(_no_group(key))
         if is_dataclass(types[field.name]):
-            _check_fields(value, types[field.name], f"{key}.")
+            _check_fields(config[field.name], types[field.name], f"{key}.")
         elif value is not None:
             _check_value(key, value, field.metadata)
 
@@ -148,8 +148,12 @@ def _check_candidates(candidates: Any) -> None:
             )
 
 
-def unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
+def unknown_key(error: ConfigKeyError | ConfigAttributeError, override: str = "") -> str:
     """What to say of a key that there is not: the nearest one that there is.
+
+    Args:
+        error: Names the key, and the part of the configuration that lacks it.
+        override: The word of the command that it came from.
 
     Example:
         >>> config = OmegaConf.create({"budget": {"fraction": 0.1}})
@@ -172,5 +176,5 @@ def unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     text += f"; there are {', '.join(public) or 'none'}"
     if "_target_" in known:
         target = parent._get_node("_target_")
-        text += f"; another argument of {target} is given as +{path}=VALUE"
+        text += f"; another argument of {target} is given as +{override or path + '=VALUE'}"
     return text

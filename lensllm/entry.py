@@ -121,8 +121,9 @@ def one_line(error: BaseException) -> str:
     message = str(error)
     cause = error if isinstance(error, ConfigAttributeError | ConfigKeyError) else error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
-        return re.sub(r"\s+", " ", unknown_key(cause))
-    if isinstance(cause, ValidationError) and "is not Optional" in message:
+        appended = re.search(r"To append to your config use \+(.+)", message)
+        return re.sub(r"\s+", " ", unknown_key(cause, appended.group(1) if appended else ""))
+    if isinstance(cause, ValidationError) and "is not Optional" in str(cause):
         return f"Expected a value of {cause.full_key}, got null: leave {cause.full_key}=null out"
     if message.startswith("Config group override must be a string or a list"):
         return no_choice(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +29,12 @@ def walk(config: Any) -> Iterator[tuple[str, Any]]:
         ValueError: There are more members than `MAX_NODES`, or more levels than `MAX_DEPTH`.
     """
     n_nodes = 0
-    pending: list[tuple[str, int, Any]] = [("", 0, config)]
+    pending: deque[tuple[str, int, Any]] = deque([("", 0, config)])
     while pending:
-        path, depth, node = pending.pop()
+        # By levels, so that what others refer to comes by its own key first.
+        path, depth, node = pending.popleft()
         n_nodes += 1
-        if n_nodes > MAX_NODES or depth > MAX_DEPTH:
+        if n_nodes + len(pending) > MAX_NODES or depth > MAX_DEPTH:
             raise ValueError(
                 f"Expected a configuration of at most {MAX_NODES} nodes and {MAX_DEPTH} levels, "
                 f"got more at {path[:80]}: does a part of it refer to itself?"
@@ -41,7 +43,7 @@ def walk(config: Any) -> Iterator[tuple[str, Any]]:
             yield path, node
         if isinstance(node, DictConfig | dict):
             pending += [
-                (f"{path}.{key}" if path else str(key), depth + 1, _value(node, key))
+                (f"{path}.{key!s}" if path else str(key), depth + 1, _value(node, key))
                 for key in node
             ]
         elif isinstance(node, ListConfig | list):
@@ -72,6 +74,7 @@ def parse_yaml(text: str, source: str | Path) -> Any:
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"Expected at most {MAX_BYTES} characters of YAML in {source}, got more")
+    tree = None
     try:
         tree = yaml.load(text, Loader=get_yaml_loader())
         size = _size(tree, 0, {})

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from lensllm.config import EstimateConfig
 from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.harmless import redact
 
 
 @entry_point("estimate", EstimateConfig)
@@ -27,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     record = as_record(estimates, hardware, budget.flops)
     path = output_dir() / "estimate.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(redact(record), indent=1) + "\n", encoding="utf-8")
     console.print(estimate_table(estimates, hardware))
     console.print(estimate_sentence(estimates, hardware, budget.flops))
     console.print(f"json: {path}", soft_wrap=True)

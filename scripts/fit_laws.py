@@ -18,7 +18,7 @@ from lensllm.reporting.law_report import write_law_report
 def main(cfg: DictConfig) -> None:
     """Fit, print a table, and write fits.csv and a drawing of each curve."""
     options = OmegaConf.to_container(cfg, resolve=True)
-    del options["paths"]
+    del options["paths"], options["allowed_targets"]
     curves = read_curves(options.pop("curves"), allow_missing=options.pop("allow_missing"))
     options.pop("law")
     laws = instantiate(cfg.law)

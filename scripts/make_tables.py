@@ -27,8 +27,8 @@ def main(cfg: DictConfig) -> None:
 
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     table, figures = values.pop("table"), values.pop("figures")
-    for group in ("benchmark", "paths"):
-        del values[group]
+    for key in ("benchmark", "paths", "allowed_targets"):
+        del values[key]
     selectors = named_selectors(values.pop("selectors"), conf_dir() / "selector")
     console = wide_console()
     benchmark = instantiate(cfg.benchmark)

@@ -12,8 +12,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lensllm.config_checks import check_config
 from lensllm.entry import conf_dir
 from lensllm.finetune.models import as_sources
+from lensllm.targets import check_targets
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -71,6 +73,11 @@ def composed(config, *overrides):
         return compose(config, [*NEEDED.get(config, []), *overrides])
 
 
+def schema_of(config):
+    """The dataclass of a primary config."""
+    return OmegaConf.get_type(ConfigStore.instance().repo[f"{config}_schema.yaml"].node)
+
+
 def resolved(cfg):
     """All interpolations followed."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -114,6 +121,7 @@ def test_every_primary_config_composes_under_its_schema(config, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     cfg = composed(config)
     assert f"{config}_schema.yaml" in ConfigStore.instance().repo
+    check_config(cfg, schema_of(config))
     first = next(iter(OmegaConf.load(CONF / f"{config}.yaml").defaults))
     assert first == f"{config}_schema"
     resolved(cfg)
@@ -134,6 +142,7 @@ def test_every_option_composes_and_fits_what_it_configures(group, name):
     assert config is not None, f"tell in OWNERS which primary config has the group {group}"
     cfg = composed(config, f"{group}={name}", *GIVEN.get((group, name), []))
     resolved(cfg)
+    check_targets(cfg)
     found = [(where, node) for where, node in targets(cfg[group] or {}, group)]
     for where, node in found:
         check_signature(where, node)
@@ -160,7 +169,7 @@ def test_every_experiment_composes_with_the_command_in_its_header(path):
     }
     command = next(line for line in header.splitlines() if f"experiment={path.stem}" in line)
     config = next(name for key, name in script.items() if key in command)
-    composed(config, f"experiment={path.stem}")
+    check_config(composed(config, f"experiment={path.stem}"), schema_of(config))
 
 
 @pytest.mark.parametrize("name", [name for group, name in GROUPS if group == "candidates"])

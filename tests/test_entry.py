@@ -100,6 +100,14 @@ def test_a_trial_ends_with_code_0_and_its_result_in_two_places(train, tmp_path):
         (["n_samples=261"], [r"`n_samples` <= 260", "'own'", "got 261"]),
         (["n_samples=-5"], [r"`n_samples`", "got -5"]),
         (["n_samples=abc"], ["abc", "n_samples"]),
+        (["n_sampels=8"], [r"got 'n_sampels': did you mean n_samples\?"]),
+        (["trainer.max_epoch=3"], [r"trainer\.max_epoch", r"\+trainer\.max_epoch=3"]),
+        (["training.prompt=null"], [r"training\.prompt, got None"]),
+        (["model=null"], ["choice of model, got null", "gpt2-48x2"]),
+        (["optimizer.lr=nan"], [r"finite number as optimizer\.lr, got nan"]),
+        (["objective=accuracy"], ["objective among test_loss, validation_loss", "'accuracy'"]),
+        (["seed=-1"], ["seed >= 0, got -1"]),
+        (["sizes=[]"], [r"in sizes, got \[\]", "null"]),
         (["optimizer.lr=-0.5"], ["optimizer", r"lr=-0\.5", "-0.5"]),
         (["optimizer.lr=fast"], ["optimizer", "fast"]),
         (["training.batch_size=0"], ["`batch_size` > 0, got 0"]),
@@ -190,6 +198,22 @@ def test_tasks_that_were_not_fetched_are_told_with_the_command(train, tmp_path):
         (["budget.fraction=null"], [r"budget\.fraction or budget\.flops"]),
         (["budget.flops=-3"], ["> 0, got -3"]),
         (["+budget.share=0.1"], ["share"]),
+        (["budget.fracton=0.1"], [r"did you mean budget\.fraction\?"]),
+        (["budget.fraction=inf"], [r"finite number as budget\.fraction, got inf"]),
+        (["budget=null"], ["budget, got null"]),
+        (["runner.checkpoint_minutes=inf"], [r"runner\.checkpoint_minutes, got inf", "null"]),
+        (["candidates.models=gpt2-48x2"], ["list as candidates.models, got 'gpt2-48x2'"]),
+        (["candidates.models=[5]"], [r"candidates\.models\[0\], got 5"]),
+        *(
+            ([f"{group}=null"], [f"choice of {group}, got null: add {group}="])
+            for group in ("selector", "dataset", "optimizer", "scheduler", "training", "trainer")
+        ),
+        *(
+            ([f"{group}=null"], [f"choice of {group}, got null: add {group}="])
+            for group in ("runner", "executor", "paths")
+        ),
+        (["executor=pool", "executor.gpus=[]"], [r"executor\.gpus", "null"]),
+        (["executor=pool", "executor.n_workers=1000"], [r"executor\.n_workers <= ", "got 1000"]),
         (["n_samples_full=5000"], ["between 1 and 260", "got 5000"]),
         (["candidates.models=[]"], [r"candidates\.models", "none"]),
         (["candidates.models=[gpt2-48x2,gpt2-48x2]"], ["'gpt2-48x2' twice"]),

@@ -13,7 +13,7 @@ import pandas as pd
 from lensllm.curvature.analysis import CurvatureAnalysis, transitions
 from lensllm.curvature.figures import save_figures
 from lensllm.curves import read_curves
-from lensllm.harmless import write_csv
+from lensllm.harmless import redact, write_csv
 
 
 def read_curve(path: str | None, model: str, dataset: str) -> pd.DataFrame | None:
@@ -57,7 +57,7 @@ def write_analysis(
         What `curvature.json` holds.
     """
     record = analysis_record(analysis, curves)
-    text = json.dumps(record, indent=1, allow_nan=False)
+    text = json.dumps(redact(record), indent=1, allow_nan=False)
     (folder / "curvature.json").write_text(text + "\n", encoding="utf-8")
     for name, table in _tables(analysis).items():
         write_csv(table, folder / f"{name}.csv")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from lensllm.finetune.adapters import FineTuning
+from lensllm.harmless import redact
 
 # Raised when the same settings come to mean another outcome.
 RECIPE = 1
@@ -168,7 +169,9 @@ def _plain(value: Any, what: str) -> Any:
     """Scalars, lists and mappings as JSON has them."""
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
-    if isinstance(value, str | int | float | bool) or value is None:
+    if isinstance(value, str):
+        return redact(value)  # the key is stored, and no secret is
+    if isinstance(value, int | float | bool) or value is None:
         return value
     if isinstance(value, Mapping):
         return {str(key): _plain(item, f"{what}.{key}") for key, item in value.items()}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric.loggers.logger import _DummyExperiment
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
 from lensllm.harmless import redact, safe_name
 from lensllm.trials import TrialResult
+
+logger = logging.getLogger(__name__)
+
+INIT_SECONDS = 10.0  # that W&B has to begin a run; it takes up to ten more to say that it cannot
+FINISH_SECONDS = 300.0  # that it has to upload what is left
 
 _SUMMARY = (
     "test_loss",
@@ -32,6 +40,9 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
 class WandbTrialLogger(WandbLogger):
     """A W&B run for one trial: its config, its metrics as they come, its result.
 
+    A server that does not answer is found when the first run of a process begins. Later on it is
+    said once, and the trial goes on without its tracker.
+
     Args:
         label: Name of the run.
         config: The trial, recorded as the run's config.
@@ -42,8 +53,11 @@ class WandbTrialLogger(WandbLogger):
         tags: Tags of the run.
 
     Raises:
-        ValueError: The mode is unknown.
+        ValueError: The mode is unknown, or W&B cannot begin the first run of the process.
     """
+
+    _has_begun = False  # a run of this process
+    _failed = False
 
     def __init__(
         self,
@@ -63,6 +77,8 @@ class WandbTrialLogger(WandbLogger):
             # W&B looks its servers up even offline, unless told not to report errors.
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
             os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
         super().__init__(
             name=label,
             project=project,
@@ -72,16 +88,72 @@ class WandbTrialLogger(WandbLogger):
             config=redact(dict(config)),
             tags=list(tags),
             reinit="finish_previous",
+            settings=wandb.Settings(
+                init_timeout=INIT_SECONDS, login_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS
+            ),
         )
         self._wandb_init.pop("anonymous", None)  # Lightning sets it, W&B warns of it
+        # A pool's worker may be new in the midst of a campaign: there it is later on already.
+        is_first = not WandbTrialLogger._has_begun and multiprocessing.parent_process() is None
+        if mode == "online" and is_first:
+            try:
+                _ = super().experiment
+            except Exception as error:
+                waited = INIT_SECONDS + 10
+                raise ValueError(
+                    f"Expected an answer of W&B within {waited:g} s for logger.mode=online, "
+                    f"got: {error}; check the network and `wandb login`, or take "
+                    "logger.mode=offline (and `wandb sync` later) or logger=none"
+                ) from error
+        WandbTrialLogger._has_begun = True
+
+    @property
+    def experiment(self) -> Any:
+        """The run of W&B, or a stand-in that ignores everything once W&B has failed."""
+        if not self._failed:
+            try:
+                return super().experiment
+            except Exception as error:
+                self._give_up(error)
+        return _DummyExperiment()
+
+    def _give_up(self, error: Exception) -> None:
+        self._failed = True
+        logger.warning("The trial goes on without W&B: %s: %s", type(error).__name__, error)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        """Do something that may fail without harm to the trial."""
+        if self._failed:
+            return
+        try:
+            action()
+        except Exception as error:
+            self._give_up(error)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers of a step."""
+        self._attempt(lambda: super(WandbTrialLogger, self).log_metrics(metrics, step))
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Record settings."""
+        self._attempt(lambda: super(WandbTrialLogger, self).log_hyperparams(redact(params)))
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **more: Any) -> None:
+        """Record pictures."""
+        self._attempt(lambda: super(WandbTrialLogger, self).log_image(key, images, step, **more))
 
     def log_result(self, result: TrialResult) -> None:
         """Put the result on the run's summary."""
-        self.experiment.summary.update({**result_metrics(result), "status": result.status})
+        summary = {**result_metrics(result), "status": result.status}
+        self._attempt(lambda: self.experiment.summary.update(summary))
+
+    def finalize(self, status: str) -> None:
+        """What Lightning calls when training ends."""
+        self._attempt(lambda: super(WandbTrialLogger, self).finalize(status))
 
     def finish(self) -> None:
         """Close the run."""
-        self.experiment.finish()
+        self._attempt(lambda: self.experiment.finish())
 
 
 class CSVTrialLogger(CSVLogger):

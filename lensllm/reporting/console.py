@@ -19,7 +19,7 @@ MIN_WIDTH = 160
 class PlainConsole(Console):
     """A console that prints texts as they are: no markup, no control characters, no secrets."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """Turn a text, also a cell's, into what is rendered."""
         return super().render_str(
             plain(redact(text)), **{**options, "markup": False, "emoji": False}

@@ -89,10 +89,23 @@ class PoolExecutor:
     _runner: Runner | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.n_workers < 1:
-            raise ValueError(f"Expected executor.n_workers >= 1, got {self.n_workers}")
-        if self.retries < 0:
-            raise ValueError(f"Expected executor.retries >= 0, got {self.retries}")
+        most = max(16, 4 * (os.cpu_count() or 1))
+        for name, low, high in (("n_workers", 1, most), ("retries", 0, 100)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise ValueError(f"Expected executor.{name} >= {low}, got {value!r}")
+            if value > high:
+                raise ValueError(
+                    f"Expected executor.{name} <= {high} on {os.cpu_count()} cores, got {value}"
+                )
+        gpus = self.gpus
+        if gpus is not None and (isinstance(gpus, str | int) or not gpus):
+            raise ValueError(
+                f"Expected indices of GPUs as executor.gpus, such as [0,1], got {gpus!r}: null "
+                "leaves the choice to CUDA"
+            )
+        if any(not isinstance(gpu, int) or isinstance(gpu, bool) or gpu < 0 for gpu in gpus or ()):
+            raise ValueError(f"Expected indices >= 0 in executor.gpus, got {list(gpus or ())}")
 
     def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         """The results, in the order of the trials, each as soon as those before it are there.

@@ -68,3 +68,58 @@ def test_a_csv_run_has_metrics_result_and_settings(tmp_path: Path) -> None:
     assert metrics["result/test_loss"].dropna().tolist() == [2.5]
     assert metrics["val_loss"].dropna().tolist() == [3.125]
     assert "n_samples: 200" in (tmp_path / "sweep" / "tiny" / "hparams.yaml").read_text()
+
+
+def test_names_of_runs_and_groups_stay_in_their_folder(tmp_path: Path) -> None:
+    logger = CSVTrialLogger("../../x", {}, group="../../g", save_dir=tmp_path / "csv")
+    logger.log_result(RESULT)
+    logger.finish()
+    assert [path.name for path in tmp_path.iterdir()] == ["csv"]
+    (path,) = tmp_path.glob("csv/*/*/metrics.csv")
+    assert "_.._x" in path.parent.name
+
+
+def test_secrets_are_not_in_a_runs_config(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("LENSLLM_TEST_TOKEN", "hf_abcdefgh")
+    logger = CSVTrialLogger("x", {"optimizer": {"key": "hf_abcdefgh"}}, save_dir=tmp_path)
+    logger.finish()
+    text = (tmp_path / "runs" / "x" / "hparams.yaml").read_text()
+    assert "hf_abcdefgh" not in text
+    assert "LENSLLM_TEST_TOKEN" in text
+
+
+def broken_init(**_: object) -> None:
+    raise TimeoutError("no answer")
+
+
+def test_a_server_that_does_not_answer_is_told_before_the_first_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr("wandb.init", broken_init)
+    monkeypatch.setattr(WandbTrialLogger, "_has_begun", False)
+    with pytest.raises(ValueError, match=r"within 20 s.*no answer.*logger\.mode=offline"):
+        WandbTrialLogger("x", {}, mode="online", save_dir=tmp_path)
+
+
+def test_a_tracker_that_fails_later_is_told_once_and_harms_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("wandb.init", broken_init)
+    monkeypatch.setattr(WandbTrialLogger, "_has_begun", True)
+    logger = WandbTrialLogger("x", {}, mode="online", save_dir=tmp_path)
+    assert logger.experiment is not None
+    logger.log_metrics({"val_loss": 1.0}, step=1)
+    logger.log_hyperparams({"a": 1})
+    logger.log_result(RESULT)
+    logger.finalize("success")
+    logger.finish()
+    (line,) = [r.getMessage() for r in caplog.records if "W&B" in r.getMessage()]
+    assert "no answer" in line
+
+
+def test_a_run_that_breaks_on_the_way_harms_nothing(tmp_path, monkeypatch):
+    class Broken:
+        def __getattr__(self, name):
+            raise ConnectionError("gone")
+
+    logger = WandbTrialLogger("x", {}, mode="disabled", save_dir=tmp_path)
+    monkeypatch.setattr(logger, "_experiment", Broken())
+    logger.log_result(RESULT)
+    logger.log_metrics({"a": 1.0})
+    logger.finish()

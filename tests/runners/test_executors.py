@@ -157,6 +157,15 @@ def test_a_job_that_dies_is_submitted_again_and_one_that_raises_is_not(make_frag
 
 
 def test_bad_settings_are_refused(tmp_path, monkeypatch):
+    for gpus in ([], 0, "0"):
+        with pytest.raises(ValueError, match=r"indices of GPUs as executor\.gpus.*null leaves"):
+            PoolExecutor(gpus=gpus)
+    with pytest.raises(ValueError, match=r"indices >= 0 in executor\.gpus, got \[-1\]"):
+        PoolExecutor(gpus=[-1])
+    with pytest.raises(ValueError, match=r"executor\.n_workers <= \d+ on \d+ cores, got 1000"):
+        PoolExecutor(n_workers=1000)
+    with pytest.raises(ValueError, match=r"executor\.n_workers >= 1, got 2\.5"):
+        PoolExecutor(n_workers=2.5)
     with pytest.raises(ValueError, match=r"executor\.n_workers >= 1, got 0"):
         PoolExecutor(n_workers=0)
     with pytest.raises(ValueError, match=r"executor\.retries >= 0, got -1"):
