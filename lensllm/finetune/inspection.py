@@ -12,6 +12,7 @@ from lensllm.data.pairs import TextData
 from lensllm.data.rows import take
 from lensllm.finetune.encoding import Collator, Example, PairEncoder, nested_subset, target_loss
 from lensllm.finetune.models import ModelSource
+from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.trial import check_ids, check_targets
 
 # Training pairs whose tokens are counted one by one.
@@ -26,21 +27,26 @@ class TokenCounts:
 
     Attributes:
         train: Tokens of the training subset by its size D.
-        validation: Tokens of the validation set.
+        validation: Tokens that all evaluations of a trial on the validation set take, by D.
         test: Tokens of the test set.
         longest: Tokens of the longest input and of the longest target.
         sample: Two test pairs.
     """
 
     train: dict[int, float]
-    validation: int
+    validation: dict[int, int]
     test: int
     longest: tuple[int, int]
     sample: tuple[Example, ...]
 
 
 def count_tokens(
-    encoder: PairEncoder, source: ModelSource, data: TextData, sizes: Sequence[int], seed: int
+    encoder: PairEncoder,
+    source: ModelSource,
+    data: TextData,
+    settings: TrainingSettings,
+    sizes: Sequence[int],
+    seed: int,
 ) -> TokenCounts:
     """Count the tokens of the subsets that trials of one seed train on.
 
@@ -53,6 +59,7 @@ def count_tokens(
         encoder: The candidate's encoder.
         source: The candidate.
         data: The data set.
+        settings: How much of the validation set a trial looks at, and how often.
         sizes: Sizes D of the subsets.
         seed: Seed of the subsets.
 
@@ -67,7 +74,6 @@ def count_tokens(
     lengths: list[int] = []
     counted: dict[int, int] = {}
     longest = (0, 0)
-    sample: tuple[Example, ...] = ()
 
     def look(examples: list[Example]) -> list[int]:
         nonlocal longest
@@ -85,12 +91,16 @@ def count_tokens(
         start = end
     if ends and not counted[ends[-1]]:
         check_targets([], "train", source, data)
-    totals = {}
-    for split in ("validation", "test"):
-        examples = encoder.encode(list(getattr(data, split)))
-        check_targets(examples, split, source, data)
-        totals[split] = sum(look(examples))
-        sample = tuple(examples[:2])
+    plans = {size: settings.validation(size, len(data.validation)) for size in sizes if size > 0}
+    validation = {0: 0}
+    for n_pairs in {n_pairs for _, n_pairs in plans.values()} or {len(data.validation)}:
+        examples = encoder.encode(list(data.validation[:n_pairs]))
+        check_targets(examples, "validation", source, data)
+        tokens = sum(look(examples))
+        validation |= {n: plan[0] * tokens for n, plan in plans.items() if plan[1] == n_pairs}
+    examples = encoder.encode(list(data.test))
+    check_targets(examples, "test", source, data)
+    test, sample = sum(look(examples)), tuple(examples[:2])
     mean = sum(lengths) / max(1, len(lengths))
     deviation = math.sqrt(sum((n - mean) ** 2 for n in lengths) / max(1, len(lengths) - 1))
     train = {}
@@ -98,7 +108,7 @@ def count_tokens(
         rest = max(0, size - N_COUNTED)
         errors = N_ERRORS * deviation * math.sqrt(rest * (1 + rest / N_COUNTED))
         train[size] = counted.get(min(size, N_COUNTED), 0) + rest * mean + errors
-    return TokenCounts(train, totals["validation"], totals["test"], longest, sample)
+    return TokenCounts(train, validation, test, longest, sample)
 
 
 def measure_pairs(

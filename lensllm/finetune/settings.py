@@ -7,6 +7,9 @@ from typing import Any
 
 from lensllm.finetune.encoding import PROMPT
 
+FEWEST_PAIRS = 50
+FEWEST_EVALUATIONS = 2
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -18,6 +21,9 @@ class TrainingSettings:
         patience: Evaluations without a better validation loss after which training stops.
         n_evaluations: Evaluations on the validation set, evenly spread over the run.
         evaluation_batch_size: Examples per batch of validation and test.
+        evaluation_share: Most of a whole run's FLOPs that validation may take, in (0, 1): on small
+            subsets fewer validation pairs are looked at, and less often (see `validation`). `None`
+            looks at all of them every time.
         prompt: Text around the input, see `PairEncoder`.
         micro_batch_size: Most examples that go through the model at once; a batch is cut into
             equal parts whose gradients are added up. `auto` takes as many as memory allows, `None`
@@ -35,6 +41,7 @@ class TrainingSettings:
     patience: int = 3
     n_evaluations: int = 6
     evaluation_batch_size: int = 64
+    evaluation_share: float | None = 0.25
     prompt: str = PROMPT
     micro_batch_size: int | str | None = None
     gradient_checkpointing: bool = False
@@ -57,6 +64,10 @@ class TrainingSettings:
                 raise ValueError(f"Expected a whole number{kinds} as `{name}`, got {value!r}")
             if value <= 0:
                 raise ValueError(f"Expected `{name}` > 0, got {value}")
+        share = self.evaluation_share
+        is_number = isinstance(share, int | float) and not isinstance(share, bool)
+        if share is not None and not (is_number and 0 < share < 1):
+            raise ValueError(f"Expected training.evaluation_share in (0, 1) or null, got {share!r}")
         for name in ("gradient_checkpointing", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(
@@ -71,6 +82,31 @@ class TrainingSettings:
     def n_steps(self, n_samples: int) -> int:
         """Optimizer steps of a whole run on `n_samples`."""
         return self.max_epochs * -(-n_samples // self.batch_size)
+
+    def validation(self, n_samples: int, n_pairs: int) -> tuple[int, int]:
+        """How often a run on `n_samples` looks at how many of `n_pairs` validation pairs.
+
+        With pairs of equal length, training costs 6 and evaluation 2 FLOPs per parameter and token,
+        so that validation takes the share s when (evaluations · pairs) is
+        s / (1 − s) · 3 · epochs · D. First fewer pairs are taken, but no fewer than `FEWEST_PAIRS`,
+        then fewer evaluations, but no fewer than `FEWEST_EVALUATIONS`. The pairs are the first of
+        the validation set, the same for all candidates.
+
+        Returns:
+            Evaluations, and pairs in each.
+
+        Example:
+            >>> settings = TrainingSettings(evaluation_share=0.25)
+            >>> [settings.validation(n, 300) for n in (12, 200, 400, 800)]
+            [(2, 50), (6, 100), (6, 200), (6, 300)]
+        """
+        if self.evaluation_share is None or not n_samples:
+            return self.n_evaluations, n_pairs
+        share = self.evaluation_share
+        most = share / (1.0 - share) * 3.0 * self.max_epochs * n_samples
+        pairs = min(n_pairs, max(FEWEST_PAIRS, int(most / self.n_evaluations)))
+        fewest = min(self.n_evaluations, FEWEST_EVALUATIONS)
+        return min(self.n_evaluations, max(fewest, int(most / pairs))), pairs
 
     def n_parts(self, world_size: int = 1) -> int:
         """Micro-batches that each of so many processes makes of a batch."""

@@ -101,6 +101,7 @@ def encode_splits(
     data: TextData,
     encoder: PairEncoder,
     token_cache: Path | None,
+    n_validation: int | None = None,
 ) -> EncodedData:
     """The trial's subset and the two other splits, encoded; large data sets once and on disk.
 
@@ -123,7 +124,7 @@ def encode_splits(
         train = encoder.encode(list(subset))
     encoded = EncodedData(
         train,
-        encoder.encode(list(data.validation)),
+        encoder.encode(list(data.validation[:n_validation])),
         encoder.encode(list(data.test)),
         encoder.counts,
     )
@@ -256,7 +257,8 @@ def _run_once(
     restart_peak()
     tokenizer = source.load_tokenizer()
     encoder = make_encoder(source, tokenizer, data, settings.prompt)
-    encoded = encode_splits(trial, source, data, encoder, token_cache)
+    n_evaluations, n_validation = settings.validation(trial.n_samples, len(data.validation))
+    encoded = encode_splits(trial, source, data, encoder, token_cache, n_validation)
     best = BestWeights()
     # Under FSDP every process has weights of its own, of which a checkpoint would hold one's.
     if "fsdp" in str(getattr(make_trainer, "keywords", {}).get("strategy", "")):
@@ -270,7 +272,7 @@ def _run_once(
         callbacks=callbacks if keeper is None else [*callbacks, keeper],
         logger=list(loggers) or False,
         max_epochs=settings.max_epochs,
-        val_check_interval=max(1, -(-n_steps // settings.n_evaluations)),
+        val_check_interval=max(1, -(-n_steps // n_evaluations)),
         use_distributed_sampler=False,
         check_val_every_n_epoch=None,
         enable_checkpointing=False,
@@ -329,7 +331,7 @@ def _run_once(
         cut_inputs=encoded.counts.cut_inputs,
         cut_targets=encoded.counts.cut_targets,
         dropped_pairs=encoded.counts.dropped,
-        data=data.summary(),
+        data={**data.summary(), "validation_pairs": n_validation, "evaluations": n_evaluations},
         trace=tuple(module.trace),
         versions={
             "python": platform.python_version(),

@@ -476,16 +476,20 @@ class FineTuneRunner:
         if name not in self._token_counts:
             sizes = sorted({*self.sizes, self.n_samples_full})
             self._token_counts[name] = count_tokens(
-                self._encoder(name), self.sources[name], self.data, sizes, self.seed
+                self._encoder(name),
+                self.sources[name],
+                self.data,
+                self.settings,
+                sizes,
+                self.seed,
             )
         return self._token_counts[name]
 
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
         """The most FLOPs of one trial: that of training for all its epochs."""
-        n_evaluations = self.settings.n_evaluations if n_samples > 0 else 0
         trained = counts.train[n_samples] * self.settings.max_epochs
         per_token = 4.0 * source.n_params + 2.0 * source.n_trainable
-        evaluated = n_evaluations * counts.validation + counts.test
+        evaluated = counts.validation[n_samples] + counts.test
         return per_token * trained + 2.0 * source.n_params * evaluated
 
 

@@ -129,7 +129,8 @@ def test_what_was_cut_is_counted(run, tokenizer, text_data):
     targets = [len(tokenizer(b)["input_ids"]) > 3 - 1 for _, b in seen]  # one is the end token
     assert 0 < sum(targets) == result.cut_targets
     assert result.dropped_pairs == 0
-    assert result.data == short.summary()
+    evaluated = {"validation_pairs": 15, "evaluations": 2}
+    assert result.data == short.summary() | evaluated
     assert [result.data[f"n_{split}"] for split in ("train", "validation", "test")] == [80, 15, 25]
 
 
@@ -230,7 +231,7 @@ def test_the_best_weights_are_measured_and_not_the_last(run, spy, monkeypatch):
 
 def test_training_stops_early_without_progress(run):
     still = partial(torch.optim.SGD, lr=0.0)
-    settings = replace(SETTINGS, patience=2, n_evaluations=8)
+    settings = replace(SETTINGS, patience=2, n_evaluations=8, evaluation_share=None)
     result = run(n_samples=32, settings=settings, make_optimizer=still)
     assert [step for step, _ in result.trace] == [1, 2, 3]
     assert result.n_steps == 3
