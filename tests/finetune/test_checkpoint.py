@@ -126,14 +126,60 @@ def test_resuming_leaves_out_what_was_done(killer, dropout_model, text_data, mak
     assert any(not torch.equal(killer.last[k], v) for k, v in other.items())
 
 
-def test_a_checkpoint_that_cannot_be_read_is_left_alone(tmp_path, caplog):
-    path = tmp_path / "a.ckpt"
-    assert usable_checkpoint(path) is None
+def put_half(path):
     path.write_bytes(b"half of it")
-    assert usable_checkpoint(path) is None
-    assert "a.ckpt" in caplog.text
+
+
+def put_code(path):
     torch.save({"code": partial(print, "run")}, path)  # more than weights
-    assert usable_checkpoint(path) is None
+
+
+def put_foreign(path):
+    torch.save({"model": torch.zeros(2), "step": 3}, path)
+
+
+def put_folder(path):
+    path.mkdir()
+    (path / "inside").write_text("kept")
+
+
+def put_other_trial(path):
+    parts = ("loops", "optimizer_states", "lr_schedulers", "counted")
+    torch.save(
+        {"state_dict": {}, "callbacks": {"Checkpoints": {"key": "x"}}, **dict.fromkeys(parts)}, path
+    )
+
+
+@pytest.mark.parametrize("put", [put_half, put_code, put_foreign, put_folder, put_other_trial])
+def test_what_is_no_checkpoint_of_the_trial_is_set_aside(
+    dropout_model, text_data, make_parts, tmp_path, caplog, put
+):
+    path = tmp_path / "a.ckpt"
+    assert usable_checkpoint(path, "k") is None
+    put(path)
+    source = ModelSource(str(dropout_model))
+    result = run_trial(
+        Trial(source.name, "toy", 16), source, text_data, SETTINGS, **make_parts(), checkpoint=path
+    )
+    assert result.status == "completed"
+    assert "it starts anew" in caplog.text
+    assert (tmp_path / "a.ckpt.set-aside").exists()
+    assert not path.exists()
+
+
+def test_a_trial_takes_no_checkpoint_that_lies_about(
+    dropout_model, text_data, make_parts, tmp_path, monkeypatch
+):
+    """Lightning goes on from `hpc_ckpt_*.ckpt` of the working folder; a trial does not."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes(b"of another run")
+    for name, value in (("SLURM_NTASKS", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "x")):
+        monkeypatch.setenv(name, value)
+    source = ModelSource(str(dropout_model))
+    trial = Trial(source.name, "toy", 16)
+    plain = run_trial(trial, source, text_data, SETTINGS, **make_parts())
+    assert plain.status == "completed"
+    assert [path.name for path in tmp_path.iterdir()] == ["hpc_ckpt_1.ckpt"]
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(
