@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -17,6 +18,8 @@ from lensllm.finetune.trial import check_ids, check_targets
 
 # Training pairs whose tokens are counted one by one.
 N_COUNTED = 4096
+# Test pairs that are measured before anything is spent.
+N_MEASURED = 8
 # Standard errors of a sum that are reserved for pairs which were not counted.
 N_ERRORS = 4.0
 
@@ -30,7 +33,7 @@ class TokenCounts:
         validation: Tokens that all evaluations of a trial on the validation set take, by D.
         test: Tokens of the test set.
         longest: Tokens of the longest input and of the longest target.
-        sample: Two test pairs.
+        sample: The first test pairs, at most `N_MEASURED`.
     """
 
     train: dict[int, float]
@@ -100,7 +103,7 @@ def count_tokens(
         validation |= {n: plan[0] * tokens for n, plan in plans.items() if plan[1] == n_pairs}
     examples = encoder.encode(list(data.test))
     check_targets(examples, "test", source, data)
-    test, sample = sum(look(examples)), tuple(examples[:2])
+    test, sample = sum(look(examples)), tuple(examples[:N_MEASURED])
     mean = sum(lengths) / max(1, len(lengths))
     deviation = math.sqrt(sum((n - mean) ** 2 for n in lengths) / max(1, len(lengths) - 1))
     train = {}
@@ -112,9 +115,12 @@ def count_tokens(
 
 
 def measure_pairs(
-    source: ModelSource, pad_token_id: int | None, examples: Sequence[Example]
+    source: ModelSource,
+    pad_token_id: int | None,
+    examples: Sequence[Example],
+    unit: Literal["token", "byte"] = "token",
 ) -> float:
-    """Loss per target token of a few pairs before fine-tuning, on the CPU.
+    """Loss of a few pairs before fine-tuning, on the CPU, in nats per target token or byte.
 
     Raises:
         ValueError: The candidate cannot be loaded, or its loss is not finite.
@@ -123,7 +129,8 @@ def measure_pairs(
     model = source.load_model().eval()
     with torch.no_grad():
         total, count = target_loss(model, collate(examples))
-    loss = float(total / count)
+    size = float(count) if unit == "token" else sum(example.n_bytes for example in examples)
+    loss = float(total) / size
     if not math.isfinite(loss):
         raise ValueError(
             f"Expected a finite loss of {source.name} before fine-tuning, got {loss}: are its "

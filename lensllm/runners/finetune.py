@@ -167,6 +167,7 @@ class FineTuneRunner:
         self.failures: dict[str, str] = {}
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
+        self._losses_before: dict[str, float] = {}
 
     @cached_property
     def precision(self) -> str:
@@ -345,8 +346,8 @@ class FineTuneRunner:
     def inspect(self, n_processes: int = 1) -> dict[str, str]:
         """Look at every candidate before anything is spent: can it be loaded, and measured?
 
-        Files and tokenizer, the tokens of the counted pairs, memory, and the loss of two test pairs
-        on the CPU. Where the loss was found in order it is noted in the store and not taken again.
+        Files and tokenizer, the tokens of the counted pairs, memory, and the loss of a few test
+        pairs on the CPU, which is noted in the store and not taken again.
 
         Args:
             n_processes: Processes that share this machine's main memory.
@@ -381,11 +382,15 @@ class FineTuneRunner:
         if refusal:
             raise ValueError(refusal)
         settings = self.complete(Trial(name, self.data.name, 0)).settings
-        note = self.store.folder / ".inspected" / digest_of(settings)
-        is_four_bit = (source.finetune or FULL).method == "qlora"  # wants its own device
-        if not note.is_file() and not is_four_bit:
-            measure_pairs(source, tokenizer.pad_token_id, counts.sample)
-            write_whole(note, f"{name}\n")
+        if (source.finetune or FULL).method == "qlora":
+            return  # four-bit weights want a device of their own
+        note = self.store.folder / ".inspected" / digest_of([settings, self.loss_unit])
+        try:
+            loss = float(note.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            loss = measure_pairs(source, tokenizer.pad_token_id, counts.sample, self.loss_unit)
+            write_whole(note, f"{loss!r}\n")
+        self._losses_before[name] = loss
 
     def _check_disk(self) -> None:
         """Say where a checkpoint of the largest candidate would not fit on the store's disk."""
@@ -445,6 +450,7 @@ class FineTuneRunner:
             costs,
             seed=self.seed,
             failures=dict(self.failures),
+            losses_before=dict(self._losses_before),
         )
 
     def known(self) -> list[TrialResult]:

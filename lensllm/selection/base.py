@@ -64,6 +64,8 @@ class Task:
             (candidate, D).
         seed: Seed of the trials.
         failures: Candidates beside these that could not be tried, with the reason.
+        losses_before: Losses of a few test pairs before fine-tuning, of candidates that were looked
+            at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
     """
 
     dataset: str
@@ -73,6 +75,7 @@ class Task:
     costs: Mapping[tuple[str, int], float]
     seed: int = 0
     failures: Mapping[str, str] = field(default_factory=dict)
+    losses_before: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.candidates:

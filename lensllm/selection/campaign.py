@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -122,7 +122,7 @@ def run_campaign(
             cost_flops=budget.spent,
             cost_fraction=budget.spent / whole.full_cost,
             decisions=(*selection.decisions, *decisions),
-            warnings=(*selection.warnings, *tuning_warnings(curves)),
+            warnings=(*selection.warnings, *tuning_warnings(curves, task.losses_before)),
         ),
         curves,
     )
@@ -167,23 +167,28 @@ def _with_failures(
     return (*named, *last)
 
 
-def tuning_warnings(curves: pd.DataFrame) -> tuple[str, ...]:
+def tuning_warnings(
+    curves: pd.DataFrame, losses_before: Mapping[str, float] | None = None
+) -> tuple[str, ...]:
     """A warning where fine-tuning made every candidate worse than it was.
 
     Args:
         curves: Tidy table of a campaign's trials.
+        losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
+            measured at D = 0; they count with a margin of a quarter.
 
     Returns:
-        At most one text. Only candidates that were measured at D = 0 can tell.
+        At most one text.
     """
     worse, better = 0, 0
-    for _, rows in curves.groupby("model"):
-        before = rows.loc[rows["n_samples"] == 0, "test_loss"]
+    rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
+    for model, rows in curves.groupby("model"):
+        measured = rows.loc[rows["n_samples"] == 0, "test_loss"].dropna()
+        before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
         tuned = rows.loc[rows["n_samples"] > 0, "test_loss"]
-        if len(before) and len(tuned) and math.isfinite(before.iloc[0]):
-            best = tuned.min()
-            worse += not best < before.iloc[0]
-            better += bool(best < before.iloc[0])
+        if len(tuned) and math.isfinite(before):
+            is_better = bool(tuned.min() < before)
+            better, worse = better + is_better, worse + (not is_better)
     if better or not worse:
         return ()
     return (

@@ -273,3 +273,22 @@ def test_trials_that_cannot_be_run_are_refused(make_runner):
         runner.run(Trial("tiny-opt", "toy", 81))
     with pytest.raises(ValueError, match=r"data set 'toy', got 'flan'"):
         runner.run(Trial("tiny-opt", "flan", 8))
+
+
+def test_before_fine_tuning_data_may_lie_on_the_disk(make_runner, pairs, tmp_path):
+    import pandas as pd
+
+    from lensllm.data import load_parquet
+
+    path = tmp_path / "pairs.parquet"
+    pd.DataFrame(pairs, columns=["input", "target"]).to_parquet(path)
+    data = load_parquet(
+        str(path), n_validation=15, n_test=25, max_input_tokens=48, max_target_tokens=24
+    )
+    runner = make_runner(data=data, token_cache=tmp_path / "tokens")
+    results = {n: runner.run(Trial("tiny-gpt2", data.name, n)) for n in (0, 16)}
+    assert [result.reason for result in results.values()] == ["", ""]
+    plain = make_runner(data=data, store=TrialStore(tmp_path / "other"))
+    for n, result in results.items():
+        assert plain.run(Trial("tiny-gpt2", data.name, n)).test_loss == result.test_loss
+    assert len(list((tmp_path / "tokens").iterdir())) == 1

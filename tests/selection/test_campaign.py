@@ -245,3 +245,10 @@ def curve(model, *losses):
 def test_fine_tuning_that_made_everything_worse_is_said(curves, warned):
     table = results_table([result for part in curves for result in part])
     assert bool(tuning_warnings(table)) == warned
+
+
+@pytest.mark.parametrize(("tuned", "warned"), [(6.2, False), (6.3, True), (math.nan, True)])
+def test_a_few_pairs_before_fine_tuning_tell_roughly(tuned, warned):
+    table = results_table(curve("a", math.nan, tuned)[1:])
+    assert bool(tuning_warnings(table, {"a": 5.0, "b": 1.0})) == warned
+    assert not tuning_warnings(table, {"b": 1.0})
