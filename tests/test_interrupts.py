@@ -26,6 +26,12 @@ def rest():
 """
 
 
+def _default_signals():
+    """As in a terminal: what shells start in the background ignores Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start Python as the leader of its own session; what is left of that is killed at the end."""
@@ -40,7 +46,7 @@ def start(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            **options,
+            **{"preexec_fn": _default_signals, **options},
         )
         started.append(process)
         return process
@@ -76,7 +82,7 @@ def interrupted(process, number=signal.SIGINT):
     """Send it a signal: what it says on standard error, and after how many seconds it has ended."""
     start = time.monotonic()
     process.send_signal(number)
-    error = process.communicate()[1]
+    error = process.communicate(timeout=120)[1]
     return error, time.monotonic() - start
 
 
@@ -347,10 +353,10 @@ def test_processes_of_a_pool_end_with_their_parent(start, tmp_path, number):
     wait_until(lambda: len(list(tmp_path.glob("*.began"))) == 2)
     assert len(session(process)) >= 3  # it, two processes, and what cleans up after all
     os.killpg(process.pid, number) if number == signal.SIGINT else process.kill()
-    process.wait()
+    process.wait(timeout=120)
     since = time.monotonic()
     wait_until(lambda: not session(process), 10.0)
     assert time.monotonic() - since < 2.0
     killed = number == signal.SIGKILL
-    assert process.communicate()[1] == ("" if killed else TOLD)
+    assert process.communicate(timeout=120)[1] == ("" if killed else TOLD)
     assert process.returncode == (-number if killed else 130)
