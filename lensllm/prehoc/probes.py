@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lensllm.prehoc.runs import MIN_PROBES, ProbedRuns
+from lensllm.prehoc.runs import ProbedRuns
 from lensllm.trials import TrialResult
 
 logger = logging.getLogger(__name__)
 N_COSTS = 20
 MAX_COST = 0.5
+ENOUGH_SIZES = 5
 Static = Mapping[tuple[str, str], Mapping[str, float]]
 _Key = tuple[str, str, int]
 
@@ -86,8 +87,8 @@ def size_probes(
 
     Returns:
         One row per final run all of whose smaller sizes completed; sizes that some run lacks are
-        left out. Unless `n_samples` names data sets, so are those with too few sizes for a risk
-        law, as long as there are others.
+        left out. Unless `n_samples` names data sets, so are those with less than five sizes, which
+        would take sizes from the others, as long as there are others.
 
     Raises:
         ValueError: There is no size that all final runs have a probe at.
@@ -116,16 +117,18 @@ def size_probes(
 def _with_enough_sizes(
     full: list[TrialResult], seen: Mapping[_Key, Mapping[float, float]]
 ) -> list[TrialResult]:
-    """Final runs of the data sets with enough sizes for a risk law; all runs where none has."""
+    """Final runs of the data sets that leave the others enough sizes; all where none does."""
     common: dict[str, set[float]] = {}
     for r in full:
         own = set(seen[_key(r)])
         common[r.trial.dataset] = common.get(r.trial.dataset, own) & own
-    few = sorted(dataset for dataset, costs in common.items() if len(costs) < MIN_PROBES)
+    few = sorted(dataset for dataset, costs in common.items() if len(costs) < ENOUGH_SIZES)
     if len(few) in (0, len(common)):
         return full
     logger.warning(
-        "Left out, since they have fewer than %d smaller sizes: %s", MIN_PROBES, ", ".join(few)
+        "Left out, since they have fewer than %d smaller sizes: %s (n_samples names data sets)",
+        ENOUGH_SIZES,
+        ", ".join(few),
     )
     return [r for r in full if r.trial.dataset not in few]
 

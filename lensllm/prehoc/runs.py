@@ -9,7 +9,6 @@ import numpy as np
 MIN_MODELS = 4
 MIN_SEEDS = 2
 MIN_RUNS = 12
-MIN_PROBES = 4
 _CONSTANT = 1e-9
 
 
@@ -135,8 +134,8 @@ def require_enough(runs: ProbedRuns, what: str) -> None:
             f"Expected outcomes that differ on {what}, got {len(runs)} times "
             f"{runs.outcomes[0]:.6g}: nothing is left to predict"
         )
-    if len(runs.costs) < MIN_PROBES:
+    if len(runs.costs) < 4:
         raise ValueError(
-            f"Expected at least {MIN_PROBES} probe costs on {what}, got {len(runs.costs)}: a risk "
-            "law has 3 parameters; raise max_cost or training.n_evaluations, or add sizes"
+            f"Expected at least 4 probe costs on {what}, got {len(runs.costs)}: a risk law has 3 "
+            "parameters; raise max_cost or training.n_evaluations, or add sizes"
         )
