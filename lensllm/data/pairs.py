@@ -132,7 +132,7 @@ def with_label_noise(data: TextData, share: float, seed: int = 0) -> TextData:
 
     Example:
         >>> data = make_text_data("t", [("a", "1"), ("b", "2")], [("c", "1")], [("d", "2")])
-        >>> with_label_noise(data, 0.5, seed=1).train
+        >>> with_label_noise(data, 0.5).train
         [('a', '1'), ('b', '1')]
     """
     if not 0 < share <= 1:
