@@ -34,10 +34,11 @@ STEPS = (
         ["scripts/select_model.py", "experiment=demo", f"hydra.run.dir={OUTPUT}/campaign"],
     ),
     (
-        "Every selector, replayed over the recorded curves of the whole zoo",
+        "Every selector, replayed over recorded curves of the whole zoo",
         [
             "scripts/evaluate_selection.py",
             "benchmark=zoo",
+            "datasets=[docstrings,wiki]",
             "budget_ratios=[4,8,16]",
             "budget_fractions=[0.05,0.1,0.15,0.3]",
             f"selectors=[{','.join(SELECTORS)}]",

@@ -233,7 +233,7 @@ def test_fetching_what_is_no_task_is_told(run_main, tmp_path):
         done = run_main(
             main, f"dataset={name}", f"paths.cache_dir={tmp_path}", f"paths.output_dir={tmp_path}"
         )
-        told(done, "wiki, debian, wordnet", f"got '{name}'")
+        told(done, "wiki, debian, sections, wordnet, senses", f"got '{name}'")
 
 
 def test_pre_training_unknown_names_is_told(run_main, tmp_path):

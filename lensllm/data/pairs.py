@@ -113,6 +113,51 @@ def make_text_data(
     )
 
 
+def with_label_noise(data: TextData, share: float, seed: int = 0) -> TextData:
+    """A task with some of its labels wrong, in all three splits, as one annotator would leave it.
+
+    A label that is replaced becomes that of a training pair drawn at random, so that labels stay as
+    frequent as they were, and some of the replaced ones come out right.
+
+    Args:
+        data: The task.
+        share: Share of the targets that are replaced, above 0 and at most 1.
+        seed: Seed of what is replaced and by what.
+
+    Returns:
+        The task under the name `<name>_noisy`.
+
+    Raises:
+        ValueError: The share is out of range.
+
+    Example:
+        >>> data = make_text_data("t", [("a", "1"), ("b", "2")], [("c", "1")], [("d", "2")])
+        >>> with_label_noise(data, 0.5).train
+        [('a', '1'), ('b', '1')]
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"Expected `share` of wrong labels above 0 and at most 1, got {share}")
+    rng = np.random.default_rng(seed)
+    labels = [target for _, target in data.train]
+
+    def noisy(pairs: Sequence[Pair]) -> list[Pair]:
+        replaced = rng.random(len(pairs)) < share
+        drawn = rng.integers(len(labels), size=len(pairs))
+        return [
+            (source, labels[i] if wrong else target)
+            for (source, target), i, wrong in zip(pairs, drawn, replaced, strict=True)
+        ]
+
+    return make_text_data(
+        f"{data.name}_noisy",
+        noisy(data.train),
+        noisy(data.validation),
+        noisy(data.test),
+        data.max_input_tokens,
+        data.max_target_tokens,
+    )
+
+
 def digests(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
     """64-bit hashes of the inputs, and of whole pairs; 0 where the target has no text.
 

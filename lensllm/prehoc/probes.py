@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from lensllm.prehoc.runs import ProbedRuns
 from lensllm.trials import TrialResult
 
+logger = logging.getLogger(__name__)
 N_COSTS = 20
 MAX_COST = 0.5
+ENOUGH_SIZES = 5
 Static = Mapping[tuple[str, str], Mapping[str, float]]
 _Key = tuple[str, str, int]
 
@@ -83,8 +86,9 @@ def size_probes(
         max_cost: Largest cost.
 
     Returns:
-        One row a final run all of whose smaller sizes completed; sizes that some run lacks are
-        left out.
+        One row per final run all of whose smaller sizes completed; sizes that some run lacks are
+        left out. Unless `n_samples` names data sets, so are those with less than five sizes, which
+        would take sizes from the others, as long as there are others.
 
     Raises:
         ValueError: There is no size that all final runs have a probe at.
@@ -100,12 +104,33 @@ def size_probes(
             if 0 < n <= max_cost * t.n_samples
             and math.isfinite(finished[t.model, t.dataset, n, t.seed].test_loss)
         }
-    common = set.intersection(*(set(points) for points in seen.values())) if seen else set()
+    if n_samples is None:
+        full = _with_enough_sizes(full, seen)
+    common = set.intersection(*(set(seen[_key(r)]) for r in full)) if full else set()
     if not common:
         raise ValueError("Expected a smaller size that all final runs have a trial at, found none")
     costs = np.array(sorted(common))
     probes = np.array([[seen[_key(r)][cost] for cost in costs] for r in full])
     return _collect(full, finished, static, costs, probes, "size")
+
+
+def _with_enough_sizes(
+    full: list[TrialResult], seen: Mapping[_Key, Mapping[float, float]]
+) -> list[TrialResult]:
+    """Final runs of the data sets that leave the others enough sizes; all where none does."""
+    common: dict[str, set[float]] = {}
+    for r in full:
+        own = set(seen[_key(r)])
+        common[r.trial.dataset] = common.get(r.trial.dataset, own) & own
+    few = sorted(dataset for dataset, costs in common.items() if len(costs) < ENOUGH_SIZES)
+    if len(few) in (0, len(common)):
+        return full
+    logger.warning(
+        "Left out, since they have fewer than %d smaller sizes: %s (n_samples names data sets)",
+        ENOUGH_SIZES,
+        ", ".join(few),
+    )
+    return [r for r in full if r.trial.dataset not in few]
 
 
 def default_features(zero_shot: TrialResult) -> dict[str, float]:

@@ -90,3 +90,24 @@ def test_zoo_layout_with_provenance_and_diverged_runs(tmp_path):
         load_zoo(path, rank_by="bits")
     with pytest.raises(FileNotFoundError, match=r"zoo's recorded curves at .*nothing\.csv"):
         load_zoo(tmp_path / "nothing.csv")
+
+
+def test_every_recorded_task_of_the_zoo_is_a_whole_grid_of_two_seeds():
+    benchmark = load_zoo()
+    assert set(benchmark.datasets) >= {
+        "docstrings",
+        "wiki",
+        "names",
+        "sections",
+        "libraries_noisy",
+        "senses",
+    }
+    for dataset in benchmark.datasets:
+        rows = benchmark.curves[benchmark.curves["dataset"] == dataset]
+        sizes = {0, *(200 * 2**i for i in range(12))}
+        recorded = {size for size in sizes if size <= benchmark.target(dataset)}
+        assert set(rows["n_samples"]) == recorded
+        assert rows["model"].nunique() == 8
+        assert set(rows["seed"]) == {0, 1}
+        assert len(rows) == 8 * 2 * len(recorded)
+        assert not rows.duplicated(["model", "n_samples", "seed"]).any()

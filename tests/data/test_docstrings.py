@@ -11,6 +11,7 @@ from lensllm.data.docstrings import (
     collect_docstrings,
     docstring_table,
     documented_items,
+    hash_text,
     load_docstrings,
     package_versions,
     source_files,
@@ -228,6 +229,19 @@ def test_load_gives_pairs_without_the_pre_training_modules(package, tmp_path):
     assert not held_back & set(used)
     assert len(used) == len(set(used))
     assert data == load_docstrings(tmp_path, ["fakepkg"], **options, max_input_tokens=30)
+
+
+def test_libraries_are_told_from_the_same_text_in_hashed_order(package, tmp_path):
+    options = {"pretrain_share": 0.3, "n_validation": 2, "n_test": 3, "seed": 2}
+    summaries = load_docstrings(tmp_path, ["fakepkg"], **options)
+    data = load_docstrings(tmp_path, ["fakepkg"], **options, target="package")
+    assert data.name == "libraries"
+    assert {target for _, target in data.train} == {"fakepkg"}
+    inputs = [source for source, _ in data.train]
+    assert sorted(inputs) == sorted(source for source, _ in summaries.train)
+    assert inputs == sorted(inputs, key=hash_text)
+    with pytest.raises(ValueError, match="`target` to be summary or package, got 'module'"):
+        load_docstrings(tmp_path, ["fakepkg"], target="module")
 
 
 def test_too_few_pairs_are_refused(tmp_path):

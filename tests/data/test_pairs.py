@@ -1,6 +1,6 @@
 import pytest
 
-from lensllm.data.pairs import digests, make_text_data, overlap
+from lensllm.data.pairs import digests, make_text_data, overlap, with_label_noise
 
 PARTS = ([("a", "x"), ("b", "y")], [("c", "z")], [("d", "w")])
 
@@ -65,3 +65,23 @@ def test_training_pairs_of_the_test_set_are_reported_and_recorded(caplog):
     caplog.clear()
     assert make_text_data("toy", *PARTS).summary()["leaked"] == {"pairs": 0, "inputs": 0}
     assert caplog.text == ""
+
+
+def test_label_noise_replaces_the_share_by_labels_as_frequent_as_before():
+    labels = ["common"] * 3 + ["rare"]
+    pairs = [(f"text {i}", labels[i % 4]) for i in range(8000)]
+    clean = make_text_data("toy", pairs[:4000], pairs[4000:6000], pairs[6000:], 9, 5)
+    noisy = with_label_noise(clean, 0.4)
+    assert (noisy.name, noisy.max_input_tokens, noisy.max_target_tokens) == ("toy_noisy", 9, 5)
+    for split in ("train", "validation", "test"):
+        before, after = getattr(clean, split), getattr(noisy, split)
+        assert [source for source, _ in after] == [source for source, _ in before]
+        changed = sum(a != b for a, b in zip(before, after, strict=True)) / len(before)
+        # A drawn label is another one with probability 1 - (9/16 + 1/16).
+        assert changed == pytest.approx(0.4 * 6 / 16, abs=0.03)
+        assert sum(t == "rare" for _, t in after) / len(after) == pytest.approx(0.25, abs=0.03)
+    assert with_label_noise(clean, 0.4) == noisy
+    assert with_label_noise(clean, 0.4, seed=1).train != noisy.train
+    for share in (0.0, 1.1):
+        with pytest.raises(ValueError, match=f"above 0 and at most 1, got {share}"):
+            with_label_noise(clean, share)

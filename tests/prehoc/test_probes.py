@@ -36,6 +36,23 @@ def test_sizes_are_other_trials(results):
     assert runs.probes[0, 0] == next(r.test_loss for r in results if r.trial.n_samples == 200)
 
 
+def test_data_sets_with_few_sizes_are_left_out_by_name(results, caplog):
+    full = [r for r in results if r.trial.n_samples == 800]
+    larger = [
+        replace(r, trial=replace(r.trial, dataset="other", n_samples=n))
+        for r in full
+        for n in (50, 100, 200, 400, 800, 1600)
+    ]
+    zero = [replace(r, trial=replace(r.trial, dataset="other", n_samples=0)) for r in full]
+    runs = size_probes([*results, *larger, *zero])
+    assert runs.task_names == ("other",)
+    np.testing.assert_allclose(runs.costs, [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2])
+    assert "fewer than 5 smaller sizes: data" in caplog.text
+    named = size_probes([*results, *larger, *zero], n_samples={"data": 800, "other": 800})
+    assert named.task_names == ("data", "other")
+    np.testing.assert_allclose(named.costs, [0.25])
+
+
 def test_what_is_missing_is_named(results):
     with pytest.raises(ValueError, match="zero-shot loss of 'm0' on 'data'"):
         step_probes([r for r in results if r.trial.n_samples])
