@@ -28,12 +28,13 @@ _PACKAGES = (
     "finetune",
     "laws",
     "metrics",
+    "predictors",
     "prehoc",
     "runners",
     "selection",
     "trials",
 )
-_FUNCTIONS = ("comparable_laws", "replay_runner", "warmup_schedule")
+_FUNCTIONS = ("comparable_laws", "replay_runner", "warmup_schedule", "with_label_noise")
 
 
 def check_targets(config: Any, allowed: Sequence[str] = ()) -> None:
