@@ -83,7 +83,7 @@ def test_own_file_and_folders_to_a_chosen_model(select, tmp_path):
 
 @pytest.mark.slow
 def test_running_it_again_asks_the_store_and_answers_the_same(select, tmp_path, monkeypatch):
-    options = ("selector=ats", "budget.fraction=0.9")
+    options = ("selector=ats", "budget.fraction=0.9", "reuse=false")
     first, out = select(*options, models=("gpt2", "opt"))
     assert first.code == 0, first.err
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}

@@ -541,7 +541,7 @@ def _check_optimizer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> No
     """Let the optimizer look at its settings before anything is loaded."""
     try:
         make_optimizer([torch.nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         keywords = getattr(make_optimizer, "keywords", {})
         given = ", ".join(f"{key}={value}" for key, value in keywords.items())
         raise ValueError(f"Expected valid settings for optimizer, got {given}: {error}") from error
