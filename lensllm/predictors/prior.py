@@ -14,14 +14,15 @@ PRIOR_CSV = Path(__file__).with_name("prior.csv")
 # Parameters of a prior, on the scale on which they are learned and stored, each with the mean and
 # the standard deviation of the weak prior under which it is learned for one task.
 PARAMETERS: dict[str, tuple[float, float]] = {
-    "slope": (-0.1, 0.15),  # mean slope of log(L - E) per doubling
+    "slope": (-0.09, 0.03),  # mean slope of log(L - E) per doubling
     "bend": (0.0, 0.02),  # mean change of that slope per doubling
-    "log_common_slope": (-3.0, 1.0),  # spread over tasks of the slope that all candidates share
-    "log_common_drift": (-3.5, 1.0),  # drift of that slope per root of a doubling
+    "log_common_slope": (-2.4, 0.2),  # spread over tasks of the slope that all candidates share
+    "log_common_drift": (-3.6, 0.5),  # drift of that slope per root of a doubling
     "log_level": (-0.9, 0.8),  # spread over candidates of the level at the smallest size
     "log_own_slope": (-2.8, 1.0),  # of the slope
     "atanh_correlation": (0.0, 0.7),  # correlation of level and slope
     "log_own_drift": (-3.5, 1.0),  # drift of the slope
+    "log_decay": (-1.9, 1.0),  # share of a slope of its own that a candidate loses per doubling
     "logit_family": (-1.5, 1.5),  # share of the three that a family has in common
     "log_noise": (-4.6, 1.2),  # of a measurement, at large sizes
     "log_small_noise": (-3.9, 1.2),  # more of it at D = 256, falling with 1 / D
@@ -86,6 +87,8 @@ class CurvePrior:
         product = x[:, None] * x
         low = np.minimum(x[:, None], x)
         drift = low**3 / 3 + np.abs(x[:, None] - x) * low**2 / 2
+        decay = np.exp(np.maximum(self.column("log_decay"), -4.0))[:, None, None]
+        reach = ((1.0 - np.exp(-decay * x)) / decay)[:, 0]
         common = (
             LEVEL_SPREAD**2
             + self._power("log_common_slope") ** 2 * product
@@ -95,9 +98,9 @@ class CurvePrior:
         rho = np.tanh(self.column("atanh_correlation"))[:, None, None]
         own = (
             level**2
-            + rho * level * slope * (x[:, None] + x)
-            + slope**2 * product
-            + self._power("log_own_drift") ** 2 * drift
+            + rho * level * slope * (reach[:, :, None] + reach[:, None, :])
+            + slope**2 * reach[:, :, None] * reach[:, None, :]
+            + self._power("log_own_drift") ** 2 * _faded_drift(decay, x)
         )
         family = 1.0 / (1.0 + np.exp(-self.column("logit_family")))[:, None, None]
         return common, family * own, (1.0 - family) * own
@@ -110,6 +113,23 @@ class CurvePrior:
     def floors(self, least: float) -> np.ndarray:
         """E for a smallest measured loss, (n_components,)."""
         return least * MAX_FLOOR / (1.0 + np.exp(-self.column("logit_floor")))
+
+
+def _faded_drift(decay: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Covariance of an integrated Ornstein-Uhlenbeck process that starts at rest at x = 0.
+
+    Args:
+        decay: Rates at which a velocity falls, shape (n_components, 1, 1).
+        x: Positions, shape (s,).
+
+    Returns:
+        For unit noise, (n_components, s, s).
+    """
+    low = np.minimum(x[:, None], x)
+    fall = np.exp(-decay * np.abs(x[:, None] - x))
+    once = (1.0 - np.exp(-decay * low)) / decay
+    twice = (1.0 - np.exp(-2.0 * decay * low)) / (2.0 * decay)
+    return (low - (1.0 + fall) * once + fall * twice) / decay**2
 
 
 @lru_cache(maxsize=4)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from lensllm.selection.base import Candidate
+if TYPE_CHECKING:
+    from lensllm.selection.base import Candidate
+
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,3 +81,24 @@ class LossTable:
         pairs = zip(self.models, self.families, strict=True)
         keys = [family or f"\0{model}" for model, family in pairs]
         return np.unique(keys, return_inverse=True)[1].reshape(-1)
+
+    def take(self, rows: np.ndarray) -> LossTable:
+        """Some of the candidates, by position."""
+        return replace(
+            self,
+            models=tuple(self.models[i] for i in rows),
+            families=tuple(self.families[i] for i in rows),
+            log_loss=self.log_loss[rows],
+            n_runs=self.n_runs[rows],
+            error=self.error[rows],
+        )
+
+    def at(self, columns: np.ndarray) -> LossTable:
+        """Some of the sizes, by a mask or positions."""
+        return replace(
+            self,
+            sizes=self.sizes[columns],
+            log_loss=self.log_loss[:, columns],
+            n_runs=self.n_runs[:, columns],
+            error=self.error[:, columns],
+        )

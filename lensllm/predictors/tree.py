@@ -21,7 +21,6 @@ class Tree:
         common: Covariance of c, shape (P, s, s).
         family: Covariance of each f, same shape.
         own: Covariance of each o, same shape.
-        scale: Factor on the covariance of each candidate's o, shape (P, n).
         precision: 1 / variance of the noise of each measurement, 0 where there is none; shape
             (P, n, s).
         families: Position of each candidate's family, shape (n,).
@@ -149,12 +148,12 @@ class Tree:
         which = self._patterns[1]
         own = (h @ self.own[:, None])[:, :, at][..., at]
         rows = h[:, :, at]
-        u = rows[:, which] @ _root_of(w)[:, self.families]
-        t = rows[:, which] @ (j @ _root_of(c)[:, None])[:, self.families]
+        u = rows[:, which] @ root_of(w)[:, self.families]
+        t = rows[:, which] @ (j @ root_of(c)[:, None])[:, self.families]
         return own[:, which], u, t
 
 
-def _root_of(matrix: np.ndarray) -> np.ndarray:
+def root_of(matrix: np.ndarray) -> np.ndarray:
     """A square root R with R R' = the symmetric positive semi-definite matrix."""
     values, vectors = np.linalg.eigh(0.5 * (matrix + np.swapaxes(matrix, -1, -2)))
     return vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]

@@ -1,0 +1,126 @@
+"""From joint beliefs about all curves to a ranking and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+
+from lensllm.predictors import Posterior
+from lensllm.selection.base import RankedModel, Selection, Task, Verdict, order
+from lensllm.selection.value import Outlook
+
+# Draws of log losses at D_full; fewer where there are more than a thousand candidates.
+N_DRAWS = 4000
+_MAX_DRAWN = 4_000_000
+# A choice that is the best with this probability is clear.
+CLEAR = 0.9
+# Contenders hold the best with this probability.
+HELD = 0.9
+# A choice that is expected to lose less than this share of its loss is too close to call.
+CLOSE = 0.01
+# Contenders whose next trials are weighed.
+MAX_WEIGHED = 12
+
+
+def rank_posterior(
+    name: str,
+    task: Task,
+    beliefs: Posterior,
+    usable: Collection[str],
+    tried: Collection[tuple[str, int]],
+    seed: int,
+) -> Selection:
+    """Rank candidates by expected log loss at D_full, with intervals, P(best) and a verdict.
+
+    Args:
+        name: Name of the selector.
+        task: The question.
+        beliefs: About all candidates of the task, at all its sizes D > 0 and D_full.
+        usable: Candidates with a usable point; the others come last.
+        tried: (candidate, D) of the trials so far.
+        seed: Seed of the draws.
+
+    Returns:
+        The ranking without its cost.
+    """
+    rows = np.array([i for i, model in enumerate(task.names) if model in usable], dtype=int)
+    silent = [
+        RankedModel(model, math.nan, status="no usable trial")
+        for model in task.names
+        if model not in usable
+    ]
+    if not len(rows):
+        ranking = tuple(silent)
+        reason = "No candidate could be ranked: no usable trial"
+        return Selection(name, task.dataset, task.n_samples_full, ranking, reason)
+    n_draws = max(200, min(N_DRAWS, _MAX_DRAWN // len(rows)))
+    curves, measured = (part[:, rows] for part in beliefs.draws(n_draws, seed))
+    low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
+    expected = np.exp(beliefs.expected[rows, -1])
+    p_best = np.bincount(curves.argmin(axis=1), minlength=len(rows)) / n_draws
+    entries = [
+        RankedModel(
+            task.names[i],
+            float(expected[k]),
+            float(expected[k]),
+            float(low[k]),
+            float(high[k]),
+            float(p_best[k]),
+        )
+        for k, i in enumerate(rows)
+    ]
+    ranking = order([*entries, *silent])
+    losses = np.exp(curves)
+    regret = float((losses[:, expected.argmin()] - losses.min(axis=1)).mean())
+    by_chance = rows[np.argsort(-p_best, kind="stable")]
+    held = np.cumsum(np.sort(p_best)[::-1])
+    count = min(int(np.searchsorted(held, HELD - 1e-9)) + 1, len(rows))
+    best = ranking[0]
+    if best.p_best >= CLEAR:
+        kind = "clear"
+    elif regret <= CLOSE * best.predicted_loss:
+        kind = "too_close_to_call"
+    else:
+        kind = "not_enough_evidence"
+    verdict = Verdict(
+        kind,
+        tuple(task.names[i] for i in by_chance[:count]),
+        float(held[count - 1]),
+        regret,
+        *_next_trial(task, beliefs, by_chance[: max(2, count)][:MAX_WEIGHED], tried),
+    )
+    reason = (
+        f"{best.model} is ranked first, with a predicted loss at D = {task.n_samples_full} of "
+        f"{best.predicted_loss:.4f} (80 % interval {best.lower80:.4f} to {best.upper80:.4f}), by "
+        f"{len(rows)} candidates' curves predicted together; probability of being the best "
+        f"candidate {best.p_best:.0%}"
+    )
+    return Selection(
+        name, task.dataset, task.n_samples_full, ranking, reason, verdict=verdict
+    )
+
+
+def _next_trial(
+    task: Task, beliefs: Posterior, contenders: np.ndarray, tried: Collection[tuple[str, int]]
+) -> tuple[tuple[str, int] | None, float, float]:
+    """The single trial that is worth most for its price, its share of full cost, and its gain."""
+    outlook = Outlook(*beliefs.moments(contenders))
+    news = np.random.default_rng(0).standard_normal((500, 1))
+    news = np.concatenate([news, -news])
+    scale = math.exp(float(outlook.mean[:, -1].min()))
+    found: tuple[tuple[str, int] | None, float, float] = (None, math.nan, math.nan)
+    most = -1.0
+    for k, i in enumerate(contenders):
+        model = task.names[i]
+        for s, size in enumerate(beliefs.sizes[:-1]):
+            trial = (model, int(size))
+            if trial in tried or trial[1] not in task.available[model]:
+                continue
+            share = task.costs[trial] / task.full_cost
+            gain = scale * float(outlook.value([(k, s)], news).mean())
+            if gain > most * share:
+                most = gain / share if share > 0 else math.inf
+                found = (trial, share, gain)
+    return found
