@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize
 
 from lensllm.predictors.posterior import Points
@@ -13,12 +15,104 @@ from lensllm.predictors.prior import PARAMETERS, CurvePrior
 from lensllm.predictors.table import LossTable
 
 # Doublings from the last size that is shown to D_full, which is to be predicted.
-DISTANCES = (1, 2, 3, 4, 5, 6)
+DISTANCES = (1, 3, 5)
+# A component stands for tasks like its own: so many copies of it are shifted at random, by this
+# share of the spread of each parameter.
+COPIES, SHIFT = 3, 0.3
 _STEP = 1e-4
 _BOUND = 4.0
 
 
-def shown_points(table: LossTable, distances: Sequence[int] = DISTANCES) -> list[tuple[Points, Points]]:
+@dataclass(frozen=True)
+class RecordedTask:
+    """A task of the corpus.
+
+    Attributes:
+        name: Its data set, by which it is left out where it is judged.
+        group: Kind of task; all groups weigh the same together.
+        table: Losses of its candidates; the largest size is D_full.
+    """
+
+    name: str
+    group: str
+    table: LossTable
+
+
+def recorded_tasks(
+    curves: pd.DataFrame, group: str, fulls: Sequence[int | None] = (None,)
+) -> list[RecordedTask]:
+    """Every data set and seed of a table of curves as a task.
+
+    Args:
+        curves: Tidy table of curves.
+        group: Their group.
+        fulls: Sizes D_full to cut each at, `None` for the largest.
+
+    Returns:
+        The tasks, with those candidates that have a loss at D_full.
+    """
+    tasks = []
+    curves = curves[np.isfinite(curves["test_loss"]) & (curves["n_samples"] > 0)]
+    for (name, _), rows in curves.groupby(["dataset", "seed"]):
+        for full in fulls:
+            size = rows["n_samples"].max() if full is None else full
+            known = rows[rows["n_samples"] <= size]
+            reached = set(known.loc[known["n_samples"] == size, "model"])
+            known = known[known["model"].isin(reached)]
+            families = (
+                known.groupby("model")["family"].first().fillna("").to_dict()
+                if "family" in known
+                else {}
+            )
+            candidates = [_Named(m, str(families.get(m, ""))) for m in sorted(reached)]
+            table = LossTable.from_curves(candidates, known)
+            if len(candidates) > 1 and len(table.sizes) > 2:
+                tasks.append(RecordedTask(str(name), group, table))
+    return tasks
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As much of a candidate as a table of losses needs."""
+
+    name: str
+    family: str
+
+
+def learn_prior(
+    tasks: Sequence[RecordedTask], progress: Callable[[str], None] | None = None
+) -> pd.DataFrame:
+    """Learn one component from each task, and shift copies of it.
+
+    Nothing is learned from one task for another: a prior that has not seen a task is this one
+    without its components.
+
+    Args:
+        tasks: The corpus.
+        progress: Called with the name of every task.
+
+    Returns:
+        Columns `task`, `weight` and the parameters, in the order of tasks.
+    """
+    centre, spread = weak_prior()
+    sizes = pd.Series([task.group for task in tasks]).value_counts()
+    rows = []
+    for position, task in enumerate(tasks):
+        if progress is not None:
+            progress(f"{position + 1} of {len(tasks)}: {task.group} {task.name}")
+        found, _ = learn_component(shown_points(task.table), centre, spread)
+        rng = np.random.default_rng(zlib.crc32(f"{task.name} {found.round(3)}".encode()))
+        copies = [found + SHIFT * spread * rng.standard_normal(len(found)) for _ in range(COPIES)]
+        weight = 1.0 / (sizes[task.group] * (1 + COPIES) * len(sizes))
+        for vector in (found, *copies):
+            values = dict(zip(PARAMETERS, vector.round(3).tolist(), strict=True))
+            rows.append({"task": task.name, "weight": round(weight, 6), **values})
+    return pd.DataFrame(rows)
+
+
+def shown_points(
+    table: LossTable, distances: Sequence[int] = DISTANCES
+) -> list[tuple[Points, Points]]:
     """What a campaign may have seen of a recorded task: its points so far, and D_full.
 
     Args:
@@ -45,7 +139,6 @@ def learn_component(
     centre: np.ndarray,
     spread: np.ndarray,
     emphasis: float = 0.0,
-    start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, float]:
     """Most probable parameters of one task under a Gaussian prior of them.
 
@@ -57,7 +150,6 @@ def learn_component(
         centre: Mean of the prior of the parameters, shape (n_parameters,).
         spread: Its standard deviation.
         emphasis: Weight of prediction.
-        start: Where the search begins; at the mean by default.
 
     Returns:
         The parameters, and the log density that is maximised.
@@ -80,7 +172,7 @@ def learn_component(
 
     found = minimize(
         loss,
-        np.clip(centre if start is None else start, low, high),
+        centre,
         jac=True,
         method="L-BFGS-B",
         bounds=list(zip(low, high, strict=True)),

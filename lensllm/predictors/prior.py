@@ -22,7 +22,8 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "log_own_slope": (-2.8, 1.0),  # of the slope
     "atanh_correlation": (0.0, 0.7),  # correlation of level and slope
     "log_own_drift": (-3.5, 1.0),  # drift of the slope
-    "log_decay": (-1.9, 1.0),  # share of a slope of its own that a candidate loses per doubling
+    "decay": (0.15, 0.15),  # rate per doubling at which a slope of its own fades, or grows where < 0
+    "decay_change": (0.0, 0.02),  # change of that rate per doubling
     "logit_family": (-1.5, 1.5),  # share of the three that a family has in common
     "log_noise": (-4.6, 1.2),  # of a measurement, at large sizes
     "log_small_noise": (-3.9, 1.2),  # more of it at D = 256, falling with 1 / D
@@ -31,7 +32,9 @@ PARAMETERS: dict[str, tuple[float, float]] = {
 NOISE_SIZE = 256.0
 MAX_FLOOR = 0.9
 LEVEL_SPREAD = 3.0
-_BOUND = 4.0
+# Step of sums in place of integrals over x, in doublings, and the largest |log| of a fading.
+_STEP = 0.125
+_STEEPEST = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +90,7 @@ class CurvePrior:
         product = x[:, None] * x
         low = np.minimum(x[:, None], x)
         drift = low**3 / 3 + np.abs(x[:, None] - x) * low**2 / 2
-        decay = np.exp(np.maximum(self.column("log_decay"), -4.0))[:, None, None]
-        reach = ((1.0 - np.exp(-decay * x)) / decay)[:, 0]
+        reach, faded = _fading(self.column("decay"), self.column("decay_change"), x)
         common = (
             LEVEL_SPREAD**2
             + self._power("log_common_slope") ** 2 * product
@@ -100,7 +102,7 @@ class CurvePrior:
             level**2
             + rho * level * slope * (reach[:, :, None] + reach[:, None, :])
             + slope**2 * reach[:, :, None] * reach[:, None, :]
-            + self._power("log_own_drift") ** 2 * _faded_drift(decay, x)
+            + self._power("log_own_drift") ** 2 * faded
         )
         family = 1.0 / (1.0 + np.exp(-self.column("logit_family")))[:, None, None]
         return common, family * own, (1.0 - family) * own
@@ -115,21 +117,33 @@ class CurvePrior:
         return least * MAX_FLOOR / (1.0 + np.exp(-self.column("logit_floor")))
 
 
-def _faded_drift(decay: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Covariance of an integrated Ornstein-Uhlenbeck process that starts at rest at x = 0.
+def _fading(decay: np.ndarray, change: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What a slope at x = 0, and one that drifts, have added up to where slopes fade.
+
+    A slope v falls by dv = -(decay + change x) v dx. With g its solution from 1 on, a slope that
+    arises at u adds R(x, u) = int_u^x g(t) / g(u) dt until x; integrals are sums over small steps.
 
     Args:
-        decay: Rates at which a velocity falls, shape (n_components, 1, 1).
+        decay: Rates at x = 0, shape (n_components,).
+        change: By how much they change with x, same shape.
         x: Positions, shape (s,).
 
     Returns:
-        For unit noise, (n_components, s, s).
+        R(x, 0), (n_components, s), and the covariance of a slope with unit drift, int R(x, u)
+        R(x', u) du, (n_components, s, s).
     """
-    low = np.minimum(x[:, None], x)
-    fall = np.exp(-decay * np.abs(x[:, None] - x))
-    once = (1.0 - np.exp(-decay * low)) / decay
-    twice = (1.0 - np.exp(-2.0 * decay * low)) / (2.0 * decay)
-    return (low - (1.0 + fall) * once + fall * twice) / decay**2
+    edges = np.arange(0.0, x.max() + 2 * _STEP, _STEP)
+    log_g = -(decay[:, None] * edges + change[:, None] * edges**2 / 2)
+    g = np.exp(np.clip(log_g, -_STEEPEST, _STEEPEST))
+    area = np.cumsum(0.5 * _STEP * (g[:, 1:] + g[:, :-1]), axis=1)
+    area = np.concatenate([np.zeros((len(g), 1)), area], axis=1)
+    place = x / _STEP
+    low = place.astype(int)
+    reach = area[:, low] + (place - low) * (area[:, low + 1] - area[:, low])
+    middle = 0.5 * (area[:, 1:] + area[:, :-1])
+    start = 0.5 * (g[:, 1:] + g[:, :-1])
+    added = np.maximum(reach[:, :, None] - middle[:, None], 0.0) / start[:, None]
+    return reach, _STEP * added @ added.swapaxes(1, 2)
 
 
 @lru_cache(maxsize=4)

@@ -189,7 +189,8 @@ class Adaptive(Selector):
         else:
             pairs = [(names[i], sizes[s]) for i, s in plan.cells]
             what = _words(plan, pairs, sizes, scale, task)
-            reason = f"more would not change the choice; the most worthwhile was {what}"
+            cause = " for its price" if self.price else ""
+            reason = f"more would not change the choice{cause}; the most worthwhile was {what}"
         return Decision((), (f"no more trials: {reason}; {now}",), stopped)
 
     def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
