@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,9 @@ from lensllm.predictors.table import LossTable
 from lensllm.predictors.tree import Tree, root_of
 
 # Components of less posterior weight than this are left out.
-NEGLIGIBLE = 2e-3
+NEGLIGIBLE = 1e-3
+# Components that are kept at most.
+MAX_COMPONENTS = 64
 # Points of one task are less independent than the model has it.
 TEMPER = 0.25
 _CHUNK_CELLS = 4_000_000
@@ -62,6 +64,25 @@ class Points:
         x = np.maximum(np.log2(grid / smallest) + 1.0, 0.1)
         return cls(grid, x, log_loss, seen, n_runs, error, table.family_index, least)
 
+    @cached_property
+    def alike(self) -> np.ndarray:
+        """The same number for candidates with the same noise at the same sizes, (n_models,)."""
+        known = np.where(self.error > 0, self.log_loss, 0.0)
+        rows = np.concatenate([self.seen, self.n_runs, self.error, known], axis=1)
+        return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def at(self, columns: np.ndarray) -> Points:
+        """The points at some sizes of the grid, by a mask."""
+        return replace(
+            self,
+            grid=self.grid[columns],
+            x=self.x[columns],
+            log_loss=self.log_loss[:, columns],
+            seen=self.seen[:, columns],
+            n_runs=self.n_runs[:, columns],
+            error=self.error[:, columns],
+        )
+
     def condition(self, prior: CurvePrior, hints: Hints | None = None) -> Conditioned:
         """A prior given these points."""
         gap = np.exp(self.log_loss) - prior.floors(self.least)[:, None, None]
@@ -73,7 +94,7 @@ class Points:
         noise = np.maximum(noise, (self.error * np.exp(np.minimum(stretch, 50.0))) ** 2)
         precision = np.where(self.seen, 1.0 / noise, 0.0)
         return Conditioned(
-            Tree(*prior.covariances(self.x), precision, self.families),
+            Tree(*prior.covariances(self.x), precision, self.families, self.alike),
             np.where(self.seen, y - prior.mean(self.x)[:, None], 0.0),
             np.where(possible, stretch.sum(axis=(1, 2)), -math.inf),
             prior.mean(self.x),
@@ -84,6 +105,10 @@ class Points:
         """Log density of the points under each component, up to a constant, (n_components,)."""
         if not self.seen.any():
             return np.zeros(len(prior.names))
+        columns = self.seen.any(axis=0)
+        if not columns.all():
+            measured = None if hints is None else hints.at(columns)
+            return self.at(columns).log_evidence(prior, measured)
         n, s = self.seen.shape
         step = max(1, _CHUNK_CELLS // (n * s * s))
         found = np.empty(len(prior.names))
@@ -109,6 +134,10 @@ class Hints:
     effects: np.ndarray
     mean: np.ndarray
     covariance: np.ndarray
+
+    def at(self, columns: np.ndarray) -> Hints:
+        """The hints at some sizes of the grid, by a mask."""
+        return replace(self, effects=self.effects[:, columns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,8 +337,8 @@ def posterior(
         ]
     )
     weights = np.exp(log_weights - log_weights.max())
-    weights /= weights.sum()
-    kept = weights >= NEGLIGIBLE
+    weights = _thinned(weights / weights.sum())
+    kept = weights > 0
     parts, chosen = [], []
     for (_, hint), mask in zip(options, kept, strict=True):
         if mask.any():
@@ -330,6 +359,16 @@ def posterior(
         points.families,
         np.concatenate([part.noise(points.grid[at]) for part in chosen]),
     )
+
+
+def _thinned(weights: np.ndarray) -> np.ndarray:
+    """Without negligible weights, and by systematic resampling where still too many are left."""
+    weights = np.where(weights >= min(NEGLIGIBLE, weights.max()), weights, 0.0)
+    if (weights > 0).sum() > MAX_COMPONENTS:
+        reached = np.cumsum(weights) / weights.sum() * MAX_COMPONENTS
+        taken = np.diff(np.floor(reached.ravel() + 0.5), prepend=0.0)
+        weights = taken.reshape(weights.shape)
+    return weights / weights.sum()
 
 
 def _padded(array: np.ndarray, parts: Sequence[tuple[np.ndarray, ...]], i: int) -> np.ndarray:

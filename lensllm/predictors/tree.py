@@ -24,6 +24,7 @@ class Tree:
         precision: 1 / variance of the noise of each measurement, 0 where there is none; shape
             (P, n, s).
         families: Position of each candidate's family, shape (n,).
+        alike: Candidates of one number here have the same precisions, shape (n,).
     """
 
     common: np.ndarray
@@ -31,15 +32,12 @@ class Tree:
     own: np.ndarray
     precision: np.ndarray
     families: np.ndarray
+    alike: np.ndarray
 
     @cached_property
     def _patterns(self) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct rows of precisions and which of them each candidate has."""
-        rows = np.moveaxis(self.precision, 0, 1)
-        _, first, which = np.unique(
-            rows.reshape(len(rows), -1), axis=0, return_index=True, return_inverse=True
-        )
-        return first, which.reshape(-1)
+        """The first candidate of each pattern of precisions, and each candidate's pattern."""
+        return np.unique(self.alike, return_index=True, return_inverse=True)[1:]
 
     @cached_property
     def _leaves(self) -> tuple[np.ndarray, np.ndarray]:

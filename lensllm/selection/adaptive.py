@@ -24,7 +24,7 @@ from lensllm.selection.ranking import HELD
 from lensllm.selection.value import Cell, Outlook, Plan
 
 # Draws for P(best) when trials are decided on.
-N_DRAWS = 1000
+N_DRAWS = 600
 # Candidates with at most this probability of being best get no more trials.
 HOPELESS = 0.002
 # Candidates whose trials are weighed, the likeliest best ones.

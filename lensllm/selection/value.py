@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,8 +12,10 @@ import numpy as np
 Cell = tuple[int, int]
 # Candidates, the most promising first, who may be measured together.
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+# Candidates of a second round.
+SECOND_COUNTS = (2, 4, 8, 16)
 # Pairs of antithetic draws by which plans are compared, and by which the best few are, afresh.
-N_FIRST, N_FRESH, N_FINALISTS = 96, 256, 6
+N_FIRST, N_FRESH, N_FINALISTS = 48, 256, 6
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Outlook:
             The fall for each draw, shape (n_draws,); their mean is the value.
         """
         end = self.mean[:, -1]
-        moved = end + news[:, : len(cells)] @ self._moves(cells)[:, -1].T
+        moved = end + news[:, : len(cells)] @ self._moves(tuple(cells))[:, -1].T
         return end.min() - moved.min(axis=1)
 
     def value_of_two(
@@ -83,7 +86,7 @@ class Outlook:
         Returns:
             The fall for each draw, shape (n_draws,).
         """
-        moves = self._moves(cells)
+        moves = self._moves(tuple(cells))
         end, at = moves[:, -1], moves[:, size]
         first = self.mean[:, -1] + news[:, : len(cells)] @ end.T
         cross = self.covariance[:, -1, :, size] - end @ at.T
@@ -99,8 +102,17 @@ class Outlook:
         second = first + (cross.T[chosen].swapaxes(1, 2) @ weight)[..., 0]
         return self.mean[:, -1].min() - second.min(axis=1)
 
-    def _moves(self, cells: Sequence[Cell]) -> np.ndarray:
+    @cached_property
+    def _known_moves(self) -> dict[tuple[Cell, ...], np.ndarray]:
+        return {}
+
+    def _moves(self, cells: tuple[Cell, ...]) -> np.ndarray:
         """By what expected log losses move per unit of news, shape (m, t, n_cells)."""
+        if cells not in self._known_moves:
+            self._known_moves[cells] = self._moves_of(cells)
+        return self._known_moves[cells]
+
+    def _moves_of(self, cells: tuple[Cell, ...]) -> np.ndarray:
         i, s = (np.array(column) for column in zip(*cells, strict=True))
         rows = self.covariance[i, s]
         own = rows[:, i, s]
@@ -183,7 +195,7 @@ def _plans(cost: np.ndarray, budget: float, rounds: Iterable[Sequence[Cell]]) ->
             continue
         yield Plan(tuple(cells), price)
         largest = max(s for _, s in cells)
-        for k in [k for k in COUNTS[1:] if k < len(cells)]:
+        for k in [k for k in SECOND_COUNTS if k < len(cells)]:
             likely = slice(max(2 * k, 4))
             share = known[likely].sum(axis=0)
             total = np.where(known[likely], cost[likely], 0.0).sum(axis=0)
