@@ -1,0 +1,72 @@
+"""Selectors judged in many small campaigns on recorded curves: python -m scripts.judge_selectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lensllm.entry import conf_dir, entry_point, output_dir
+
+
+@dataclass
+class JudgeSelectorsConfig:
+    """Keys of `conf/judge_selectors.yaml`."""
+
+    selectors: list[Any] = field(default_factory=list)
+    budget_fractions: list[float] = field(default_factory=list)
+    set_sizes: list[Any] = field(default_factory=list)
+    n_sets: int = 1
+    seed: int = 0
+    earlier_tasks: bool = False
+    benchmark: Any = None
+    paths: Any = None
+
+
+@entry_point("judge_selectors", JudgeSelectorsConfig)
+def main(cfg: DictConfig) -> None:
+    """Replay the campaigns; write them, means with intervals, and how far P(best) was true."""
+    from lensllm.benchmarks.evaluation import with_prior_curves
+    from lensllm.benchmarks.judging import judge, reliability, summarize
+    from lensllm.predictors import load_prior
+    from lensllm.selection.named import named_selectors
+
+    values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    benchmark = instantiate(cfg.benchmark)
+
+    def selectors(dataset: str) -> list[Any]:
+        found = named_selectors(values["selectors"], conf_dir() / "selector", values)
+        others = benchmark.curves[benchmark.curves["dataset"] != dataset]
+        unseen = load_prior().without({dataset})
+        ready = []
+        for item in found:
+            predictor = getattr(item, "predictor", None)
+            if hasattr(predictor, "prior"):
+                item = replace(item, predictor=replace(predictor, prior=unseen))
+            ready.append(with_prior_curves(item, others) if cfg.earlier_tasks else item)
+        return ready
+
+    rows = judge(
+        benchmark,
+        selectors,
+        cfg.budget_fractions,
+        values["set_sizes"],
+        cfg.n_sets,
+        cfg.seed,
+        progress=lambda name: print(name, flush=True),
+    )
+    rows.to_csv(output_dir() / "campaigns.csv", index=False)
+    first = str(rows["selector"].iloc[0])
+    for metric in ("regret", "relative_regret"):
+        summary = summarize(rows, metric, first)
+        summary.to_csv(output_dir() / f"{metric}.csv", index=False)
+        print(f"\n{metric}\n{summary.to_string(index=False, float_format='{:.4f}'.format)}")
+    bins = reliability(rows, ["selector"])
+    bins.to_csv(output_dir() / "reliability.csv", index=False)
+    print(f"\nP(best)\n{bins.to_string(index=False, float_format='{:.3f}'.format)}")
+
+
+if __name__ == "__main__":
+    main()
