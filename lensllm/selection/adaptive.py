@@ -19,8 +19,7 @@ from lensllm.selection.base import (
     Task,
 )
 from lensllm.selection.points import losses_by_size
-from lensllm.selection.pooled_fit import rank_by
-from lensllm.selection.ranking import HELD
+from lensllm.selection.ranking import HELD, rank_by
 from lensllm.selection.value import Cell, Outlook, Plan
 
 # Draws for P(best) when trials are decided on.

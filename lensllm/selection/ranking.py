@@ -6,9 +6,11 @@ import math
 from collections.abc import Collection
 
 import numpy as np
+import pandas as pd
 
-from lensllm.predictors import Posterior
+from lensllm.predictors import CurvePredictor, Posterior
 from lensllm.selection.base import RankedModel, Selection, Task, Verdict, order
+from lensllm.selection.points import losses_by_size
 from lensllm.selection.value import Outlook
 
 # Draws of log losses at D_full; fewer where there are more than a thousand candidates.
@@ -124,3 +126,26 @@ def _next_trial(
                 most = gain / share if share > 0 else math.inf
                 found = (trial, share, gain)
     return found
+
+
+def rank_by(
+    predictor: CurvePredictor, name: str, task: Task, curves: pd.DataFrame, seed: int
+) -> Selection:
+    """Rank all candidates of a task by a predictor.
+
+    Args:
+        predictor: Who believes.
+        name: Name of the selector.
+        task: The question.
+        curves: Tidy table of the points seen.
+        seed: Seed of the draws.
+    """
+    seen = losses_by_size(curves)
+    usable = {
+        model
+        for model, points in seen.items()
+        if any(n > 0 and math.isfinite(loss) for n, loss in points.items())
+    }
+    tried = {(model, n) for model, points in seen.items() for n in points}
+    beliefs = predictor.posterior(task, curves, [n for n in task.sizes if n > 0])
+    return rank_posterior(name, task, beliefs, usable, tried, seed)
