@@ -1,4 +1,4 @@
-"""Selectors judged in many small campaigns on recorded curves: python -m scripts.judge_selectors."""
+"""Selectors judged in many campaigns on recorded curves: python -m scripts.judge_selectors."""
 
 from __future__ import annotations
 

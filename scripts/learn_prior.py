@@ -5,8 +5,8 @@ a task is this one without the task's components. Takes some ten minutes of CPU 
 
     python -m scripts.learn_prior --lcdb FOLDER --rsl FOLDER [--zoo CSV ...] [--out CSV]
 
-The folder of the Learning Curve Database has `means/*.csv` (wide) and `seeds.csv` (tidy), that of the
-Rectified Scaling Law benchmark one wide CSV a data set.
+The folder of the Learning Curve Database has `means/*.csv` (wide) and `seeds.csv` (tidy), the
+one of the Rectified Scaling Law benchmark one wide CSV per data set.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lensllm.curves import read_wide_csv
 from lensllm.predictors.learn import RecordedTask, learn_prior, recorded_tasks
 from lensllm.predictors.prior import PRIOR_CSV
 
-# Campaigns are on less data than the benchmark's 1 638 400 samples: it is cut at smaller D_full too.
+# Campaigns have less data than the 1 638 400 samples of this benchmark: it is cut shorter as well.
 RSL_FULLS = (None, 204_800, 12_800)
 
 
@@ -57,7 +57,9 @@ def main() -> None:
     table = learn_prior(tasks, progress=lambda text: print(text, flush=True))
     body = table.to_csv(index=False)
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
-    sources = "the Learning Curve Database 1.0 (MIT), the Rectified Scaling Law benchmark and the zoo"
+    sources = (
+        "the Learning Curve Database 1.0 (MIT), the Rectified Scaling Law benchmark and the zoo"
+    )
     head = f"# Learned by scripts/learn_prior.py from {len(tasks)} tasks of {sources}; {digest}\n"
     args.out.write_text(head + body, encoding="utf-8")
     print(f"{len(table)} components in {args.out}")

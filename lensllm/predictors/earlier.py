@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lensllm.predictors.posterior import Hints, Points, posterior
 from lensllm.predictors.prior import CurvePrior
-from lensllm.predictors.table import LossTable
-
-if TYPE_CHECKING:
-    from lensllm.selection.base import Candidate
+from lensllm.predictors.table import LossTable, Named
 
 # Prior of the sum of the coefficients of earlier tasks, and of how it is shared among them. With
 # the prior probability that earlier tasks say something at all, learned on tasks that had others
 # as earlier ones (scripts/learn_prior.py).
 LIKE = 0.5
-SUM_MEAN, SUM_SPREAD, SHARE_SPREAD = 0.5, 0.4, 0.3
+SUM_MEAN, SUM_SPREAD, SHARE_SPREAD = 0.5, 0.4, 0.15
 # Candidates farther from the middle than this many robust standard deviations count as this far.
 FARTHEST = 3.0
 _NORMAL = 1.4826
 
 
 def earlier_effects(
-    prior: CurvePrior, candidates: Sequence[Candidate], curves: pd.DataFrame, grid: Sequence[float]
+    prior: CurvePrior,
+    candidates: Sequence[Named],
+    curves: pd.DataFrame,
+    grid: Sequence[float] | np.ndarray,
 ) -> np.ndarray:
     """Where each candidate's curve lies among the others on each earlier task.
 

@@ -64,7 +64,7 @@ def recorded_tasks(
                 if "family" in known
                 else {}
             )
-            candidates = [_Named(m, str(families.get(m, ""))) for m in sorted(reached)]
+            candidates = [_Recorded(m, str(families.get(m, ""))) for m in sorted(reached)]
             table = LossTable.from_curves(candidates, known)
             if len(candidates) > 1 and len(table.sizes) > 2:
                 tasks.append(RecordedTask(str(name), group, table))
@@ -72,8 +72,8 @@ def recorded_tasks(
 
 
 @dataclass(frozen=True)
-class _Named:
-    """As much of a candidate as a table of losses needs."""
+class _Recorded:
+    """A candidate of a recorded task."""
 
     name: str
     family: str
@@ -155,7 +155,9 @@ def learn_component(
         The parameters, and the log density that is maximised.
     """
     low, high = centre - _BOUND * spread, centre + _BOUND * spread
-    shift = _STEP * np.concatenate([np.zeros((1, len(centre))), np.eye(len(centre)), -np.eye(len(centre))])
+    shift = _STEP * np.concatenate(
+        [np.zeros((1, len(centre))), np.eye(len(centre)), -np.eye(len(centre))]
+    )
 
     def loss(vector: np.ndarray) -> tuple[float, np.ndarray]:
         vectors = vector + shift

@@ -48,7 +48,7 @@ class Points:
     least: float
 
     @classmethod
-    def of(cls, table: LossTable, sizes: Sequence[float], smallest: float) -> Points:
+    def of(cls, table: LossTable, sizes: Sequence[float] | np.ndarray, smallest: float) -> Points:
         """The points of a table; `smallest` is the smallest size that the task has."""
         grid = np.unique(np.concatenate([table.sizes, np.asarray(sizes, dtype=float)]))
         columns = np.searchsorted(grid, table.sizes)
@@ -105,7 +105,7 @@ class Points:
         """Log density of the points under each component, up to a constant, (n_components,)."""
         if not self.seen.any():
             return np.zeros(len(prior.names))
-        columns = self.seen.any(axis=0)
+        columns = np.asarray(self.seen.any(axis=0))
         if not columns.all():
             measured = None if hints is None else hints.at(columns)
             return self.at(columns).log_evidence(prior, measured)
@@ -311,7 +311,7 @@ class Posterior:
 def posterior(
     prior: CurvePrior,
     points: Points,
-    sizes: Sequence[float],
+    sizes: Sequence[float] | np.ndarray,
     hints: Sequence[tuple[float, Hints]] = (),
     temper: float = TEMPER,
 ) -> Posterior:

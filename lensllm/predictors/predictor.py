@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ from lensllm.curves import read_curves
 from lensllm.predictors.earlier import earlier_effects, hints_of
 from lensllm.predictors.posterior import Points, Posterior, posterior
 from lensllm.predictors.prior import CurvePrior, load_prior
-from lensllm.predictors.table import LossTable
+from lensllm.predictors.table import LossTable, Named
 
 if TYPE_CHECKING:
-    from lensllm.selection.base import Candidate, Task
+    from lensllm.selection.base import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +63,6 @@ class CurvePredictor:
         return given if isinstance(given, pd.DataFrame) else read_curves(str(given))
 
     @cached_property
-    def _effects(self) -> dict[tuple[tuple[Candidate, ...], tuple[float, ...]], np.ndarray]:
+    def _effects(self) -> dict[tuple[tuple[Named, ...], tuple[float, ...]], np.ndarray]:
         """What earlier tasks say, by candidates and sizes; computed once."""
         return {}

@@ -22,7 +22,10 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "log_own_slope": (-2.8, 1.0),  # of the slope
     "atanh_correlation": (0.0, 0.7),  # correlation of level and slope
     "log_own_drift": (-3.5, 1.0),  # drift of the slope
-    "decay": (0.15, 0.15),  # rate per doubling at which a slope of its own fades, or grows where < 0
+    "decay": (
+        0.15,
+        0.15,
+    ),  # rate per doubling at which a slope of its own fades, or grows where < 0
     "decay_change": (0.0, 0.02),  # change of that rate per doubling
     "logit_family": (-1.5, 1.5),  # share of the three that a family has in common
     "log_noise": (-4.6, 1.2),  # of a measurement, at large sizes

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-if TYPE_CHECKING:
-    from lensllm.selection.base import Candidate
 
+class Named(Protocol):
+    """As much of a candidate as is needed here."""
+
+    @property
+    def name(self) -> str:
+        """Its name in curves."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """Its family; empty where it is not known."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +32,8 @@ class LossTable:
         models: Names of the candidates.
         families: Their families; an empty one means that the family is not known.
         sizes: Sizes D > 0, ascending, shape (n_sizes,).
-        log_loss: log L, means over the runs of a size, shape (n_models, n_sizes); `nan` where no run
-            was completed.
+        log_loss: log L, L the mean over the runs of a size, shape (n_models, n_sizes); `nan` where
+            no run was completed.
         n_runs: Completed runs (seeds) of each size, same shape.
         error: Known standard error of each log loss over test examples, same shape; 0 where it is
             not known.
@@ -37,7 +47,7 @@ class LossTable:
     error: np.ndarray
 
     @classmethod
-    def from_curves(cls, candidates: Sequence[Candidate], curves: pd.DataFrame) -> LossTable:
+    def from_curves(cls, candidates: Sequence[Named], curves: pd.DataFrame) -> LossTable:
         """The table of a task; losses that are not finite and positive, and D = 0, are left out.
 
         Args:

@@ -1,8 +1,9 @@
 """Exact inference in a tree of Gaussian processes: what all share, families, candidates.
 
 Every curve is a vector on one grid of sizes, z_i = c + f_family(i) + o_i, with independent Gaussian
-c, f and o, and is measured at some of the sizes. Sums over candidates and families replace one large
-covariance matrix: all algebra is on matrices as large as the grid, for any number of candidates.
+c, f and o, and is measured at some of the sizes. Sums over candidates and families replace one
+large covariance matrix: all algebra is on matrices as large as the grid, for any number of
+candidates.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Tree:
         return leaf, family, (self._family_solve @ family).sum(axis=1)
 
     def quadratic(self, values: np.ndarray) -> np.ndarray:
-        """y' K^-1 y' for all pairs of m vectors of measurements, (P, m, m)."""
+        """Y' K^-1 y' for all pairs of m vectors of measurements, (P, m, m)."""
         leaf, family, root = self.news(values)
         own = np.einsum("pnsm,pnsk->pmk", values, leaf, optimize=True)
         middle = self.family[:, None] @ (self._family_solve @ family)

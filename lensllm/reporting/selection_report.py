@@ -56,9 +56,9 @@ def selection_record(
         data: Summary of the data set, see `TextData`; empty for recorded curves.
 
     Returns:
-        Keys `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`, `reason`, `ranking`,
-        `cost_flops`, `cost_fraction`, `decisions`, `data_fingerprint`, `data`, `settings`,
-        `versions`.
+        Keys `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`, `reason`,
+        `ranking`, `cost_flops`, `cost_fraction`, `decisions`, `data_fingerprint`, `data`,
+        `settings`, `versions`.
     """
     points = observed_points(curves)
     ranking = [

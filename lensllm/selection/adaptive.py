@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,7 @@ from lensllm.selection.base import (
 )
 from lensllm.selection.points import losses_by_size
 from lensllm.selection.ranking import HELD, rank_by
-from lensllm.selection.value import Cell, Outlook, Plan
+from lensllm.selection.value import Outlook, Plan
 
 # Draws for P(best) when trials are decided on.
 N_DRAWS = 600
@@ -81,7 +81,7 @@ class Adaptive(Selector):
         if again:
             words = f"next {_names(again)} at {_sizes(again)}: no usable trial so far"
             return _decision(task, again, words)
-        alive = [model for model in task.names if model not in failed]
+        alive = set(task.names) - set(failed)
         if not alive:
             return Decision((), ("no more trials: every candidate failed",))
         return self._spend(task, curves, budget, sizes, alive, seen)
@@ -143,22 +143,23 @@ class Adaptive(Selector):
         curves: pd.DataFrame,
         budget: Budget,
         sizes: Sequence[int],
-        usable: Sequence[str],
+        usable: Collection[str],
         seen: Mapping[str, Mapping[int, float]],
     ) -> Decision:
         """The first round of the best plan for what is left."""
+        every = task.names
         beliefs = self.predictor.posterior(task, curves, sizes)
-        rows = np.array([i for i, model in enumerate(task.names) if model in set(usable)])
+        rows = np.array([i for i, model in enumerate(every) if model in usable])
         draws, _ = beliefs.draws(N_DRAWS, self.seed)
         p_best = np.bincount(draws[:, rows].argmin(axis=1), minlength=len(rows)) / N_DRAWS
         by_chance = np.argsort(-p_best, kind="stable")
         kept = by_chance[:MAX_WEIGHED]
         kept = kept[p_best[kept] > HOPELESS]
-        names = [task.names[rows[k]] for k in kept]
+        names = [every[rows[k]] for k in kept]
         stopped = {
-            task.names[rows[k]]: f"P(best) {p_best[k]:.3f} after D = {max(seen[task.names[rows[k]]])}"
-            for k in by_chance
-            if task.names[rows[k]] not in set(names)
+            model: f"P(best) {chance:.3f} after D = {max(seen[model])}"
+            for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
+            if model not in names
         }
         outlook = Outlook(*beliefs.moments(rows[kept]))
         best = names[int(outlook.mean[:, -1].argmin())]
@@ -173,7 +174,9 @@ class Adaptive(Selector):
         plan = outlook.best_plan(prices, left, self.seed + len(curves)) if len(names) > 1 else None
         if plan is not None and self._worth(plan, scale, task):
             pairs = [(names[i], sizes[s]) for i, s in plan.cells]
-            return _decision(task, pairs, f"next {_words(plan, pairs, sizes, scale, task)}; {now}", stopped)
+            return _decision(
+                task, pairs, f"next {_words(plan, pairs, sizes, scale, task)}; {now}", stopped
+            )
         second = _second_sizes(task, budget, names, p_best[kept], seen)
         if second:
             words = f"next {_names(second)} at {_sizes(second)}: a second size of those in front"

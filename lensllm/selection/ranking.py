@@ -17,13 +17,15 @@ from lensllm.selection.value import Outlook
 N_DRAWS = 4000
 _MAX_DRAWN = 4_000_000
 # A choice that is the best with this probability is clear.
-CLEAR = 0.9
+CLEAR = 0.95
 # Contenders hold the best with this probability.
 HELD = 0.9
 # A choice that is expected to lose less than this share of its loss is too close to call.
 CLOSE = 0.01
 # Contenders whose next trials are weighed.
 MAX_WEIGHED = 12
+# Candidates up to which the next trial is named.
+MAX_WITH_TRIALS = 500
 
 
 def rank_posterior(
@@ -47,10 +49,11 @@ def rank_posterior(
     Returns:
         The ranking without its cost.
     """
-    rows = np.array([i for i, model in enumerate(task.names) if model in usable], dtype=int)
+    names = task.names
+    rows = np.array([i for i, model in enumerate(names) if model in usable], dtype=int)
     silent = [
         RankedModel(model, math.nan, status="no usable trial")
-        for model in task.names
+        for model in names
         if model not in usable
     ]
     if not len(rows):
@@ -64,7 +67,7 @@ def rank_posterior(
     p_best = np.bincount(curves.argmin(axis=1), minlength=len(rows)) / n_draws
     entries = [
         RankedModel(
-            task.names[i],
+            names[i],
             float(expected[k]),
             float(expected[k]),
             float(low[k]),
@@ -88,7 +91,7 @@ def rank_posterior(
         kind = "not_enough_evidence"
     verdict = Verdict(
         kind,
-        tuple(task.names[i] for i in by_chance[:count]),
+        tuple(names[i] for i in by_chance[:count]),
         float(held[count - 1]),
         regret,
         *_next_trial(task, beliefs, by_chance[: max(2, count)][:MAX_WEIGHED], tried),
@@ -99,9 +102,7 @@ def rank_posterior(
         f"{len(rows)} candidates' curves predicted together; probability of being the best "
         f"candidate {best.p_best:.0%}"
     )
-    return Selection(
-        name, task.dataset, task.n_samples_full, ranking, reason, verdict=verdict
-    )
+    return Selection(name, task.dataset, task.n_samples_full, ranking, reason, verdict=verdict)
 
 
 def _next_trial(
@@ -147,5 +148,6 @@ def rank_by(
         if any(n > 0 and math.isfinite(loss) for n, loss in points.items())
     }
     tried = {(model, n) for model, points in seen.items() for n in points}
-    beliefs = predictor.posterior(task, curves, [n for n in task.sizes if n > 0])
+    sizes = [n for n in task.sizes if n > 0] if len(task.names) <= MAX_WITH_TRIALS else []
+    beliefs = predictor.posterior(task, curves, sizes)
     return rank_posterior(name, task, beliefs, usable, tried, seed)
