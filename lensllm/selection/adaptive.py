@@ -126,7 +126,9 @@ class Adaptive(Selector):
         outlook = self._outlook(task, curves, sizes, weighed)
         left = budget.remaining * len(weighed) / len(fresh)
         prices = self._prices(task, sizes, weighed, set())
-        plan = outlook.best_plan(prices, left, self.seed, rounds=firsts)
+        scale = math.exp(float(outlook.mean[:, -1].min()))
+        price = self.price / scale / task.full_cost
+        plan = outlook.best_plan(prices, left, self.seed, firsts, price)
         affordable = [pairs for pairs, c in zip(rounds, cost, strict=True) if c <= budget.remaining]
         chosen = affordable[0]
         if plan is not None:
@@ -171,7 +173,9 @@ class Adaptive(Selector):
         tried = {(model, n) for model, points in seen.items() for n in points}
         left = budget.remaining
         prices = self._prices(task, sizes, names, tried)
-        plan = outlook.best_plan(prices, left, self.seed + len(curves)) if len(names) > 1 else None
+        price = self.price / scale / task.full_cost
+        seed = self.seed + len(curves)
+        plan = outlook.best_plan(prices, left, seed, None, price) if len(names) > 1 else None
         if plan is not None and self._worth(plan, scale, task):
             pairs = [(names[i], sizes[s]) for i, s in plan.cells]
             return _decision(

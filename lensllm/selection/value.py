@@ -126,6 +126,7 @@ class Outlook:
         budget: float,
         seed: int,
         rounds: Sequence[Sequence[Cell]] | None = None,
+        price: float = 0.0,
     ) -> Plan | None:
         """The plan whose choice is expected to be best.
 
@@ -139,6 +140,7 @@ class Outlook:
             seed: Seed of the draws.
             rounds: First rounds to choose from; by default one size for the most promising
                 candidates, for any number of them.
+            price: By how much the log loss must fall per unit of cost to be worth it.
 
         Returns:
             The plan, with its value on fresh draws; `None` when nothing is affordable.
@@ -148,9 +150,13 @@ class Outlook:
             return None
         rng = np.random.default_rng(seed)
         first = [_antithetic(rng, N_FIRST, len(cost)) for _ in range(2)]
-        ranked = sorted((self._valued(plan, *first) for plan in plans), key=_by_value)
+
+        def loss(plan: Plan) -> tuple[float, float]:
+            return (price * plan.cost - plan.value, plan.cost)
+
+        ranked = sorted((self._valued(plan, *first) for plan in plans), key=loss)
         fresh = [_antithetic(rng, N_FRESH, len(cost)) for _ in range(2)]
-        return min((self._valued(plan, *fresh) for plan in ranked[:N_FINALISTS]), key=_by_value)
+        return min((self._valued(plan, *fresh) for plan in ranked[:N_FINALISTS]), key=loss)
 
     def _valued(self, plan: Plan, news: np.ndarray, later: np.ndarray) -> Plan:
         """A plan with its value on some draws."""
@@ -161,10 +167,6 @@ class Outlook:
         pairs = falls.reshape(2, -1).mean(axis=0)
         error = float(pairs.std() / len(pairs) ** 0.5)
         return replace(plan, value=float(falls.mean()), error=error)
-
-
-def _by_value(plan: Plan) -> tuple[float, float]:
-    return (-plan.value, plan.cost)
 
 
 def _antithetic(rng: np.random.Generator, n_pairs: int, width: int) -> np.ndarray:
