@@ -31,6 +31,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.benchmarks.evaluation import with_prior_curves
     from lensllm.benchmarks.judging import judge, reliability, summarize
     from lensllm.predictors import load_prior
+    from lensllm.reporting.calibration_figure import calibration_figure
     from lensllm.selection.named import named_selectors
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
@@ -65,6 +66,9 @@ def main(cfg: DictConfig) -> None:
         print(f"\n{metric}\n{summary.to_string(index=False, float_format='{:.4f}'.format)}")
     bins = reliability(rows, ["selector"])
     bins.to_csv(output_dir() / "reliability.csv", index=False)
+    own = rows[(rows["selector"] == first) & rows["p_best"].notna()]
+    if len(own):
+        calibration_figure(own).savefig(output_dir() / "calibration.png", dpi=150)
     print(f"\nP(best)\n{bins.to_string(index=False, float_format='{:.3f}'.format)}")
 
 

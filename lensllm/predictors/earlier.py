@@ -14,7 +14,7 @@ from lensllm.predictors.table import LossTable, Named
 # Prior of the sum of the coefficients of earlier tasks, and of how it is shared among them. With
 # the prior probability that earlier tasks say something at all, learned on tasks that had others
 # as earlier ones (scripts/learn_prior.py).
-LIKE = 0.5
+LIKE = 0.3
 SUM_MEAN, SUM_SPREAD, SHARE_SPREAD = 0.5, 0.4, 0.15
 # Candidates farther from the middle than this many robust standard deviations count as this far.
 FARTHEST = 3.0

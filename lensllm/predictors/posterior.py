@@ -21,6 +21,7 @@ MAX_COMPONENTS = 64
 TEMPER = 0.25
 _CHUNK_CELLS = 4_000_000
 _TINY = 1e-12
+_UNLIKELY = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,12 +331,15 @@ def posterior(
     """
     at = np.searchsorted(points.grid, np.asarray(sizes, dtype=float))
     options: list[tuple[float, Hints | None]] = [(1.0 - sum(p for p, _ in hints), None), *hints]
-    log_weights = np.stack(
-        [
-            np.log(p * prior.weights) + temper * points.log_evidence(prior, hint)
-            for p, hint in options
-        ]
-    )
+    alone = np.log(prior.weights) + temper * points.log_evidence(prior)
+    # Components that do not fit without hints are not tried with them.
+    likely = alone >= alone.max() - _UNLIKELY
+    log_weights = np.full((len(options), len(alone)), -math.inf)
+    log_weights[0] = alone + math.log(options[0][0])
+    for k, (probability, hint) in enumerate(options[1:], start=1):
+        part = prior[likely]
+        evidence = temper * points.log_evidence(part, hint)
+        log_weights[k, likely] = np.log(probability * part.weights) + evidence
     weights = np.exp(log_weights - log_weights.max())
     weights = _thinned(weights / weights.sum())
     kept = weights > 0

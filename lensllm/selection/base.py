@@ -164,7 +164,8 @@ class Verdict:
     Attributes:
         kind: `clear`; `too_close_to_call` where the choice is expected to lose next to nothing
             against the best, whichever that is; or `not_enough_evidence`.
-        contenders: The fewest candidates of whom one is the best with 90 %, the likeliest first.
+        contenders: The fewest candidates of whom one is the best with 90 %, the likeliest first;
+            at least two where the verdict is not `clear`.
         p_contenders: The probability that it is one of them.
         expected_regret: Expected regret of the choice in nats.
         next_trial: Candidate and size of the trial that is worth most for its price; `None` where

@@ -79,9 +79,6 @@ def rank_posterior(
     ranking = order([*entries, *silent])
     losses = np.exp(curves)
     regret = float((losses[:, expected.argmin()] - losses.min(axis=1)).mean())
-    by_chance = rows[np.argsort(-p_best, kind="stable")]
-    held = np.cumsum(np.sort(p_best)[::-1])
-    count = min(int(np.searchsorted(held, HELD - 1e-9)) + 1, len(rows))
     best = ranking[0]
     if best.p_best >= CLEAR:
         kind = "clear"
@@ -89,6 +86,10 @@ def rank_posterior(
         kind = "too_close_to_call"
     else:
         kind = "not_enough_evidence"
+    by_chance = rows[np.argsort(-p_best, kind="stable")]
+    held = np.cumsum(np.sort(p_best)[::-1])
+    least = 1 if kind == "clear" else 2
+    count = min(max(int(np.searchsorted(held, HELD - 1e-9)) + 1, least), len(rows))
     verdict = Verdict(
         kind,
         tuple(names[i] for i in by_chance[:count]),
@@ -108,25 +109,27 @@ def rank_posterior(
 def _next_trial(
     task: Task, beliefs: Posterior, contenders: np.ndarray, tried: Collection[tuple[str, int]]
 ) -> tuple[tuple[str, int] | None, float, float]:
-    """The single trial that is worth most for its price, its share of full cost, and its gain."""
+    """The trial that is worth most for its price, its share of full cost, and its gain in nats.
+
+    Of those that gain at least half as much as the one that gains most: what costs and brings next
+    to nothing is no advice.
+    """
     outlook = Outlook(*beliefs.moments(contenders))
     news = np.random.default_rng(0).standard_normal((500, 1))
     news = np.concatenate([news, -news])
     scale = math.exp(float(outlook.mean[:, -1].min()))
-    found: tuple[tuple[str, int] | None, float, float] = (None, math.nan, math.nan)
-    most = -1.0
+    found = []
     for k, i in enumerate(contenders):
-        model = task.names[i]
         for s, size in enumerate(beliefs.sizes[:-1]):
-            trial = (model, int(size))
-            if trial in tried or trial[1] not in task.available[model]:
-                continue
-            share = task.costs[trial] / task.full_cost
-            gain = scale * float(outlook.value([(k, s)], news).mean())
-            if gain > most * share:
-                most = gain / share if share > 0 else math.inf
-                found = (trial, share, gain)
-    return found
+            trial = (task.names[i], int(size))
+            if trial not in tried and trial[1] in task.available[trial[0]]:
+                gain = scale * float(outlook.value([(k, s)], news).mean())
+                found.append((trial, task.costs[trial] / task.full_cost, gain))
+    if not found:
+        return None, math.nan, math.nan
+    most = max(gain for _, _, gain in found)
+    worth = [item for item in found if item[2] >= 0.5 * most]
+    return min(worth, key=lambda item: item[1] / max(item[2], 1e-300))
 
 
 def rank_by(

@@ -72,3 +72,11 @@ def test_candidates_without_a_usable_point_are_last_and_have_no_chance(make_task
     assert [entry.model for entry in selection.ranking] == ["b", "c", "a"]
     assert selection.ranking[-1].status == "no usable trial"
     assert sum(entry.p_best for entry in selection.ranking[:2]) == pytest.approx(1.0)
+
+
+def test_a_probable_but_not_clear_choice_has_a_rival(make_task):
+    _, selection = rank(make_task, [0.0, 0.225, 1.0], [0.1, 0.1, 0.1])
+    assert 0.9 < selection.best.p_best < 0.95
+    assert selection.verdict.kind == "too_close_to_call"
+    assert selection.verdict.contenders == ("a", "b")
+    assert selection.verdict.p_contenders > 0.99
