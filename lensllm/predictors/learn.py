@@ -110,75 +110,56 @@ def learn_prior(
     return pd.DataFrame(rows)
 
 
-def shown_points(
-    table: LossTable, distances: Sequence[int] = DISTANCES
-) -> list[tuple[Points, Points]]:
-    """What a campaign may have seen of a recorded task: its points so far, and D_full.
+def shown_points(table: LossTable, distances: Sequence[int] = DISTANCES) -> list[Points]:
+    """What a campaign may have seen of a recorded task, and what it is asked for.
 
     Args:
         table: All points of a task; its largest size is D_full.
         distances: Doublings from the last size shown to D_full.
 
     Returns:
-        For each distance the points shown, and the same with those at D_full.
+        For each distance the points up to that size, with those at D_full. Floors are shares of
+        the smallest loss shown, as they will be in a campaign.
     """
     full, cases = table.sizes[-1], []
     for k in distances:
         shown = table.sizes <= full / 2**k
-        if not (table.seen & shown).any():
-            continue
-        both = shown | (table.sizes == full)
-        early, late = table.at(shown), table.at(both)
-        before = Points.of(early, [full], table.sizes[0])
-        cases.append((before, replace(Points.of(late, [full], table.sizes[0]), least=before.least)))
+        if (table.seen & shown).any():
+            before = Points.of(table.at(shown), [full], table.sizes[0])
+            points = Points.of(table.at(shown | (table.sizes == full)), [full], table.sizes[0])
+            cases.append(replace(points, least=before.least))
     return cases
 
 
 def learn_component(
-    cases: Sequence[tuple[Points, Points]],
-    centre: np.ndarray,
-    spread: np.ndarray,
-    emphasis: float = 0.0,
+    cases: Sequence[Points], centre: np.ndarray, spread: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Most probable parameters of one task under a Gaussian prior of them.
 
-    The mean over cases of log p(all points), plus `emphasis` times the sum over cases of
-    log p(points at D_full | those shown).
-
     Args:
-        cases: See `shown_points`.
+        cases: See `shown_points`; their mean log density counts as one task.
         centre: Mean of the prior of the parameters, shape (n_parameters,).
         spread: Its standard deviation.
-        emphasis: Weight of prediction.
 
     Returns:
         The parameters, and the log density that is maximised.
     """
     low, high = centre - _BOUND * spread, centre + _BOUND * spread
-    shift = _STEP * np.concatenate(
-        [np.zeros((1, len(centre))), np.eye(len(centre)), -np.eye(len(centre))]
-    )
+    steps = _STEP * np.eye(len(centre))
+    shifts = np.concatenate([np.zeros((1, len(centre))), steps, -steps])
 
     def loss(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        vectors = vector + shift
+        vectors = vector + shifts
         prior = CurvePrior(("",) * len(vectors), vectors, np.ones(len(vectors)))
         value = -0.5 * (((vectors - centre) / spread) ** 2).sum(axis=1)
-        for before, after in cases:
-            both = after.log_evidence(prior)
-            value += both / len(cases)
-            if emphasis:
-                value += emphasis * (both - before.log_evidence(prior))
+        value += np.mean([points.log_evidence(prior) for points in cases], axis=0)
         value = np.where(np.isfinite(value), value, -1e8)
         up, down = value[1:].reshape(2, -1)
         return -value[0], (down - up) / (2 * _STEP)
 
+    bounds = list(zip(low, high, strict=True))
     found = minimize(
-        loss,
-        centre,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=list(zip(low, high, strict=True)),
-        options={"maxiter": 60},
+        loss, centre, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 60}
     )
     return found.x, -float(found.fun)
 
