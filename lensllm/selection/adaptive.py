@@ -106,12 +106,13 @@ class Adaptive(Selector):
                 f"Expected trials with {budget.permitted} for every candidate on "
                 f"{task.dataset!r}, got none for {lacking[0]!r}: give smaller `sizes` or more data"
             )
-        rounds = []
-        for size in sizes:
-            pairs = [(m, max([n for n in own[m] if n <= size], default=own[m][0])) for m in fresh]
-            rounds.append(pairs)
+        rounds = [
+            [(m, max([n for n in own[m] if n <= size], default=own[m][0])) for m in fresh]
+            for size in sizes
+        ]
         cost = [sum(task.costs[pair] for pair in pairs) for pairs in rounds]
-        if cost[0] > budget.remaining * (1 + 1e-9):
+        allowed = budget.remaining * (1 + 1e-9)
+        if cost[0] > allowed:
             raise BudgetTooSmallError(
                 f"Expected a budget of at least {budget.spent + cost[0]:.3g} FLOPs "
                 f"({(budget.spent + cost[0]) / task.full_cost:.2%} of fine-tuning every candidate "
@@ -129,12 +130,10 @@ class Adaptive(Selector):
         scale = math.exp(float(outlook.mean[:, -1].min()))
         price = self.price / scale / task.full_cost
         plan = outlook.best_plan(prices, left, self.seed, firsts, price)
-        affordable = [pairs for pairs, c in zip(rounds, cost, strict=True) if c <= budget.remaining]
-        chosen = affordable[0]
-        if plan is not None:
-            chosen = rounds[firsts.index(list(plan.cells))]
-            if sum(task.costs[pair] for pair in chosen) > budget.remaining * (1 + 1e-9):
-                chosen = affordable[-1]
+        first = 0 if plan is None else firsts.index(list(plan.cells))
+        while cost[first] > allowed:  # of many candidates only some were weighed
+            first -= 1
+        chosen = rounds[first]
         share = _percent(sum(task.costs[pair] for pair in chosen) / task.full_cost)
         words = f"start with {_sizes(chosen)} of {_names(chosen)}: {share} of full tuning"
         return _decision(task, chosen, words)
@@ -156,7 +155,7 @@ class Adaptive(Selector):
         p_best = np.bincount(draws[:, rows].argmin(axis=1), minlength=len(rows)) / N_DRAWS
         by_chance = np.argsort(-p_best, kind="stable")
         kept = by_chance[:MAX_WEIGHED]
-        kept = kept[p_best[kept] > HOPELESS]
+        kept = kept[(p_best[kept] > HOPELESS) | (np.arange(len(kept)) == 0)]
         names = [every[rows[k]] for k in kept]
         stopped = {
             model: f"P(best) {chance:.3f} after D = {max(seen[model])}"
@@ -185,18 +184,18 @@ class Adaptive(Selector):
         if second:
             words = f"next {_names(second)} at {_sizes(second)}: a second size of those in front"
             return _decision(task, second, f"{words}; {now}", stopped)
-        if plan is None:
-            what = f"{_percent(left / task.full_cost)} of full tuning left"
-            reason = (
-                f"nobody else has a chance (P(best) of {best} {p_best.max():.3f}), {what}"
-                if len(names) < 2
-                else f"none is affordable with the {what}"
-            )
-        else:
+        what = f"{_percent(left / task.full_cost)} of full tuning left"
+        if plan is not None:
             pairs = [(names[i], sizes[s]) for i, s in plan.cells]
-            what = _words(plan, pairs, sizes, scale, task)
             cause = " for its price" if self.price else ""
-            reason = f"more would not change the choice{cause}; the most worthwhile was {what}"
+            most = _words(plan, pairs, sizes, scale, task)
+            reason = f"more would not change the choice{cause}; the most worthwhile was {most}"
+        elif len(names) < 2:
+            reason = f"nobody else has a chance (P(best) of {best} {p_best.max():.3f}), {what}"
+        elif not np.isfinite(prices).any():
+            reason = "every trial of those with a chance was run"
+        else:
+            reason = f"none is affordable with the {what}"
         return Decision((), (f"no more trials: {reason}; {now}",), stopped)
 
     def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
