@@ -17,7 +17,13 @@ setup(
     packages=[*find_packages(include=["lensllm", "lensllm.*"]), "lensllm.conf", "lensllm.scripts"],
     package_dir={"lensllm.conf": "conf", "lensllm.scripts": "scripts"},
     package_data={
-        "lensllm": ["py.typed", "benchmarks/*.csv", "benchmarks/*.md", "zoo/**/*"],
+        "lensllm": [
+            "py.typed",
+            "benchmarks/*.csv",
+            "benchmarks/*.md",
+            "predictors/*.csv",
+            "zoo/**/*",
+        ],
         "lensllm.conf": ["*.yaml", "**/*.yaml"],
     },
     install_requires=[

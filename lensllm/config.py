@@ -197,6 +197,19 @@ class PrehocConfig(EntryConfig):
 
 
 @dataclass
+class JudgeSelectorsConfig(EntryConfig):
+    """Keys of `conf/judge_selectors.yaml`."""
+
+    selectors: list[Any] = field(default_factory=list)
+    budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
+    set_sizes: list[Any] = field(default_factory=list)
+    n_sets: int = field(default=1, metadata=_COUNT)
+    seed: int = field(default=0, metadata=_SEED)
+    earlier_tasks: bool = False
+    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
 class PretrainConfig(EntryConfig):
     """Keys of `conf/pretrain_zoo.yaml`."""
 
@@ -241,21 +254,6 @@ class SelectConfig(FineTuneConfig):
 
 
 @dataclass
-class StudyCampaignsConfig(EntryConfig):
-    """Keys of `conf/study_campaigns.yaml`."""
-
-    selectors: list[Any] = field(default_factory=list)
-    targets: list[int] = field(default_factory=list, metadata=_COUNT)
-    budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
-    n_sets: int = field(default=10, metadata=_COUNT)
-    set_size: int = field(default=8, metadata=_COUNT)
-    seed: int = field(default=0, metadata=_SEED)
-    earlier_tasks: bool = False
-    predictor_choices: str | None = None
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
-
-
-@dataclass
 class StudyNTKConfig(EntryConfig):
     """Keys of `conf/study_ntk.yaml`."""
 
@@ -294,23 +292,6 @@ class TrainConfig(FineTuneConfig):
     n_samples: int = 800
     objective: str = field(default="test_loss", metadata=_OBJECTIVE)
     model: Any = field(default=MISSING, metadata=_GROUP)
-
-
-@dataclass
-class TuneAdaptiveConfig(EntryConfig):
-    """Keys of `conf/tune_adaptive.yaml`."""
-
-    settings: list[Any] = field(default_factory=list)
-    budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
-    judged_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
-    judged_seeds: list[int] = field(default_factory=list, metadata=_SEED)
-    n_subsets: int = field(default=0, metadata=_NATURAL)
-    subset_size: int = field(default=0, metadata=_NATURAL)
-    seed: int = field(default=0, metadata=_SEED)
-    predictor_choices: str | None = None
-    baselines: list[Any] = field(default_factory=list)
-    chosen: Any = None
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass

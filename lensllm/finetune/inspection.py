@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -118,7 +117,7 @@ def measure_pairs(
     source: ModelSource,
     pad_token_id: int | None,
     examples: Sequence[Example],
-    unit: Literal["token", "byte"] = "token",
+    unit: str = "token",
 ) -> float:
     """Loss of a few pairs before fine-tuning, on the CPU, in nats per target token or byte.
 

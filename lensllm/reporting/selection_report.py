@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from lensllm.harmless import redact, write_csv
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reporting.campaign_figure import campaign_figure
 from lensllm.reporting.curves_figure import CurvePlot, draw_curves
-from lensllm.selection.base import RankedModel, Selection
+from lensllm.selection.base import RankedModel, Selection, Verdict
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
 MIN_FIT_POINTS = 5
 MAX_PANELS = 12
+MAX_NAMED = 6
 _PREDICTED = "#b5442e"
 
 
@@ -61,9 +62,9 @@ def selection_record(
         data: Summary of the data set, see `TextData`; empty for recorded curves.
 
     Returns:
-        Keys `selector`, `dataset`, `n_samples_full`, `selected`, `sentence`, `reason`, `ranking`,
-        `cost_flops`, `cost_fraction`, `decisions`, `warnings`, `data_fingerprint`, `data`,
-        `settings`, `versions`.
+        Keys `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`, `reason`,
+        `ranking`, `cost_flops`, `cost_fraction`, `decisions`, `warnings`, `data_fingerprint`,
+        `data`, `settings`, `versions`.
     """
     points = observed_points(curves)
     ranking = [
@@ -79,6 +80,7 @@ def selection_record(
         "dataset": selection.dataset,
         "n_samples_full": selection.n_samples_full,
         "selected": selection.best.model,
+        "verdict": _verdict_record(selection.verdict),
         "sentence": selection_sentence(selection),
         "reason": selection.reason,
         "ranking": ranking,
@@ -98,7 +100,7 @@ def selection_sentence(selection: Selection) -> str:
     best = selection.best
     if best.status != "ranked":
         return f"No candidate could be ranked on {selection.dataset}: {best.status}."
-    text = f"Fine-tune {best.model} on {selection.dataset}"
+    text = f"{_doubt(selection)}ine-tune {best.model} on {selection.dataset}"
     if math.isfinite(best.predicted_loss):
         text += f" (predicted test loss {best.predicted_loss:.3f} nats at D = "
         text += str(selection.n_samples_full)
@@ -109,6 +111,7 @@ def selection_sentence(selection: Selection) -> str:
         text += f"; it is the best of {len(selection.ranking)} with probability {best.p_best:.2f}"
     else:
         text += f"; {selection.selector} gives no probability of being right"
+    text += _evidence(selection.verdict)
     text = (
         f"{text}; found for {selection.cost_flops:.3g} FLOPs, {selection.cost_fraction:.1%} of "
         "fine-tuning every candidate in full."
@@ -116,9 +119,63 @@ def selection_sentence(selection: Selection) -> str:
     return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
 
 
+def _doubt(selection: Selection) -> str:
+    """How the sentence begins: not with a bare name where the evidence is not enough for one."""
+    verdict = selection.verdict
+    if verdict is None or verdict.kind == "clear":
+        return "F"
+    if verdict.kind == "too_close_to_call":
+        return f"Too close to call between {_listed(verdict.contenders)}: if one must be named, f"
+    return f"Not enough evidence yet to tell {_listed(verdict.contenders)} apart: for now, f"
+
+
+def _evidence(verdict: Verdict | None) -> str:
+    """What the choice may cost, and what the next trial would bring."""
+    if verdict is None or verdict.kind == "clear":
+        return ""
+    text = (
+        f"; one of those {len(verdict.contenders)} is the best with probability "
+        f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
+        f"{verdict.expected_regret:.2g} nats against it"
+    )
+    if verdict.next_trial is not None:
+        model, n_samples = verdict.next_trial
+        text += (
+            f"; the next trial, {model} at D = {n_samples}, would cost "
+            f"{verdict.next_cost_fraction:.1%} of full fine-tuning and save {verdict.next_gain:.2g}"
+        )
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    """a, b and c, or the first few of many."""
+    if len(names) > MAX_NAMED:
+        return f"{', '.join(names[: MAX_NAMED - 1])} and {len(names) - MAX_NAMED + 1} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _verdict_record(verdict: Verdict | None) -> dict[str, Any] | None:
+    """The verdict as plain JSON types."""
+    if verdict is None:
+        return None
+    record = {
+        key: _finite(value) if isinstance(value, float) else value
+        for key, value in asdict(verdict).items()
+    }
+    trial = verdict.next_trial
+    record["contenders"] = list(verdict.contenders)
+    record["next_trial"] = None if trial is None else {"model": trial[0], "n_samples": trial[1]}
+    return record
+
+
 def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
     """The ranking as a table for the terminal."""
-    table = Table(title=f"{selection.selector} on {selection.dataset}")
+    verdict = selection.verdict
+    table = Table(
+        title=f"{selection.selector} on {selection.dataset}",
+        caption=None if verdict is None else f"verdict: {verdict.kind.replace('_', ' ')}",
+    )
+    held = set() if verdict is None else set(verdict.contenders)
     for name, justify in (
         ("", "right"),
         ("model", "left"),
@@ -142,7 +199,7 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
             _number(entry.p_best, 2),
             "-" if last["n_samples"] is None else str(last["n_samples"]),
             _number(last["test_loss"]),
-            entry.status,
+            "contender" if entry.model in held else entry.status,
         )
     return table
 

@@ -2,78 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from lensllm.selection.adaptive_options import Option, best_option, hopeless
-from lensllm.selection.adaptive_start import first_trials, next_of_silent
-from lensllm.selection.adaptive_value import Beliefs, Cell
-from lensllm.selection.adaptive_words import (
-    words_of_end,
-    words_of_option,
-    words_of_silent,
-    words_of_start,
-    words_of_stopped,
+from lensllm.predictors import CurvePredictor
+from lensllm.selection.base import (
+    Budget,
+    BudgetTooSmallError,
+    Decision,
+    Selection,
+    Selector,
+    Task,
 )
-from lensllm.selection.base import Budget, Decision, Selection, Selector, Task
-from lensllm.selection.draws import LossDraws, Predictor
-from lensllm.selection.forecast import forecasts_of_draws, rank_forecasts, rank_losses_at
 from lensllm.selection.points import losses_by_size
-from lensllm.trials import Trial
+from lensllm.selection.ranking import HELD, rank_by
+from lensllm.selection.value import Outlook, Plan
 
-# A set of trials that costs less than this share of what is left is run as a whole.
-SMALL_SHARE = 0.05
-# For the ranking, which needs them at D_full only, there are this many times more draws.
-RANKING = 5
+# Draws for P(best) when trials are decided on.
+N_DRAWS = 600
+# Candidates with at most this probability of being best get no more trials.
+HOPELESS = 0.002
+# Candidates whose trials are weighed, the likeliest best ones.
+MAX_WEIGHED = 40
+# Trials of a candidate that may fail before it is given up.
+MAX_FAILED = 2
+MAX_NAMES = 6
 
 
 @dataclass(frozen=True)
 class Adaptive(Selector):
-    """The next trial is the one with the largest expected fall in regret per FLOP.
+    """The next round is the first part of the plan whose choice is expected to be best.
 
-    After a few of the smallest sizes of every candidate, a predictor gives joint draws of all
-    curves up to D_full. From them come the expected regret of choosing now, and by how much each
-    trial that is affordable, alone or in a set, would lower it (`Beliefs.fall_in_regret`). The
-    best value for FLOPs is run, and so on, until nothing affordable is worth its price.
+    A predictor believes in all candidates' curves at once. Every decision compares plans for the
+    whole budget that is left, of one round or of two, by the expected loss of the candidate that
+    would be chosen after them (`Outlook.best_plan`), runs the first round of the best one, and
+    plans again. Before anything is known, plans differ in the size that all candidates begin with.
 
     Attributes:
-        predictor: Who draws the curves.
+        predictor: Who believes.
         price: Least expected fall in regret, in nats, for which one would pay the FLOPs of
-            fine-tuning every candidate in full; 0.1 is 0.001 nats for every 1 % of it. 0 spends the
-            whole budget.
-        batch_size: Trials a decision; those beyond the first believe that the ones before come out
-            at their expected losses (the Kriging believer of Ginsbourger, Le Riche and Carraro
-            2010, doi:10.1007/978-3-642-10701-6_6).
-        given_up: Probability of losing the best candidate that is accepted by stopping others
-            early, in [0, 1).
-        start_points: Smallest sizes of every candidate to begin with.
-        start_share: Share of the budget that these may take, in (0, 1]; fewer sizes where they
-            would take more, but at least one.
-        n_draws: Joint draws.
+            fine-tuning every candidate in full; 0 spends whatever may still change the choice.
         seed: Seed of the draws.
     """
 
-    predictor: Predictor
-    price: float = 0.1
-    batch_size: int = 1
-    given_up: float = 0.02
-    start_points: int = 4
-    start_share: float = 0.35
-    n_draws: int = 2000
+    predictor: CurvePredictor = field(default_factory=CurvePredictor)
+    price: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.price >= 0:
-            raise ValueError(f"Expected `price` >= 0 nats a full tuning, got {self.price:g}")
-        if not 0 <= self.given_up < 1:
-            raise ValueError(f"Expected `given_up` in [0, 1), got {self.given_up:g}")
-        if not 0 < self.start_share <= 1:
-            raise ValueError(f"Expected `start_share` in (0, 1], got {self.start_share:g}")
-        for name, least in (("batch_size", 1), ("start_points", 1), ("n_draws", 100)):
-            if getattr(self, name) < least:
-                raise ValueError(f"Expected `{name}` >= {least}, got {getattr(self, name)}")
+            raise ValueError(f"Expected `price` >= 0 nats per full tuning, got {self.price:g}")
 
     def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
         """The trials of the next decision."""
@@ -81,84 +63,263 @@ class Adaptive(Selector):
         return [(trial.model, trial.n_samples) for trial in trials]
 
     def decide(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """The next trials and why, or why no more.
+        """The next round and why, or why no more.
 
         Raises:
             BudgetTooSmallError: Not even one trial of every candidate is affordable.
         """
-        seen = losses_by_size(curves)
-        start = first_trials(task, budget, self.start_points, self.start_share)
-        missing = [(model, n) for model, n in start if n not in seen.get(model, {})]
-        if missing:
-            return Decision(_trials(task, missing), (words_of_start(task, missing),))
+        seen = {
+            model: {n: loss for n, loss in points.items() if n > 0}
+            for model, points in losses_by_size(curves).items()
+        }
         sizes = [n for n in task.sizes if n > 0 and budget.allows(n)]
-        draws = self._draws(task, curves, sizes, self.n_draws)
-        silent = [model for model in task.names if model not in draws.models]
-        unheard = next_of_silent(task, budget, seen, silent)
-        if unheard:
-            return Decision(_trials(task, unheard), (words_of_silent(unheard),))
-        if not draws.models:
-            return Decision((), ("no more trials: too little is affordable for a prediction",))
-        return self._spend(task, seen, budget, Beliefs(draws, self.seed))
+        fresh = [model for model in task.names if not seen.get(model)]
+        if fresh:
+            return self._start(task, curves, budget, sizes, fresh)
+        failed = [m for m in task.names if not any(map(math.isfinite, seen[m].values()))]
+        again = _again(task, budget, sizes, {m: seen[m] for m in failed})
+        if again:
+            words = f"next {_names(again)} at {_sizes(again)}: no usable trial so far"
+            return _decision(task, again, words)
+        alive = set(task.names) - set(failed)
+        if not alive:
+            return Decision((), ("no more trials: every candidate failed",))
+        return self._spend(task, curves, budget, sizes, alive, seen)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By expected log loss at D_full, or where none can tell by the largest size all have."""
-        draws = self._draws(task, curves, [], RANKING * self.n_draws)
-        if not draws.models:
-            losses = losses_by_size(curves)
-            shared = set.intersection(*(set(losses.get(model, {})) for model in task.names))
-            size = max(shared, default=0)
-            return rank_losses_at(self.name, task, losses, size, f"loss at D = {size}")
-        forecasts = forecasts_of_draws(draws, self.seed)
-        basis = f"{len(draws.log_loss)} joint draws of {draws.basis}"
-        return rank_forecasts(self.name, task, forecasts, basis)
+        """By expected log loss at D_full, smallest first."""
+        return rank_by(self.predictor, self.name, task, curves, self.seed)
 
-    def _draws(self, task: Task, curves: pd.DataFrame, sizes: list[int], n_draws: int) -> LossDraws:
-        """Joint draws at these sizes and D_full; of nobody where nothing usable was measured."""
-        every = (*sizes, task.n_samples_full)
-        losses = curves["test_loss"].to_numpy(dtype=float)
-        if not np.isfinite(losses[curves["n_samples"] > 0]).any():
-            return LossDraws((), every, np.zeros((n_draws, 0, len(every))), np.zeros(0))
-        return self.predictor.draws(task, curves, every, n_draws=n_draws, seed=self.seed)
+    def _start(
+        self,
+        task: Task,
+        curves: pd.DataFrame,
+        budget: Budget,
+        sizes: Sequence[int],
+        fresh: Sequence[str],
+    ) -> Decision:
+        """One size of every candidate that has none yet: the one that the best plan begins with."""
+        own = {m: [n for n in task.available[m] if n in set(sizes)] for m in fresh}
+        lacking = [model for model, found in own.items() if not found]
+        if lacking:
+            raise BudgetTooSmallError(
+                f"Expected trials with {budget.permitted} for every candidate on "
+                f"{task.dataset!r}, got none for {lacking[0]!r}: give smaller `sizes` or more data"
+            )
+        rounds = [
+            [(m, max([n for n in own[m] if n <= size], default=own[m][0])) for m in fresh]
+            for size in sizes
+        ]
+        cost = [sum(task.costs[pair] for pair in pairs) for pairs in rounds]
+        allowed = budget.remaining * (1 + 1e-9)
+        if cost[0] > allowed:
+            raise BudgetTooSmallError(
+                f"Expected a budget of at least {budget.spent + cost[0]:.3g} FLOPs "
+                f"({(budget.spent + cost[0]) / task.full_cost:.2%} of fine-tuning every candidate "
+                "in full), which pays for the smallest trial of every candidate; got "
+                f"{budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise budget.fraction "
+                "or drop candidates"
+            )
+        weighed = fresh[:MAX_WEIGHED]
+        place = {size: s for s, size in enumerate(sizes)}
+        row = {model: k for k, model in enumerate(weighed)}
+        firsts = [[(row[m], place[n]) for m, n in pairs if m in row] for pairs in rounds]
+        outlook = self._outlook(task, curves, sizes, weighed)
+        left = budget.remaining * len(weighed) / len(fresh)
+        prices = self._prices(task, sizes, weighed, set())
+        scale = math.exp(float(outlook.mean[:, -1].min()))
+        price = self.price / scale / task.full_cost
+        plan = outlook.best_plan(prices, left, self.seed, firsts, price)
+        first = 0 if plan is None else firsts.index(list(plan.cells))
+        while cost[first] > allowed:  # of many candidates only some were weighed
+            first -= 1
+        chosen = rounds[first]
+        share = _percent(sum(task.costs[pair] for pair in chosen) / task.full_cost)
+        words = f"start with {_sizes(chosen)} of {_names(chosen)}: {share} of full tuning"
+        return _decision(task, chosen, words)
 
     def _spend(
         self,
         task: Task,
-        seen: dict[str, dict[int, float]],
+        curves: pd.DataFrame,
         budget: Budget,
-        beliefs: Beliefs,
+        sizes: Sequence[int],
+        usable: Collection[str],
+        seen: Mapping[str, Mapping[int, float]],
     ) -> Decision:
-        """The trials that are worth most, as many as a batch has."""
-        largest = {model: max(seen.get(model, {}), default=0) for model in task.names}
-        out = hopeless(beliefs.p_best, self.given_up)
-        stopped = words_of_stopped(beliefs, out, largest)
-        alive = [int(m) for m in np.flatnonzero(~out)]
-        chosen: list[tuple[str, int]] = []
-        reasons: list[str] = []
-        remaining = budget.remaining
-        while len(chosen) < self.batch_size:
-            option = best_option(task, beliefs, largest, alive, remaining)
-            if option is None or not option.worth > self.price:
-                if not chosen:
-                    reasons.append(words_of_end(beliefs, option, self.price, remaining, task))
-                break
-            cells = self._part(option, len(chosen), remaining / task.full_cost)
-            pairs = [(beliefs.models[m], beliefs.sizes[s]) for m, s in cells]
-            reasons.append(words_of_option(beliefs, option, pairs))
-            chosen += pairs
-            remaining -= sum(task.costs[pair] for pair in pairs)
-            largest |= dict(pairs)
-            if len(chosen) < self.batch_size:
-                for cell in cells:
-                    beliefs = beliefs.believing(cell, self.seed + len(chosen))
-        return Decision(_trials(task, chosen), tuple(reasons), stopped)
+        """The first round of the best plan for what is left."""
+        every = task.names
+        beliefs = self.predictor.posterior(task, curves, sizes)
+        rows = np.array([i for i, model in enumerate(every) if model in usable])
+        draws, _ = beliefs.draws(N_DRAWS, self.seed)
+        p_best = np.bincount(draws[:, rows].argmin(axis=1), minlength=len(rows)) / N_DRAWS
+        by_chance = np.argsort(-p_best, kind="stable")
+        kept = by_chance[:MAX_WEIGHED]
+        kept = kept[(p_best[kept] > HOPELESS) | (np.arange(len(kept)) == 0)]
+        names = [every[rows[k]] for k in kept]
+        stopped = {
+            model: f"P(best) {chance:.3f} after D = {max(seen[model])}"
+            for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
+            if model not in names
+        }
+        outlook = Outlook(*beliefs.moments(rows[kept]))
+        best = names[int(outlook.mean[:, -1].argmin())]
+        scale = math.exp(float(outlook.mean[:, -1].min()))
+        losses = np.exp(draws[:, rows])
+        choice = int(beliefs.expected[rows, -1].argmin())
+        regret = float((losses[:, choice] - losses.min(axis=1)).mean())
+        now = f"choosing {best} now has an expected regret of {regret:.2g} nats"
+        tried = {(model, n) for model, points in seen.items() for n in points}
+        left = budget.remaining
+        prices = self._prices(task, sizes, names, tried)
+        price = self.price / scale / task.full_cost
+        seed = self.seed + len(curves)
+        plan = outlook.best_plan(prices, left, seed, None, price) if len(names) > 1 else None
+        if plan is not None and self._worth(plan, scale, task):
+            pairs = [(names[i], sizes[s]) for i, s in plan.cells]
+            return _decision(
+                task, pairs, f"next {_words(plan, pairs, sizes, scale, task)}; {now}", stopped
+            )
+        second = _second_sizes(task, budget, names, p_best[kept], seen)
+        if second:
+            words = f"next {_names(second)} at {_sizes(second)}: a second size of those in front"
+            return _decision(task, second, f"{words}; {now}", stopped)
+        what = f"{_percent(left / task.full_cost)} of full tuning left"
+        if plan is not None:
+            pairs = [(names[i], sizes[s]) for i, s in plan.cells]
+            cause = " for its price" if self.price else ""
+            most = _words(plan, pairs, sizes, scale, task)
+            reason = f"more would not change the choice{cause}; the most worthwhile was {most}"
+        elif len(names) < 2:
+            reason = f"nobody else has a chance (P(best) of {best} {p_best.max():.3f}), {what}"
+        elif not np.isfinite(prices).any():
+            reason = "every trial of those with a chance was run"
+        else:
+            reason = f"none is affordable with the {what}"
+        return Decision((), (f"no more trials: {reason}; {now}",), stopped)
 
-    def _part(self, option: Option, n_chosen: int, left: float) -> tuple[Cell, ...]:
-        """Of a set as many trials as fit into the batch; a cheap set as a whole."""
-        if option.share <= SMALL_SHARE * left:
-            return option.cells
-        return option.cells[: self.batch_size - n_chosen]
+    def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
+        """Whether a plan's value is told from nothing and worth its price."""
+        price = self.price * plan.cost / task.full_cost
+        return plan.value > 2 * plan.error and scale * plan.value > price
+
+    def _outlook(
+        self, task: Task, curves: pd.DataFrame, sizes: Sequence[int], models: Sequence[str]
+    ) -> Outlook:
+        beliefs = self.predictor.posterior(task, curves, sizes)
+        rows = np.array([task.names.index(model) for model in models])
+        return Outlook(*beliefs.moments(rows))
+
+    def _prices(
+        self,
+        task: Task,
+        sizes: Sequence[int],
+        models: Sequence[str],
+        tried: set[tuple[str, int]],
+    ) -> np.ndarray:
+        """Cost of each trial that is still open, `inf` for the others: (n_models, n_sizes)."""
+        return np.array(
+            [
+                [
+                    task.costs[model, n]
+                    if n in task.available[model] and (model, n) not in tried
+                    else math.inf
+                    for n in sizes
+                ]
+                for model in models
+            ]
+        ).reshape(len(models), len(sizes))
 
 
-def _trials(task: Task, pairs: list[tuple[str, int]]) -> tuple[Trial, ...]:
-    return tuple(task.trial(model, n_samples) for model, n_samples in pairs)
+def _again(
+    task: Task,
+    budget: Budget,
+    sizes: Sequence[int],
+    failed: Mapping[str, Mapping[int, float]],
+) -> list[tuple[str, int]]:
+    """The next larger size of candidates all of whose few trials failed, if that is affordable."""
+    pairs = []
+    for model, points in failed.items():
+        larger = [n for n in task.available[model] if n > max(points) and n in set(sizes)]
+        if len(points) < MAX_FAILED:
+            pairs += [(model, n) for n in larger[:1]]
+    cost = sum(task.costs[pair] for pair in pairs)
+    return pairs if cost <= budget.remaining else []
+
+
+def _second_sizes(
+    task: Task,
+    budget: Budget,
+    models: Sequence[str],
+    p_best: np.ndarray,
+    seen: Mapping[str, Mapping[int, float]],
+) -> list[tuple[str, int]]:
+    """One more size of the contenders that have but one, as large as the budget allows.
+
+    Args:
+        task: The question.
+        budget: What may be spent.
+        models: Candidates, the likeliest best first.
+        p_best: Their probabilities of being best.
+        seen: Losses so far.
+    """
+    count = int(np.searchsorted(np.cumsum(p_best), HELD * p_best.sum() - 1e-9)) + 1
+    single = [model for model in models[: min(count, 4)] if len(seen[model]) == 1]
+    left, pairs = budget.remaining, []
+    for k, model in enumerate(single):
+        share = left / (len(single) - k)
+        fit = [
+            n
+            for n in task.available[model]
+            if n > 0 and budget.allows(n) and n not in seen[model] and task.costs[model, n] <= share
+        ]
+        if fit:
+            pairs.append((model, fit[-1]))
+            left -= task.costs[pairs[-1]]
+    return pairs
+
+
+def _decision(
+    task: Task,
+    pairs: Sequence[tuple[str, int]],
+    words: str,
+    stopped: Mapping[str, str] | None = None,
+) -> Decision:
+    trials = tuple(task.trial(model, n_samples) for model, n_samples in pairs)
+    return Decision(trials, (words,), stopped or {})
+
+
+def _words(
+    plan: Plan,
+    pairs: Sequence[tuple[str, int]],
+    sizes: Sequence[int],
+    scale: float,
+    task: Task,
+) -> str:
+    """What a plan is, brings and costs."""
+    then = f", then the best {plan.count} at D = {sizes[plan.size]}" if plan.count else ""
+    return (
+        f"{_names(pairs)} at {_sizes(pairs)}{then}: expected fall in regret "
+        f"{scale * max(plan.value, 0.0):.2g} nats for {_percent(plan.cost / task.full_cost)} of "
+        "full tuning"
+    )
+
+
+def _percent(share: float) -> str:
+    """Two digits: 1.3 %."""
+    return f"{100 * share:.2g} %"
+
+
+def _names(pairs: Sequence[tuple[str, int]]) -> str:
+    """Distinct names, the first few of many."""
+    distinct = list(dict.fromkeys(model for model, _ in pairs))
+    if len(distinct) <= MAX_NAMES:
+        return ", ".join(distinct)
+    return f"{', '.join(distinct[: MAX_NAMES - 1])} and {len(distinct) - MAX_NAMES + 1} more"
+
+
+def _sizes(pairs: Sequence[tuple[str, int]]) -> str:
+    """D = 200, or D = 200 to 800."""
+    sizes = [n for _, n in pairs]
+    low, high = min(sizes), max(sizes)
+    return f"D = {low}" if low == high else f"D = {low} to {high}"

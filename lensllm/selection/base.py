@@ -188,6 +188,32 @@ class RankedModel:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Whether the evidence is enough for a choice.
+
+    Attributes:
+        kind: `clear`; `too_close_to_call` where the choice is expected to lose next to nothing
+            against the best, whichever that is; or `not_enough_evidence`.
+        contenders: The fewest candidates of whom one is the best with 90 %, the likeliest first;
+            at least two where the verdict is not `clear`.
+        p_contenders: The probability that it is one of them.
+        expected_regret: Expected regret of the choice in nats.
+        next_trial: Candidate and size of the trial that is worth most for its price; `None` where
+            none is left.
+        next_cost_fraction: Its cost as a share of fine-tuning every candidate in full.
+        next_gain: By how much it is expected to lower the regret, in nats.
+    """
+
+    kind: str
+    contenders: tuple[str, ...]
+    p_contenders: float
+    expected_regret: float
+    next_trial: tuple[str, int] | None = None
+    next_cost_fraction: float = math.nan
+    next_gain: float = math.nan
+
+
+@dataclass(frozen=True)
 class Selection:
     """The answer of a selector.
 
@@ -201,6 +227,7 @@ class Selection:
         cost_fraction: The same as a share of fine-tuning every candidate in full.
         decisions: In words and in order, what was asked for and why.
         warnings: In words, what the reader of the answer has to know.
+        verdict: Whether the evidence is enough, from selectors that can tell.
     """
 
     selector: str
@@ -212,6 +239,7 @@ class Selection:
     cost_fraction: float = 0.0
     decisions: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = ()
+    verdict: Verdict | None = None
 
     @property
     def best(self) -> RankedModel:

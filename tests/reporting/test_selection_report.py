@@ -1,6 +1,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from lensllm.reporting.selection_report import (
     selection_table,
     write_selection,
 )
-from lensllm.selection.base import Budget, RankedModel, Selection
+from lensllm.selection.base import Budget, RankedModel, Selection, Verdict
 from lensllm.trials import Trial, TrialResult, results_table
 
 SIZES = (0, 200, 400, 800, 1600)
@@ -177,3 +178,42 @@ def test_progress_is_one_line_a_trial():
     first, second = stream.getvalue().splitlines()
     assert first.endswith("trial 1: [a], D = 200: test loss 3.5000; 25% of the budget spent")
     assert second.endswith("trial 2: [a], D = 400: diverged; 50% of the budget spent")
+
+
+@pytest.mark.parametrize("kind", ["clear", "too_close_to_call", "not_enough_evidence"])
+def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selection, kind):
+    contenders = ("a",) if kind == "clear" else ("a", "b")
+    verdict = Verdict(kind, contenders, 0.93, 0.0123, ("b", 1600), 0.021, 0.0045)
+    selection = replace(selection, verdict=verdict)
+    sentence = selection_sentence(selection)
+    if kind == "clear":
+        assert sentence.startswith("Fine-tune a on demo (predicted")
+        assert "next trial" not in sentence
+    else:
+        first = {"too_close_to_call": "Too close to call between a and b: if one must be named, f"}
+        assert sentence.startswith(
+            first.get(kind, "Not enough evidence yet to tell a and b apart: for now, f")
+            + "ine-tune a on demo (predicted"
+        )
+        assert "one of those 2 is the best with probability 0.93" in sentence
+        assert "expected to lose 0.012 nats" in sentence
+        assert "b at D = 1600, would cost 2.1% of full fine-tuning and save 0.0045" in sentence
+    record = selection_record(selection, curves, {}, {})["verdict"]
+    assert json.loads(json.dumps(record)) == {
+        "kind": kind,
+        "contenders": list(contenders),
+        "p_contenders": 0.93,
+        "expected_regret": 0.0123,
+        "next_trial": {"model": "b", "n_samples": 1600},
+        "next_cost_fraction": 0.021,
+        "next_gain": 0.0045,
+    }
+    console = Console(file=io.StringIO(), width=160)
+    console.print(selection_table(selection, curves))
+    text = console.file.getvalue()
+    assert f"verdict: {kind.replace('_', ' ')}" in text
+    assert text.count("contender") == len(contenders)
+
+
+def test_a_selector_without_a_verdict_has_none_in_the_record(curves, selection):
+    assert selection_record(selection, curves, {}, {})["verdict"] is None

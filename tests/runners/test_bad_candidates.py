@@ -14,12 +14,11 @@ from lensllm.finetune import FineTuning, ModelSource, TrainingSettings
 from lensllm.runners.finetune import FineTuneRunner
 from lensllm.selection import Adaptive, SubTuning, SuccessiveHalving
 from lensllm.selection.campaign import make_budget, run_campaign
-from lensllm.selection.pooled import PooledPredictor
 from lensllm.trials import Trial, TrialStore
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=1, patience=9, n_evaluations=2)
 SELECTORS = {
-    "adaptive": Adaptive(PooledPredictor(), n_draws=200),
+    "adaptive": Adaptive(),
     "sub_tuning": SubTuning(),
     "successive_halving": SuccessiveHalving(),
 }

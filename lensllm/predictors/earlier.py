@@ -1,0 +1,68 @@
+"""What earlier tasks say of the candidates of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lensllm.predictors.posterior import Hints, Points, posterior
+from lensllm.predictors.prior import CurvePrior
+from lensllm.predictors.table import LossTable, Named
+
+# Prior of the sum of the coefficients of earlier tasks, and of how it is shared among them. With
+# the prior probability that earlier tasks say something at all, learned on tasks that had others
+# as earlier ones (scripts/learn_prior.py).
+LIKE = 0.3
+SUM_MEAN, SUM_SPREAD, SHARE_SPREAD = 0.5, 0.4, 0.15
+# Candidates farther from the middle than this many robust standard deviations count as this far.
+FARTHEST = 3.0
+_NORMAL = 1.4826
+
+
+def earlier_effects(
+    prior: CurvePrior,
+    candidates: Sequence[Named],
+    curves: pd.DataFrame,
+    grid: Sequence[float] | np.ndarray,
+) -> np.ndarray:
+    """Where each candidate's curve lies among the others on each earlier task.
+
+    Args:
+        prior: The prior.
+        candidates: The candidates of this task.
+        curves: Tidy table of curves of earlier tasks; every data set is a task of its own.
+        grid: Sizes D > 0, ascending.
+
+    Returns:
+        Expected log losses less their median over the candidates that an earlier task knows, 0 for
+        the others, shape (n_models, n_sizes, n_tasks); tasks that know fewer than two are left out.
+    """
+    position = {item.name: i for i, item in enumerate(candidates)}
+    found = []
+    for _, rows in curves[curves["model"].isin(position)].groupby("dataset"):
+        table = LossTable.from_curves(candidates, rows)
+        known = np.flatnonzero(table.seen.any(axis=1))
+        if len(known) < 2:
+            continue
+        table = table.take(known)
+        points = Points.of(table, grid, float(table.sizes[0]))
+        mean = posterior(prior, points, grid).expected
+        away = mean - np.median(mean, axis=0)
+        scale = _NORMAL * np.median(np.abs(away), axis=0) + 1e-12
+        effect = np.zeros((len(candidates), len(grid)))
+        effect[known] = np.clip(away, -FARTHEST * scale, FARTHEST * scale)
+        found.append(effect)
+    return np.stack(found, axis=-1) if found else np.zeros((len(candidates), len(grid), 0))
+
+
+def hints_of(effects: np.ndarray) -> list[tuple[float, Hints]]:
+    """Effects on earlier tasks as hints, with the probability that they count."""
+    count = effects.shape[-1]
+    if not count:
+        return []
+    mean = np.full(count, SUM_MEAN / count)
+    shared = np.full((count, count), (SUM_SPREAD / count) ** 2)
+    single = (SHARE_SPREAD**2 / count) * (np.eye(count) - 1.0 / count)
+    return [(LIKE, Hints(effects, mean, shared + single))]
