@@ -25,6 +25,7 @@ GRACE_SECONDS = 5.0
 CHILD_GRACE_SECONDS = 1.0
 NUDGE_SECONDS = 0.2
 POLL_SECONDS = 0.2
+TELL_SECONDS = 1.0
 REPEAT_SECONDS = 0.3  # `timeout -s INT` sends a signal twice in a row: no second Ctrl-C
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
@@ -57,6 +58,7 @@ class SignalGuard:
         self.received: int | None = None
         self._process = os.getpid()
         self._first = threading.Lock()  # taken by whoever sees the first signal first
+        self._told = threading.Event()
         self._first_at = 0.0
         self._nudged = False
         self._lifted = threading.Event()
@@ -139,6 +141,7 @@ class SignalGuard:
             self.received = number
             if self.tells:
                 _tell(number)
+            self._told.set()
 
     def _unraisable(self, unraisable: Any) -> None:
         """Say nothing of a destructor that was ended; it is raised again after it."""
@@ -148,12 +151,14 @@ class SignalGuard:
     def _finish(self) -> None:
         """Where a signal came, leave out the interpreter's last steps: seconds of freeing."""
         if self.exit_code is not None:
+            self._told.wait(TELL_SECONDS)
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
             os._exit(self.exit_code)
 
     def _end(self) -> None:
+        self._told.wait(TELL_SECONDS)  # another thread may have begun, and be about to tell
         end_children()
         os._exit(self.exit_code or 1)
 

@@ -222,10 +222,13 @@ def test_one_of_several_processes_that_train_together_tells(guarded, monkeypatch
 
 @pytest.mark.parametrize("by_signal", [False, True], ids=["exception", "signal"])
 def test_within_python_an_interrupt_is_an_exit_and_the_signals_are_given_back(
-    run_main, jsonl_300, tmp_path, monkeypatch, by_signal
+    run_main, jsonl_300, tmp_path, monkeypatch, request, by_signal
 ):
     from scripts.train import main
 
+    # As in a terminal: what shells start in the background ignores Ctrl-C.
+    given = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, given))
     interrupt = _send_interrupt if by_signal else _raise_interrupt
     monkeypatch.setattr("lensllm.runners.finetune.run_trial", interrupt)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
