@@ -84,7 +84,7 @@ def is_as_written(path: Path) -> bool:
             return True
     except (OSError, UnicodeDecodeError):
         pass
-    logger.warning("Set aside %s, which is not as it was written", path)
+    logger.warning("Set aside %s, which has no digest or is not as it was written", path)
     set_aside(path)
     return False
 

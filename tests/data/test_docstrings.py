@@ -208,7 +208,7 @@ def test_the_table_is_extracted_once(package, tmp_path, monkeypatch, capsys, cap
     path.write_bytes(content[:-7] + b"spoiled")
     pd.testing.assert_frame_equal(docstring_table(cache, *arguments), table)
     assert "Extracting" in capsys.readouterr().err
-    assert "not as it was written" in caplog.text
+    assert "is not as it was written" in caplog.text
     monkeypatch.setattr(
         "lensllm.data.docstrings.collect_docstrings", lambda *_: pytest.fail("extracted again")
     )
