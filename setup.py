@@ -19,8 +19,8 @@ setup(
     package_data={
         "lensllm": [
             "py.typed",
-            "benchmarks/*.csv",
-            "benchmarks/*.md",
+            "evaluation/*.csv",
+            "evaluation/*.md",
             "predictors/*.csv",
             "zoo/**/*",
         ],

@@ -14,9 +14,9 @@
 # `FineTuneRunner` and the same selector spends real FLOPs.
 
 # %%
-from lensllm.benchmarks import load_zoo
-from lensllm.selection import AcceptThenStop, run_campaign
-from lensllm.selection.campaign import make_budget
+from lensllm.evaluation import load_zoo
+from lensllm.selectors import AcceptThenStop, run_campaign
+from lensllm.selectors.campaign import make_budget
 
 runner = load_zoo().runner("docstrings")
 task = runner.task()

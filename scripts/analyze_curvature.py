@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 import json
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lensllm.config import CurvatureConfig
-from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.commands.config import CurvatureConfig
+from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
 
 
 @entry_point("curvature", CurvatureConfig)
 def main(cfg: DictConfig) -> None:
     """Analyse one candidate, and write tables, figures and `curvature.json`."""
-    from lensllm.benchmarks.local import ZOO_CSV
     from lensllm.curvature.analysis import analyze
-    from lensllm.curvature.report import read_curve, summary_lines, write_analysis
-    from lensllm.reporting.console import say
+    from lensllm.evaluation.local import ZOO_CSV
+    from lensllm.reports.console import say
+    from lensllm.studies.curvature.report import read_curve, summary_lines, write_analysis
 
     runner = instantiate_runner(cfg)
     (name,) = runner.sources

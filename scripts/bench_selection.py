@@ -21,8 +21,9 @@ import time
 import numpy as np
 import pandas as pd
 
+from lensllm.core.task import Candidate, Task
 from lensllm.laws.calibration import simulate_curves
-from lensllm.selection import Candidate, LastLine, PooledFit, Selector, Task
+from lensllm.selectors import LastLine, PooledFit, Selector
 
 N_FAMILIES = 100
 

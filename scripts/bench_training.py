@@ -32,7 +32,7 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
-from lensllm.entry import quiet_libraries
+from lensllm.commands.entry import quiet_libraries
 from lensllm.finetune import FineTuner, ModelSource, TrainingSettings, warmup_schedule
 from lensllm.finetune.encoding import IGNORED, Collator, Example, target_loss
 from lensllm.finetune.loading import EncodedData, TrialData, make_loader

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.config import LiveConfig
-from lensllm.entry import conf_dir, entry_point, instantiate_runner, output_dir
-from lensllm.harmless import write_csv
+from lensllm.commands.config import LiveConfig
+from lensllm.commands.entry import conf_dir, entry_point, instantiate_runner, output_dir
+from lensllm.system.harmless import write_csv
 
 
 @entry_point("live", LiveConfig)
@@ -19,10 +19,10 @@ def main(cfg: DictConfig) -> None:
     """Run every selector in every repetition; write each campaign as it ends, then the summary."""
     import pandas as pd
 
-    from lensllm.reporting.console import print_table, wide_console
-    from lensllm.reporting.live_table import live_table
-    from lensllm.selection.live import candidate_sets, judge_live, summarize_live
-    from lensllm.selection.named import named_selectors
+    from lensllm.commands.named import named_selectors
+    from lensllm.reports.console import print_table, wide_console
+    from lensllm.studies.selectors.live import candidate_sets, judge_live, summarize_live
+    from lensllm.studies.selectors.live_table import live_table
 
     console = wide_console()
     curves = instantiate(cfg.benchmark).curves

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lensllm.config import DownloadConfig
-from lensllm.entry import entry_point
+from lensllm.commands.config import DownloadConfig
+from lensllm.commands.entry import entry_point
 
 
 @entry_point("download", DownloadConfig)
 def main(cfg: DictConfig) -> None:
     """Download what is missing to `<paths.benchmark_dir>/rsl` and verify all of it."""
-    from lensllm.benchmarks import download_rsl
+    from lensllm.evaluation import download_rsl
 
     for path in download_rsl(Path(cfg.paths.benchmark_dir) / "rsl", cfg.timeout):
         print(f"verified {path}")

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 import json
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lensllm.config import EstimateConfig
-from lensllm.entry import entry_point, instantiate_runner, output_dir
-from lensllm.harmless import redact
+from lensllm.commands.config import EstimateConfig
+from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.system.harmless import redact
 
 
 @entry_point("estimate", EstimateConfig)
 def main(cfg: DictConfig) -> None:
     """Print the estimate and write it to `estimate.json`."""
     from lensllm.finetune.estimate import as_record, estimate_campaign
-    from lensllm.reporting.console import wide_console
-    from lensllm.reporting.estimate_table import estimate_sentence, estimate_table
-    from lensllm.selection.campaign import make_budget
+    from lensllm.reports.console import wide_console
+    from lensllm.reports.estimate_table import estimate_sentence, estimate_table
+    from lensllm.selectors.campaign import make_budget
 
     console = wide_console()
     runner, hardware = instantiate_runner(cfg), instantiate(cfg.hardware)

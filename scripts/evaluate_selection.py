@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from dataclasses import replace
 from typing import Any
@@ -11,18 +11,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.config import EvaluateConfig
-from lensllm.entry import conf_dir, entry_point, output_dir
-from lensllm.harmless import write_csv
+from lensllm.commands.config import EvaluateConfig
+from lensllm.commands.entry import conf_dir, entry_point, output_dir
+from lensllm.system.harmless import write_csv
 
 
 @entry_point("evaluate", EvaluateConfig)
 def main(cfg: DictConfig) -> None:
     """Evaluate every selector on every data set and budget; write scores and predictions."""
-    from lensllm.benchmarks import evaluate
-    from lensllm.reporting.console import print_table, updating, wide_console
-    from lensllm.reporting.summary import summary_table
-    from lensllm.selection.named import named_selectors
+    from lensllm.commands.named import named_selectors
+    from lensllm.evaluation import evaluate
+    from lensllm.reports.console import print_table, updating, wide_console
+    from lensllm.reports.summary import summary_table
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     console = wide_console()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lensllm.config import FetchConfig
-from lensllm.entry import entry_point
+from lensllm.commands.config import FetchConfig
+from lensllm.commands.entry import entry_point
 
 
 @entry_point("fetch", FetchConfig)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.config import FitConfig
-from lensllm.curves import read_curves
-from lensllm.entry import entry_point, output_dir
-from lensllm.reporting.console import say
-from lensllm.reporting.law_report import write_law_report
+from lensllm.commands.config import FitConfig
+from lensllm.commands.entry import entry_point, output_dir
+from lensllm.core.curves import read_curves
+from lensllm.reports.console import say
+from lensllm.reports.law_report import write_law_report
 
 
 @entry_point("fit", FitConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from dataclasses import replace
 from typing import Any
@@ -10,19 +10,19 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.config import JudgeSelectorsConfig
-from lensllm.entry import conf_dir, entry_point, output_dir
-from lensllm.harmless import write_csv
+from lensllm.commands.config import JudgeSelectorsConfig
+from lensllm.commands.entry import conf_dir, entry_point, output_dir
+from lensllm.system.harmless import write_csv
 
 
 @entry_point("judge_selectors", JudgeSelectorsConfig)
 def main(cfg: DictConfig) -> None:
     """Replay the campaigns; write them, means with intervals, and how far P(best) was true."""
-    from lensllm.benchmarks.evaluation import with_prior_curves
-    from lensllm.benchmarks.judging import judge, reliability, summarize
+    from lensllm.commands.named import named_selectors
+    from lensllm.evaluation.evaluation import with_prior_curves
     from lensllm.predictors import load_prior
-    from lensllm.reporting.calibration_figure import calibration_figure
-    from lensllm.selection.named import named_selectors
+    from lensllm.studies.selectors.calibration_figure import calibration_figure
+    from lensllm.studies.selectors.judging import judge, reliability, summarize
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)

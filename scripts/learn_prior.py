@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lensllm.benchmarks.local import ZOO_CSV
-from lensllm.curves import read_wide_csv
-from lensllm.predictors.learn import RecordedTask, learn_prior, recorded_tasks
+from lensllm.core.curves import read_wide_csv
+from lensllm.evaluation.local import ZOO_CSV
 from lensllm.predictors.prior import PRIOR_CSV
+from lensllm.studies.selectors.learn_prior import RecordedTask, learn_prior, recorded_tasks
 
 # Campaigns have less data than the 1 638 400 samples of this benchmark: it is cut shorter as well.
 RSL_FULLS = (None, 204_800, 12_800)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.config import TablesConfig
-from lensllm.entry import conf_dir, entry_point, output_dir
+from lensllm.commands.config import TablesConfig
+from lensllm.commands.entry import conf_dir, entry_point, output_dir
 
 # What a caption says anyway, or what decides where files are and not what is in them.
 _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hydra.")
@@ -20,10 +20,10 @@ _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hyd
 @entry_point("tables", TablesConfig)
 def main(cfg: DictConfig) -> None:
     """Write every table as Markdown, LaTeX and CSV, and every figure as PNG."""
-    from lensllm.reporting.build import build
-    from lensllm.reporting.console import updating, wide_console
-    from lensllm.reporting.study import Study
-    from lensllm.selection.named import named_selectors
+    from lensllm.commands.named import named_selectors
+    from lensllm.reports.console import updating, wide_console
+    from lensllm.studies.papers.build import build
+    from lensllm.studies.papers.study import Study
 
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     table, figures = values.pop("table"), values.pop("figures")

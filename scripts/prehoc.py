@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lensllm.config import PrehocConfig
-from lensllm.entry import entry_point, output_dir, quiet_libraries, run_group
-from lensllm.harmless import stored_settings
+from lensllm.commands.config import PrehocConfig
+from lensllm.commands.entry import entry_point, output_dir, quiet_libraries, run_group
+from lensllm.system.harmless import stored_settings
 
 
 @entry_point("prehoc", PrehocConfig)
@@ -18,9 +18,9 @@ def main(cfg: DictConfig) -> None:
     from functools import partial
 
     from lensllm.prehoc.analysis import analyze
-    from lensllm.prehoc.load import load_runs
-    from lensllm.prehoc.report import summary_lines, write_analysis
-    from lensllm.reporting.console import say
+    from lensllm.reports.console import say
+    from lensllm.studies.prehoc.load import load_runs
+    from lensllm.studies.prehoc.report import summary_lines, write_analysis
 
     quiet_libraries()
     names = ("trials", "kind", "n_costs", "max_cost", "synthetic", "seed")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lensllm.config import PretrainConfig
-from lensllm.entry import entry_point
+from lensllm.commands.config import PretrainConfig
+from lensllm.commands.entry import entry_point
 
 
 @entry_point("pretrain_zoo", PretrainConfig)
 def main(cfg: DictConfig) -> None:
     """Pre-train every model named (all by default) and write it below `folder`."""
-    from lensllm.zoo import ZOO_DIR
-    from lensllm.zoo.pretrain import (
+    from lensllm.studies.zoo.pretrain import (
         ZooModel,
         build_model,
         pretrain,
@@ -26,6 +25,7 @@ def main(cfg: DictConfig) -> None:
         token_chunks,
         train_tokenizer,
     )
+    from lensllm.zoo import ZOO_DIR
 
     specs = [ZooModel(**spec) for spec in instantiate(cfg.models, _convert_="all")]
     wanted = list(cfg.names) or [spec.name for spec in specs]

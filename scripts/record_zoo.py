@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lensllm.config import RecordConfig
-from lensllm.entry import entry_point
+from lensllm.commands.config import RecordConfig
+from lensllm.commands.entry import entry_point
 
 
 @entry_point("record", RecordConfig)
 def main(cfg: DictConfig) -> None:
     """Write `benchmarks/zoo.csv` of the package, or another file."""
-    import lensllm.benchmarks
-    from lensllm.trials import TrialStore
+    import lensllm.evaluation
+    from lensllm.core.trials import TrialStore
+    from lensllm.studies.zoo.record import write_recorded_curves
     from lensllm.zoo import zoo_models
-    from lensllm.zoo.record import write_recorded_curves
 
-    default = Path(lensllm.benchmarks.__file__).parent / "zoo.csv"
+    default = Path(lensllm.evaluation.__file__).parent / "zoo.csv"
     path = Path(cfg.path) if cfg.path else default
     zoo = set(zoo_models())
     results = [r for r in TrialStore(cfg.paths.store_dir).results() if r.trial.model in zoo]

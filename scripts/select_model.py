@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from contextlib import closing
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lensllm.config import SelectConfig
-from lensllm.entry import entry_point, instantiate_runner, output_dir
-from lensllm.harmless import stored_settings
+from lensllm.commands.config import SelectConfig
+from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.system.harmless import stored_settings
 
 
 @entry_point("select", SelectConfig)
@@ -19,17 +19,17 @@ def main(cfg: DictConfig) -> float:
     """Run one campaign and write what it found."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    from lensllm.atomic import check_writable
-    from lensllm.reporting.console import wide_console
-    from lensllm.reporting.progress import CampaignProgress
-    from lensllm.reporting.selection_report import (
+    from lensllm.core.task import NoCandidateError
+    from lensllm.reports.console import wide_console
+    from lensllm.reports.progress import CampaignProgress
+    from lensllm.reports.selection_report import (
         selection_sentence,
         selection_table,
         write_selection,
     )
-    from lensllm.selection.base import NoCandidateError
-    from lensllm.selection.campaign import make_budget, run_campaign
-    from lensllm.selection.ledger import Ledger, campaign_key
+    from lensllm.selectors.campaign import make_budget, run_campaign
+    from lensllm.selectors.ledger import Ledger, campaign_key
+    from lensllm.system.atomic import check_writable
 
     console = wide_console()
     console.quiet = rank_zero_only.rank > 0  # of several processes that train together one tells

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lensllm.config import StudyNTKConfig
-from lensllm.entry import entry_point, output_dir, quiet_libraries
-from lensllm.harmless import write_csv
+from lensllm.commands.config import StudyNTKConfig
+from lensllm.commands.entry import entry_point, output_dir, quiet_libraries
+from lensllm.system.harmless import write_csv
 
 
 @entry_point("study_ntk", StudyNTKConfig)
 def main(cfg: DictConfig) -> None:
     """Write F beside D_l, forward validation and the sweep over gamma and tau, and a figure."""
-    from lensllm.reporting.console import print_table, updating, wide_console
-    from lensllm.reporting.hessian_study import Analyses, save_hessian_figure
-    from lensllm.reporting.ntk_figure import save_ntk_figure
-    from lensllm.reporting.ntk_study import NTKStudy
+    from lensllm.reports.console import print_table, updating, wide_console
+    from lensllm.studies.curvature.hessian_study import Analyses, save_hessian_figure
+    from lensllm.studies.curvature.ntk_figure import save_ntk_figure
+    from lensllm.studies.curvature.ntk_study import NTKStudy
 
     quiet_libraries()
     provider = instantiate(cfg.selector, _convert_="all").ntk

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from lensllm.config import StudyPrehocConfig
-from lensllm.entry import entry_point, output_dir
-from lensllm.harmless import write_csv
+from lensllm.commands.config import StudyPrehocConfig
+from lensllm.commands.entry import entry_point, output_dir
+from lensllm.system.harmless import write_csv
 
 
 @entry_point("study_prehoc", StudyPrehocConfig)
@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
     """Print two tables, and write them as `recovery.csv` and, if any, `regimes.csv`."""
     import numpy as np
 
-    from lensllm.prehoc.study import recovery, regimes
+    from lensllm.studies.prehoc.study import recovery, regimes
 
     costs = np.geomspace(0.01, 1.0, 12)
     process = instantiate(cfg.process)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 import json
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lensllm.config import TrainConfig
-from lensllm.entry import entry_point, instantiate_runner, output_dir
-from lensllm.harmless import redact
+from lensllm.commands.config import TrainConfig
+from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.system.harmless import redact
 
 
 @entry_point("train", TrainConfig)
@@ -19,8 +19,8 @@ def main(cfg: DictConfig) -> float:
     """Fine-tune one model on one subset, store the result, and return its `objective`."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    from lensllm.reporting.console import say
-    from lensllm.trials import Trial
+    from lensllm.core.trials import Trial
+    from lensllm.reports.console import say
 
     runner = instantiate_runner(cfg)
     (name,) = runner.sources

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 import json
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.config import TuneConfig
-from lensllm.entry import conf_dir, entry_point
-from lensllm.harmless import safe_name, write_csv
-from lensllm.limits import load_yaml
+from lensllm.commands.config import TuneConfig
+from lensllm.commands.entry import conf_dir, entry_point
+from lensllm.system.harmless import safe_name, write_csv
+from lensllm.system.limits import load_yaml
 
 
 @entry_point("tune", TuneConfig)
 def main(cfg: DictConfig) -> None:
     """Choose settings, judge them where they were not chosen, and write both."""
-    from lensllm.benchmarks import evaluate
-    from lensllm.benchmarks.evaluation import with_prior_curves
-    from lensllm.benchmarks.tuned import JUDGES, judge_choices
-    from lensllm.benchmarks.tuning import sample_settings, tune
-    from lensllm.reporting.console import print_table, updating, wide_console
-    from lensllm.reporting.tuning_report import Example, write_tuning_report
-    from lensllm.selection import AcceptThenStop
+    from lensllm.evaluation import evaluate
+    from lensllm.evaluation.evaluation import with_prior_curves
+    from lensllm.reports.console import print_table, updating, wide_console
+    from lensllm.selectors import AcceptThenStop
+    from lensllm.studies.selectors.tuned import JUDGES, judge_choices
+    from lensllm.studies.selectors.tuning import sample_settings, tune
+    from lensllm.studies.selectors.tuning_report import Example, write_tuning_report
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)

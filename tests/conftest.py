@@ -98,7 +98,7 @@ def jsonl_300(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tokenizer(pairs):
     """A byte-level tokenizer of 384 tokens, trained on the pairs."""
-    from lensllm.zoo.pretrain import train_tokenizer
+    from lensllm.studies.zoo.pretrain import train_tokenizer
 
     texts = {"prose": [a for a, _ in pairs], "code": [b for _, b in pairs]}
     return train_tokenizer(texts, 384)
@@ -107,7 +107,7 @@ def tokenizer(pairs):
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory, tokenizer):
     """Folders of tiny random models by architecture, each with the tokenizer."""
-    from lensllm.zoo.pretrain import ZooModel, build_model
+    from lensllm.studies.zoo.pretrain import ZooModel, build_model
 
     root = tmp_path_factory.mktemp("models")
     folders = {}

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from lensllm.limits import MAX_NODES, load_yaml, parse_yaml
+from lensllm.system.limits import MAX_NODES, load_yaml, parse_yaml
 
 
 class Witness:
@@ -68,7 +68,7 @@ def refused(done, *words):
         ("builtins.eval", {"_args_": ["open('{new}','w')"]}),
         ("os.system", {"command": "touch {new}"}),
         ("hydra.utils.get_method", {"path": "os.system"}),
-        ("lensllm.trials.Path.unlink", {"self": "{old}"}),
+        ("lensllm.core.trials.Path.unlink", {"self": "{old}"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -109,7 +109,7 @@ def test_a_file_cannot_vouch_for_itself(select, body, word):
 
 def test_what_the_user_names_in_the_command_is_built(select, tmp_path, monkeypatch):
     (tmp_path / "my_package_7.py").write_text(
-        "from lensllm.selection import ModelSize\n\n\nclass Mine(ModelSize):\n    pass\n"
+        "from lensllm.selectors import ModelSize\n\n\nclass Mine(ModelSize):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     body = "# @package _global_\nselector:\n  _target_: my_package_7.Mine\n"
@@ -174,7 +174,7 @@ def test_access_tokens_are_stored_nowhere(select, tmp_path, monkeypatch):
 def test_names_of_recorded_models_are_harmless(run_main, tmp_path):
     import pandas as pd
 
-    from lensllm.harmless import write_csv
+    from lensllm.system.harmless import write_csv
     from scripts.select_model import main
 
     names = ["[/oops]", "=cmd", "\x1b[31mred", "$x$$", "../up"]

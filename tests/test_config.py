@@ -12,10 +12,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lensllm.config_checks import check_config
-from lensllm.entry import conf_dir
+from lensllm.commands.config_checks import check_config
+from lensllm.commands.entry import conf_dir
+from lensllm.commands.targets import check_targets
 from lensllm.finetune.models import as_sources
-from lensllm.targets import check_targets
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"

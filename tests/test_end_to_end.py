@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lensllm.trials import TrialStore
+from lensllm.core.trials import TrialStore
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = (0, 12, 24, 48, 96)
@@ -88,7 +88,7 @@ def test_running_it_again_asks_the_store_and_answers_the_same(select, tmp_path, 
     assert first.code == 0, first.err
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
     assert len(before) >= 6
-    monkeypatch.setattr("lensllm.runners.finetune.run_trial", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr("lensllm.execution.finetune.run_trial", lambda *_, **__: pytest.fail("ran"))
     second, again = select(*options, name="second", models=("gpt2", "opt"))
     assert second.code == 0, second.err
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "trials").iterdir()} == before

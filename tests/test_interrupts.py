@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lensllm.interrupts import children_without_interrupts
-from lensllm.trials import TrialStore
+from lensllm.core.trials import TrialStore
+from lensllm.system.interrupts import children_without_interrupts
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLD = "Interrupted; finished trials are in the store.\n"
 GUARDED = """
 import os, subprocess, sys, time
-from lensllm.interrupts import GRACE_SECONDS, ended_by_signals, guard_process
+from lensllm.system.interrupts import GRACE_SECONDS, ended_by_signals, guard_process
 guard_process()
 def ready(): print("ready", flush=True)
 def rest():
@@ -159,7 +159,7 @@ def test_cleaning_up_is_done_and_not_interrupted(guarded, tmp_path):
 
 def test_native_code_is_ended_after_the_grace_time_and_at_once_by_a_second_signal(guarded):
     native = "import hashlib; ready(); hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
-    process = guarded(f"import lensllm.interrupts as i; i._guard.grace = 1.0; {native}")
+    process = guarded(f"import lensllm.system.interrupts as i; i._guard.grace = 1.0; {native}")
     time.sleep(0.5)  # until it is there
     error, seconds = interrupted(process)
     assert (process.returncode, error) == (130, TOLD)
@@ -230,7 +230,7 @@ def test_within_python_an_interrupt_is_an_exit_and_the_signals_are_given_back(
     given = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, given))
     interrupt = _send_interrupt if by_signal else _raise_interrupt
-    monkeypatch.setattr("lensllm.runners.finetune.run_trial", interrupt)
+    monkeypatch.setattr("lensllm.execution.finetune.run_trial", interrupt)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     done = run_main(
         main,
@@ -328,13 +328,13 @@ def test_a_campaign_is_interrupted_on_the_way_and_ends_as_if_it_had_not_been(
 
 # Trials that never leave native code; the module is imported by the processes of the pool as well.
 ENDLESS_POOL = """
-from lensllm.interrupts import ended_by_signals, guard_process
+from lensllm.system.interrupts import ended_by_signals, guard_process
 import hashlib, os, sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from lensllm.runners.pool import PoolExecutor
-from lensllm.trials import Trial
+from lensllm.execution.pool import PoolExecutor
+from lensllm.core.trials import Trial
 
 class Endless:
     def run(self, trial):

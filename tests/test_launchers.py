@@ -87,4 +87,4 @@ def test_schemas_are_the_packages_own_so_that_every_process_can_import_them():
         name.removesuffix("_schema.yaml") for name in nodes
     }
     for name, node in nodes.items():
-        assert OmegaConf.get_type(node).__module__ == "lensllm.config", name
+        assert OmegaConf.get_type(node).__module__ == "lensllm.commands.config", name

@@ -17,8 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from lensllm.entry import conf_dir
-from lensllm.trials import Trial
+from lensllm.commands.entry import conf_dir
+from lensllm.core.trials import Trial
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "trial_keys.md"
 MARK = "<!-- the table is written by tests/test_trial_keys.py -->\n"

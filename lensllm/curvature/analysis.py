@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from lensllm.core.trials import Trial, TrialResult
 from lensllm.curvature.bound import BoundTerms, HessianDecay, fit_hessian_decay
 from lensllm.curvature.hessian import HessianTerms, displacements, hessian_terms
 from lensllm.curvature.ntk_loss import NTKLoss
@@ -23,7 +24,6 @@ from lensllm.curvature.probe import (
     model_inputs,
 )
 from lensllm.curvature.provider import probe_batch
-from lensllm.trials import Trial, TrialResult
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def fine_tune(runner: Any, model: str, n_samples: int) -> tuple[TrialResult, Any
     """Run one trial and keep its weights; its result goes to the runner's store.
 
     Args:
-        runner: A `lensllm.runners.finetune.FineTuneRunner`.
+        runner: A `lensllm.execution.finetune.FineTuneRunner`.
         model: Name of the candidate.
         n_samples: Size D > 0.
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lensllm.atomic import set_aside, write_whole
+from lensllm.core.trials import digest_of
 from lensllm.curvature.ntk_loss import NTKLoss
-from lensllm.trials import digest_of
+from lensllm.system.atomic import set_aside, write_whole
 
 logger = logging.getLogger(__name__)
 

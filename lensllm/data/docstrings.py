@@ -24,9 +24,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lensllm.atomic import is_as_written, write_verified
+from lensllm.core.trials import canonical_json
 from lensllm.data.pairs import TextData, make_text_data
-from lensllm.trials import canonical_json
+from lensllm.system.atomic import is_as_written, write_verified
 
 EXTRACTOR_VERSION = 1
 SHINGLE_WORDS = 6

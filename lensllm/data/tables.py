@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lensllm.atomic import full_disk
 from lensllm.data.pairs import TextData, make_text_data
 from lensllm.data.rows import Rows, Template, split_rows, with_targets
+from lensllm.system.atomic import full_disk
 
 logger = logging.getLogger(__name__)
 

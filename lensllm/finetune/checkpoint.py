@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from lensllm.atomic import StorageError, set_aside
+from lensllm.system.atomic import StorageError, set_aside
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     HFValidationError,
 )
 
-from lensllm.atomic import full_disk
+from lensllm.system.atomic import full_disk
 from lensllm.zoo import zoo_models
 
 

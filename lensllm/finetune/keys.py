@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lensllm.finetune.adapters import FineTuning
-from lensllm.harmless import redact
+from lensllm.system.harmless import redact
 
 # Raised when the same settings come to mean another outcome.
 RECIPE = 1

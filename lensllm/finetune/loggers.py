@@ -12,8 +12,8 @@ from typing import Any
 from lightning_fabric.loggers.logger import _DummyExperiment
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-from lensllm.harmless import redact, safe_name
-from lensllm.trials import TrialResult
+from lensllm.core.trials import TrialResult
+from lensllm.system.harmless import redact, safe_name
 
 logger = logging.getLogger(__name__)
 

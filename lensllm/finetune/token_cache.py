@@ -15,16 +15,16 @@ from typing import Any, overload
 
 import numpy as np
 
-from lensllm.atomic import (
+from lensllm.core.trials import canonical_json
+from lensllm.data.pairs import Pair
+from lensllm.finetune.encoding import EncodingCounts, Example, PairEncoder
+from lensllm.system.atomic import (
     StorageError,
     digest_of_file,
     set_aside,
     storage_words,
     sync_folder,
 )
-from lensllm.data.pairs import Pair
-from lensllm.finetune.encoding import EncodingCounts, Example, PairEncoder
-from lensllm.trials import canonical_json
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
+from lensllm.core.trials import MAX_LOSS, Trial, TrialResult
 from lensllm.data.pairs import TextData
 from lensllm.data.rows import Rows, take
 from lensllm.finetune.adapters import FULL
@@ -45,7 +46,6 @@ from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.token_cache import encode_once
-from lensllm.trials import MAX_LOSS, Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 

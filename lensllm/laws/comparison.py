@@ -59,7 +59,7 @@ def forward_validation(
     """Fit each law to the points D ≤ b of each curve, and predict the points beyond, for every b.
 
     Args:
-        curves: Tidy table of curves (see `lensllm.curves`).
+        curves: Tidy table of curves (see `lensllm.core.curves`).
         laws: The laws.
         objective: See `fit_law`, as the next four.
         delta: δ of `huber`.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lensllm.curves import check_curves
+from lensllm.core.curves import check_curves
 from lensllm.laws.base import Array, ScalingLaw
 from lensllm.laws.fitting import fit_laws
 from lensllm.laws.noise import estimate_noise
@@ -41,7 +41,7 @@ def stack_curves(curves: pd.DataFrame, max_n_samples: float = np.inf) -> CurveSt
     """Stack a tidy table of curves into arrays.
 
     Args:
-        curves: Tidy table (see `lensllm.curves`).
+        curves: Tidy table (see `lensllm.core.curves`).
         max_n_samples: Leave larger sizes out.
 
     Raises:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lensllm.curves import read_curves
+from lensllm.core.curves import read_curves
 from lensllm.predictors.earlier import earlier_effects, hints_of
 from lensllm.predictors.posterior import Points, Posterior, posterior
 from lensllm.predictors.prior import CurvePrior, load_prior
 from lensllm.predictors.table import LossTable, Named
 
 if TYPE_CHECKING:
-    from lensllm.selection.base import Task
+    from lensllm.core.task import Task
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ import pandas as pd
 from lensllm.prehoc.phases import Phase, locate
 from lensllm.prehoc.predictors import Information
 from lensllm.prehoc.probing import BreadthPlan, Price, ProbePlan, depth_and_breadth, optimal_probe
-from lensllm.prehoc.race import FIXED_DEPTHS, compare_depths, compare_with_hindsight
 from lensllm.prehoc.risk import PROBED, Decomposition, LeaveOut, decompose
 from lensllm.prehoc.runs import ProbedRuns
+from lensllm.studies.prehoc.race import FIXED_DEPTHS, compare_depths, compare_with_hindsight
 
 logger = logging.getLogger(__name__)
 

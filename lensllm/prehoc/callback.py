@@ -8,9 +8,9 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from lensllm.core.trials import TrialResult
 from lensllm.prehoc.probes import planned_steps
 from lensllm.prehoc.stopping import Decision, StoppingRule
-from lensllm.trials import TrialResult
 
 Rivals = Callable[[float], Sequence[float]]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lensllm.core.trials import TrialResult
 from lensllm.data.pairs import Pair, TextData
-from lensllm.trials import TrialResult
 
 N_SAMPLED_PAIRS = 512
 FAMILY = "family_"  # a flag for each family; only a model's own is among its features

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lensllm.core.trials import TrialResult
 from lensllm.prehoc.runs import ProbedRuns
-from lensllm.trials import TrialResult
 
 logger = logging.getLogger(__name__)
 N_COSTS = 20

@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 import torch
 
+from lensllm.core.trials import Trial, TrialResult, TrialStore
 from lensllm.curvature import NTKLoss
 from lensllm.curvature import analysis as analysis_module
 from lensllm.curvature.analysis import analyze, example_losses, fine_tune
 from lensllm.curvature.hessian import displacements
 from lensllm.curvature.provider import NTKRecord
-from lensllm.curvature.report import read_curve, summary_lines, write_analysis
+from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import FineTuning, ModelSource, TrainingSettings
 from lensllm.finetune.trial import run_trial
 from lensllm.laws import RectifiedLaw
-from lensllm.runners.finetune import FineTuneRunner
-from lensllm.trials import Trial, TrialResult, TrialStore
+from lensllm.studies.curvature.report import read_curve, summary_lines, write_analysis
 
 from .conftest import build, make_batch, one_example
 
@@ -156,7 +156,7 @@ def test_config_has_the_keys_of_its_schema_and_the_arguments_of_its_classes():
 
     from omegaconf import OmegaConf
 
-    from lensllm.config import CurvatureConfig
+    from lensllm.commands.config import CurvatureConfig
     from lensllm.curvature.provider import NTKProvider
 
     config = OmegaConf.load(Path(__file__).parents[2] / "conf" / "curvature.yaml")

@@ -191,9 +191,9 @@ def test_a_trial_on_a_memory_mapped_table_is_tokenised_once(
     model_folders, make_parts, tmp_path, monkeypatch
 ):
     """The same result as from memory, and the second time from the cache."""
+    from lensllm.core.trials import Trial
     from lensllm.data.pairs import make_text_data
     from lensllm.finetune import ModelSource, TrainingSettings, run_trial
-    from lensllm.trials import Trial
 
     frame(300).to_parquet(tmp_path / "own.parquet")
     data = load_parquet(

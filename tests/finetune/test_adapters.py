@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from lensllm.core.trials import Trial
 from lensllm.finetune import FineTuning, ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.models import as_sources
-from lensllm.trials import Trial
 
 LORA = FineTuning("lora", rank=4, alpha=8.0)
 ARCHITECTURES = ("gpt2", "opt", "gpt_neox", "llama", "t5", "bart")

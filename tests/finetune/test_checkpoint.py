@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lensllm.core.trials import Trial, TrialStore
+from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import FineTuning, ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
 from lensllm.finetune.trial import BestWeights
-from lensllm.runners.finetune import FineTuneRunner
-from lensllm.trials import Trial, TrialStore
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=3, patience=9, n_evaluations=4)
 

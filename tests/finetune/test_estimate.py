@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from lensllm.core.trials import Trial, TrialStore
+from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import ModelSource, TrainingSettings
 from lensllm.finetune.estimate import as_record, estimate_campaign, memory_refusal, needed
 from lensllm.finetune.hardware import Hardware
 from lensllm.finetune.memory import MemoryEstimate
-from lensllm.reporting.estimate_table import estimate_sentence, estimate_table
-from lensllm.runners.finetune import FineTuneRunner
-from lensllm.trials import Trial, TrialStore
+from lensllm.reports.estimate_table import estimate_sentence, estimate_table
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = Hardware("a GPU", peak_flops=1e12, utilization=0.5, memory_gb=1.0, price_per_hour=36.0)

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from lensllm.core.trials import Trial, TrialStore
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.example_losses import ExampleLosses, difference, in_original_order
-from lensllm.trials import Trial, TrialStore
 
 
 def draw(rng, n, hard=None, shift=0.0):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from lensllm.core.trials import Trial
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.encoding import IGNORED, Collator, PairEncoder, target_loss
 from lensllm.finetune.loading import make_loader, parts_of
-from lensllm.trials import Trial
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=2, patience=9, n_evaluations=3)
 

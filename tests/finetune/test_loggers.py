@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lensllm.core.trials import Trial, TrialResult
 from lensllm.finetune.loggers import CSVTrialLogger, WandbTrialLogger
-from lensllm.trials import Trial, TrialResult
 
 TRIAL = Trial("tiny", "words", 200, 3, {"optimizer": {"lr": 0.25}})
 RESULT = TrialResult(TRIAL, "completed", test_loss=2.5, test_loss_per_byte=0.75, n_steps=7)

@@ -70,9 +70,9 @@ def test_files_that_nobody_reads_change_nothing(folder):
 
 
 def test_a_template_that_was_edited_gives_another_key(folder, text_data, make_parts, tmp_path):
+    from lensllm.core.trials import Trial, TrialStore
+    from lensllm.execution.finetune import FineTuneRunner
     from lensllm.finetune import TrainingSettings
-    from lensllm.runners.finetune import FineTuneRunner
-    from lensllm.trials import Trial, TrialStore
 
     template = "{{% for m in messages %}}{}: {{{{ m.content }}}}\n{{% endfor %}}"
     keys = set()

@@ -7,12 +7,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from lensllm.core.trials import Trial
 from lensllm.data.pairs import make_text_data
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.encoding import PairEncoder, nested_subset
 from lensllm.finetune.module import FineTuner, warmup_schedule
 from lensllm.finetune.trial import BestWeights
-from lensllm.trials import Trial
 
 SETTINGS = TrainingSettings(
     batch_size=8, max_epochs=2, patience=20, n_evaluations=4, evaluation_batch_size=10

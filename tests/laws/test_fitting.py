@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from lensllm.curves import read_curves
+from lensllm.core.curves import read_curves
 from lensllm.laws import RectifiedLaw, VanillaLaw, fit_law, fit_laws
 from lensllm.laws.calibration import simulate_curves
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy.stats import multivariate_normal
 
+from lensllm.core.task import Candidate
 from lensllm.predictors import LossTable, Points, posterior
 from lensllm.predictors.posterior import Hints
-from lensllm.selection import Candidate
 from tests.predictors.conftest import prior_with
 
 SIZES = (200, 400, 800, 1600)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lensllm.core.task import Candidate, Task
 from lensllm.predictors import CurvePredictor
 from lensllm.predictors.earlier import earlier_effects, hints_of
 from lensllm.predictors.prior import load_prior
-from lensllm.selection import Candidate, Task
 
 SIZES = (200, 400, 800, 1600, 3200)
 FULL = 51200

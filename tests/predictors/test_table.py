@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from lensllm.core.task import Candidate
 from lensllm.predictors import LossTable
-from lensllm.selection import Candidate
 
 CURVES = pd.DataFrame(
     [

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lensllm.prehoc.load import concatenate
+from lensllm.core.trials import Trial, TrialResult
 from lensllm.prehoc.process import SyntheticProcess
-from lensllm.trials import Trial, TrialResult
+from lensllm.studies.prehoc.load import concatenate
 
 COSTS = np.geomspace(0.01, 1.0, 12)
 

@@ -3,8 +3,8 @@ import logging
 import numpy as np
 
 from lensllm.prehoc.analysis import analyze
-from lensllm.prehoc.load import concatenate
 from lensllm.prehoc.probing import Price
+from lensllm.studies.prehoc.load import concatenate
 
 
 def test_a_refused_task_does_not_take_the_others_with_it(draw, caplog):

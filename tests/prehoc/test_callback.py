@@ -1,11 +1,11 @@
 from types import SimpleNamespace
 
+from lensllm.core.trials import Trial
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.trial import TrainingSettings, run_trial
 from lensllm.prehoc.callback import ProbeStopping, trace_rivals
 from lensllm.prehoc.law import RiskLaw
 from lensllm.prehoc.stopping import StoppingRule
-from lensllm.trials import Trial
 
 LAW = RiskLaw(0.01, 0.01, 0.5)
 

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lensllm.core.trials import Trial, TrialResult
 from lensllm.finetune.models import ModelSource
 from lensllm.prehoc.features import compression_ratio, data_features, static_features
-from lensllm.prehoc.load import features_by_pair
-from lensllm.trials import Trial, TrialResult
+from lensllm.studies.prehoc.load import features_by_pair
 
 
 def test_every_feature_has_a_unit_and_a_cost(model_folders, text_data):

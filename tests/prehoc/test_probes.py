@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lensllm.core.trials import Trial
 from lensllm.prehoc.probes import planned_steps, size_probes, step_probes
-from lensllm.trials import Trial
 
 
 def test_steps_are_read_off_the_traces(results):

@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lensllm.prehoc.load import concatenate
 from lensllm.prehoc.phases import classify, locate
 from lensllm.prehoc.predictors import cross_validated_predictions
 from lensllm.prehoc.process import SyntheticProcess
 from lensllm.prehoc.risk import decompose, seed_variance
 from lensllm.prehoc.support import power_support
+from lensllm.studies.prehoc.load import concatenate
 
 REGIMES = {
     "static-sufficient": {

@@ -2,7 +2,7 @@ import json
 
 import pandas as pd
 
-from lensllm.trials import TrialStore
+from lensllm.core.trials import TrialStore
 from scripts.prehoc import main
 
 QUIET = ("logger=none", "n_draws=50")

@@ -1,0 +1,1 @@
+"""The commands: their configuration and its checks."""

@@ -1,0 +1,308 @@
+"""Keys and types of every entry point's configuration: one dataclass for each file `conf/*.yaml`.
+
+They live here, and not beside the entry points, so that every process of a parallel sweep can
+import them. What a value may be is said beside it and checked by `lensllm.commands.config_checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+# Rules, in the metadata of a field: `group` may not be left out; numbers, also those of a list, are
+# `above`, at `least`, `below` or at `most`; a value is `among` those; `filled` is what to say
+# beyond "at least one" of an empty list.
+_GROUP = {"group": True}
+_COUNT = {"least": 1}
+_NATURAL = {"least": 0}
+_POSITIVE = {"above": 0}
+_SHARE = {"above": 0, "below": 1}
+_SEED = {"least": 0, "most": 2**32 - 1}
+_SOME = {"filled": ": null takes all"}
+_SIZES = {"least": 0, "filled": ": null takes 0 and doublings of 200"}
+_UNIT = {"among": ("token", "byte")}
+_OBJECTIVE = {"among": ("test_loss", "validation_loss")}
+
+
+@dataclass
+class EntryConfig:
+    """Keys of every entry point.
+
+    Attributes:
+        allowed_targets: Modules whose classes and functions a `_target_` may name beyond those of
+            `lensllm.commands.targets`; heeded in the command only.
+    """
+
+    paths: Any = field(default=MISSING, metadata=_GROUP)
+    allowed_targets: list[str] = field(default_factory=list)
+
+
+@dataclass
+class FineTuneConfig(EntryConfig):
+    """Keys of every entry point that fine-tunes: what `conf/runner/finetune.yaml` refers to."""
+
+    n_samples_full: int | None = field(default=None, metadata=_COUNT)
+    sizes: list[int] | None = field(default=None, metadata=_SIZES)
+    seed: int = field(default=0, metadata=_SEED)
+    rank_by: str = field(default="token", metadata=_UNIT)
+    dataset: Any = field(default=MISSING, metadata=_GROUP)
+    optimizer: Any = field(default=MISSING, metadata=_GROUP)
+    scheduler: Any = field(default=MISSING, metadata=_GROUP)
+    training: Any = field(default=MISSING, metadata=_GROUP)
+    finetune: Any = None
+    trainer: Any = field(default=MISSING, metadata=_GROUP)
+    logger: Any = None
+    runner: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class BudgetConfig:
+    """What may be spent: a share of fine-tuning every candidate in full, or FLOPs."""
+
+    fraction: float | None = field(default=0.1, metadata=_POSITIVE)
+    flops: float | None = field(default=None, metadata=_POSITIVE)
+
+
+@dataclass
+class CurvatureConfig(FineTuneConfig):
+    """Keys of `conf/curvature.yaml`."""
+
+    n_samples: Any = field(default_factory=lambda: [200, 800, 3200])
+    n_hessian: int = field(default=16, metadata=_COUNT)
+    n_training: int = field(default=256, metadata=_COUNT)
+    n_lanczos: int = field(default=30, metadata=_COUNT)
+    epsilon: float = field(default=0.1, metadata=_POSITIVE)
+    curves: str | None = None
+    ntk: Any = field(default=MISSING, metadata=_GROUP)
+    model: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class LiveConfig(FineTuneConfig):
+    """Keys of `conf/live.yaml`."""
+
+    selectors: list[Any] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list, metadata=_SEED)
+    n_subsets: int = field(default=0, metadata=_NATURAL)
+    subset_size: int = field(default=0, metadata=_NATURAL)
+    budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
+    candidates: Any = field(default=MISSING, metadata=_GROUP)
+    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class DownloadConfig(EntryConfig):
+    """Keys of `conf/download.yaml`."""
+
+    timeout: float = field(default=30.0, metadata=_POSITIVE)
+
+
+@dataclass
+class EstimateConfig(FineTuneConfig):
+    """Keys of `conf/estimate.yaml`."""
+
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    candidates: Any = field(default=MISSING, metadata=_GROUP)
+    hardware: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class EvaluateConfig(EntryConfig):
+    """Keys of `conf/evaluate.yaml`."""
+
+    selectors: list[Any] = field(default_factory=list)
+    budget_ratios: list[int] = field(default_factory=list, metadata=_COUNT)
+    budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
+    datasets: list[str] | None = field(default=None, metadata=_SOME)
+    seeds: list[int] | None = field(default=None, metadata={**_SOME, **_SEED})
+    n_resamples: int = field(default=1000, metadata=_COUNT)
+    seed: int = field(default=0, metadata=_SEED)
+    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+    candidates: Any = None
+    dataset: Any = None
+    optimizer: Any = None
+    training: Any = None
+
+
+@dataclass
+class FetchConfig(EntryConfig):
+    """Keys of `conf/fetch.yaml`."""
+
+    dataset: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class FitConfig(EntryConfig):
+    """Keys of conf/fit.yaml; see there."""
+
+    curves: str = MISSING
+    law: Any = field(default=MISSING, metadata=_GROUP)
+    allow_missing: bool = False
+    datasets: list[str] | None = field(default=None, metadata=_SOME)
+    models: list[str] | None = field(default=None, metadata=_SOME)
+    max_n_samples: float | None = field(default=None, metadata=_NATURAL)
+    objective: str = "squared_log"
+    delta: float = field(default=1e-3, metadata=_POSITIVE)
+    use_zero: bool | None = False
+    n_starts: int = field(default=32, metadata=_COUNT)
+    seed: int = field(default=0, metadata=_SEED)
+    predict_at: list[float] = field(default_factory=list, metadata=_NATURAL)
+    target_loss: float | None = field(default=None, metadata=_POSITIVE)
+    level: float = field(default=0.8, metadata=_SHARE)
+    forward: bool | None = None
+    figures: bool = True
+
+
+@dataclass
+class TablesConfig(EntryConfig):
+    """Keys of `conf/tables.yaml`."""
+
+    table: str = "all"
+    figures: bool = True
+    selectors: list[Any] = field(default_factory=list)
+    budget_ratios: list[int] = field(default_factory=list, metadata=_COUNT)
+    budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
+    gamma_tau_ratios: list[int] = field(default_factory=list, metadata=_COUNT)
+    trials: str | None = None
+    n_resamples: int = field(default=1000, metadata=_COUNT)
+    seed: int = field(default=0, metadata=_SEED)
+    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class PrehocConfig(EntryConfig):
+    """Keys of `conf/prehoc.yaml`."""
+
+    trials: str | None = None
+    kind: str = "steps"
+    n_samples: Any = None
+    models: Any = None
+    n_costs: int = field(default=20, metadata=_COUNT)
+    max_cost: float = field(default=0.5, metadata=_POSITIVE)
+    leave_out: str = "model"
+    price: Any = field(default=MISSING, metadata=_GROUP)
+    level: float = field(default=0.9, metadata=_SHARE)
+    n_draws: int = field(default=400, metadata=_COUNT)
+    n_candidates: int | None = field(default=None, metadata=_COUNT)
+    seed: int = field(default=0, metadata=_SEED)
+    synthetic: bool = False
+    features: Any = field(default=MISSING, metadata=_GROUP)
+    benchmark: Any = None
+    candidates: Any = field(default=MISSING, metadata=_GROUP)
+    optimizer: Any = field(default=MISSING, metadata=_GROUP)
+    training: Any = field(default=MISSING, metadata=_GROUP)
+    logger: Any = None
+
+
+@dataclass
+class JudgeSelectorsConfig(EntryConfig):
+    """Keys of `conf/judge_selectors.yaml`."""
+
+    selectors: list[Any] = field(default_factory=list)
+    budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
+    set_sizes: list[Any] = field(default_factory=list)
+    n_sets: int = field(default=1, metadata=_COUNT)
+    seed: int = field(default=0, metadata=_SEED)
+    earlier_tasks: bool = False
+    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class PretrainConfig(EntryConfig):
+    """Keys of `conf/pretrain_zoo.yaml`."""
+
+    folder: str = ""
+    names: list[str] = field(default_factory=list)
+    vocab_size: int = field(default=2048, metadata=_COUNT)
+    extra_packages: list[str] = field(default_factory=list)
+    models: list[Any] = field(default_factory=list)
+    dataset: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class RecordConfig(EntryConfig):
+    """Keys of `conf/record.yaml`."""
+
+    path: str = ""
+    extend: bool = False
+
+
+@dataclass
+class ReplayConfig:
+    """Which of the recorded curves to replay."""
+
+    dataset: str | None = None
+    seed: int | None = field(default=None, metadata=_SEED)
+    models: list[str] | None = field(default=None, metadata=_SOME)
+
+
+@dataclass
+class SelectConfig(FineTuneConfig):
+    """Keys of `conf/select.yaml`."""
+
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    preflight: bool = True
+    max_failures: int = 2
+    reuse: bool = True
+    candidates: Any = field(default=MISSING, metadata=_GROUP)
+    selector: Any = field(default=MISSING, metadata=_GROUP)
+    executor: Any = field(default=MISSING, metadata=_GROUP)
+    benchmark: Any = None
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+
+
+@dataclass
+class StudyNTKConfig(EntryConfig):
+    """Keys of `conf/study_ntk.yaml`."""
+
+    gammas: list[int] = field(default_factory=list, metadata=_NATURAL)
+    taus: list[float] = field(default_factory=list, metadata=_NATURAL)
+    budget_ratio: int = field(default=4, metadata=_COUNT)
+    analyses: str | None = None
+    seed: int = field(default=0, metadata=_SEED)
+    candidates: Any = field(default=MISSING, metadata=_GROUP)
+    dataset: Any = field(default=MISSING, metadata=_GROUP)
+    optimizer: Any = field(default=MISSING, metadata=_GROUP)
+    training: Any = field(default=MISSING, metadata=_GROUP)
+    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+    selector: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class StudyPrehocConfig(EntryConfig):
+    """Keys of `conf/study_prehoc.yaml`."""
+
+    process: Any = field(default=MISSING, metadata=_GROUP)
+    n_runs: list[int] = field(default_factory=lambda: [24, 72, 200], metadata=_COUNT)
+    prices: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1], metadata=_POSITIVE)
+    n_repetitions: int = field(default=200, metadata=_COUNT)
+    n_draws: int = field(default=400, metadata=_COUNT)
+    processes: dict[str, Any] = field(default_factory=dict)
+    n_models: int = field(default=12, metadata=_COUNT)
+    n_seeds: int = field(default=6, metadata=_COUNT)
+    n_regime_repetitions: int = field(default=50, metadata=_NATURAL)
+
+
+@dataclass
+class TrainConfig(FineTuneConfig):
+    """Keys of `conf/train.yaml`."""
+
+    n_samples: int = 800
+    objective: str = field(default="test_loss", metadata=_OBJECTIVE)
+    model: Any = field(default=MISSING, metadata=_GROUP)
+
+
+@dataclass
+class TuneConfig(EntryConfig):
+    """Keys of `conf/tune.yaml`."""
+
+    selector: str = "pooled_fit"
+    budget_ratios: list[int] = field(default_factory=list, metadata=_COUNT)
+    targets: list[int | None] = field(default_factory=list)
+    judged_targets: list[int | None] = field(default_factory=list)
+    n_settings: int = field(default=64, metadata=_COUNT)
+    seed: int = field(default=0, metadata=_SEED)
+    stages: list[Any] = field(default_factory=list)
+    benchmark: Any = field(default=MISSING, metadata=_GROUP)

@@ -1,0 +1,180 @@
+"""What is looked at in a composed configuration before anything is built or spent."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+from lensllm.commands.targets import check_targets
+from lensllm.system.limits import walk
+
+_MAY_BE_NAN = ("price.money_per_hour",)  # not known, and needed with price.unit=money only
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: `conf` of the checkout, or the installed package's copy of it."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"Expected the configuration folder `conf` beside or inside {package}")
+
+
+def check_config(config: DictConfig, schema: type) -> None:
+    """Check keys, types, targets and ranges of a composed configuration.
+
+    Args:
+        config: The configuration.
+        schema: The dataclass of `lensllm.commands.config` that it has to fit.
+
+    Raises:
+        ValueError: A value is missing or outside its range, or a target is not on the allow-list.
+        omegaconf.errors.OmegaConfBaseException: A key is unknown or a value of another type.
+    """
+    # Once more: Hydra lets `+key=value` past the schema.
+    OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
+    allowed = list(config.get("allowed_targets") or ())
+    if allowed and not _is_in_command("allowed_targets"):
+        raise ValueError(
+            f"Expected allowed_targets in the command only, got {allowed} from a file: a file "
+            "cannot vouch for itself; if you trust these modules, add "
+            f"'allowed_targets=[{','.join(allowed)}]' to the command"
+        )
+    check_targets(config, allowed)
+    for key, value in walk(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            if math.isnan(value) and key in _MAY_BE_NAN:
+                continue
+            raise ValueError(
+                f"Expected a finite number as {key}, got {value}: give one, or null where there "
+                "is no limit"
+            )
+    _check_fields(config, schema, "")
+    _check_candidates(config.get("candidates"))
+    training = config.get("training")
+    if training is not None and not isinstance(training.get("prompt", ""), str):
+        raise ValueError(
+            f"Expected a text with {{input}}, or chat, as training.prompt, got {training.prompt}: "
+            "training.prompt='{input}' is no prompt at all"
+        )
+
+
+def _is_in_command(key: str) -> bool:
+    words = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return any(word.lstrip("+").partition("=")[0] == key for word in words)
+
+
+def _check_fields(config: DictConfig, schema: type, prefix: str) -> None:
+    """Groups that may not be left out, and the rules beside the fields of a schema."""
+    types = get_type_hints(schema)
+    for field in fields(schema):
+        key = prefix + field.name
+        missing = OmegaConf.is_missing(config, field.name)
+        value = None if missing else config.get(field.name)
+        if value is None and field.metadata.get("group"):
+            raise ValueError(_no_group(key))
+        if is_dataclass(types[field.name]):
+            _check_fields(config[field.name], types[field.name], f"{key}.")
+        elif value is not None:
+            _check_value(key, value, field.metadata)
+
+
+def _no_group(key: str) -> str:
+    """What to say where a group has no choice."""
+    known = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
+    way = f"add {key}=NAME to the command, with one of {', '.join(known)}" if known else "set it"
+    return f"Expected a choice of {key}, got null: {way}"
+
+
+def no_choice(words: Sequence[str]) -> str:
+    """What to say of a command in which the choice of a group is empty.
+
+    Args:
+        words: The command's words.
+    """
+    for word in words:
+        key, _, value = word.partition("=")
+        key = key.lstrip("+").partition("@")[0]
+        if value in ("null", "None", "") and (conf_dir() / key).is_dir():
+            return _no_group(key)
+    return "Expected the name of a file for every config group, got null: leave it out"
+
+
+def _check_value(key: str, value: Any, rules: Mapping[str, Any]) -> None:
+    """One value or the members of a list against the rules of its field."""
+    if OmegaConf.is_list(value):
+        if rules.get("filled") and not len(value):
+            raise ValueError(f"Expected at least one value in {key}, got []{rules['filled']}")
+        for member in value:
+            _check_value(key, member, {**rules, "filled": ""})
+        return
+    among = rules.get("among")
+    if among and value not in among:
+        raise ValueError(f"Expected {key} among {', '.join(among)}, got {value!r}")
+    if not isinstance(value, int | float):
+        return
+    bounds = {
+        ">": ("above", lambda bound: value > bound),
+        ">=": ("least", lambda bound: value >= bound),
+        "<": ("below", lambda bound: value < bound),
+        "<=": ("most", lambda bound: value <= bound),
+    }
+    for sign, (name, holds) in bounds.items():
+        if name in rules and not holds(rules[name]):
+            raise ValueError(f"Expected {key} {sign} {rules[name]}, got {value:g}")
+
+
+def _check_candidates(candidates: Any) -> None:
+    """Candidates are a list of names, or of models with their settings."""
+    if candidates is None or OmegaConf.is_missing(candidates, "models"):
+        return
+    models = candidates.get("models")
+    way = "write 'candidates.models=[gpt2-48x2,opt-64x2]', with names, folders or Hub ids"
+    if not OmegaConf.is_config(models):
+        raise ValueError(f"Expected a list as candidates.models, got {models!r}: {way}")
+    members = models.items() if OmegaConf.is_dict(models) else enumerate(models)
+    for place, member in members:
+        if not (OmegaConf.is_dict(member) or (isinstance(member, str) and member.strip())):
+            raise ValueError(
+                f"Expected a model as candidates.models[{place}], got {member!r}: {way}"
+            )
+
+
+def unknown_key(error: ConfigKeyError | ConfigAttributeError, override: str = "") -> str:
+    """What to say of a key that there is not: the nearest one that there is.
+
+    Args:
+        error: Names the key, and the part of the configuration that lacks it.
+        override: The word of the command that it came from.
+
+    Example:
+        >>> config = OmegaConf.create({"budget": {"fraction": 0.1}})
+        >>> OmegaConf.set_struct(config, True)
+        >>> try:
+        ...     config.budget.fractoin
+        ... except ConfigAttributeError as error:
+        ...     unknown_key(error)
+        "Expected a key of the configuration, got 'budget.fractoin': did you mean budget.fraction?"
+    """
+    path, name = str(error.full_key), str(error.key)
+    prefix = path.removesuffix(name)
+    parent = error.parent_node
+    known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    text = f"Expected a key of the configuration, got {path!r}"
+    if near:
+        return f"{text}: did you mean {prefix}{near[0]}?"
+    public = [f"{prefix}{key}" for key in known if not key.startswith("_")]
+    text += f"; there are {', '.join(public) or 'none'}"
+    if "_target_" in known:
+        target = parent._get_node("_target_")
+        text += f"; another argument of {target} is given as +{override or path + '=VALUE'}"
+    return text

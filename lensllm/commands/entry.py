@@ -1,0 +1,170 @@
+"""What every entry point shares: where the configuration is, its schema, and the exit codes.
+
+Exit codes: 0 done; 2 bad input or configuration (one line on stderr: what was expected, what came,
+what to do); 130 interrupted and 143 terminated (one line as well); 1 anything else.
+`LENSLLM_DEBUG=1` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import multiprocessing
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from lensllm.commands.config_checks import check_config, conf_dir, no_choice, unknown_key
+from lensllm.system.harmless import HarmlessLog, plain, redact
+from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
+from lensllm.system.limits import bounded_yaml
+from lensllm.system.quiet import quiet_libraries
+
+BAD_INPUT = (
+    ValueError,
+    TypeError,
+    FileNotFoundError,
+    NotADirectoryError,
+    HydraException,
+    OmegaConfBaseException,
+)
+
+
+def entry_point(
+    config_name: str, schema: type
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Turn a function of a config into a Hydra application that fails as the module says.
+
+    Args:
+        config_name: Name of the primary config in `conf`.
+        schema: Dataclass with the primary config's keys and types. It is in the ConfigStore as
+            `<config_name>_schema`, first in the primary defaults list, and checked once more on
+            the composed config (see `check_config`).
+
+    Returns:
+        A decorator; what it returns takes no arguments and reads the command line.
+    """
+    ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
+
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @functools.wraps(function)
+        def task(cfg: DictConfig) -> Any:
+            if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
+                end_with(owner.pid)
+            try:
+                for handler in logging.root.handlers:
+                    handler.addFilter(HarmlessLog())
+                check_config(cfg, schema)
+                return function(cfg)
+            except Exception as error:
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise
+                fail(error)  # told here, before Hydra adds lines of its own
+
+        def main() -> None:
+            # Hydra prints tracebacks and exits by itself unless asked for the whole error.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            application = bounded_yaml()(
+                hydra.main(
+                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                )(task)
+            )
+            with ended_by_signals():
+                try:
+                    application()
+                except Exception as error:
+                    fail(error)
+
+        main.__doc__ = function.__doc__
+        return main
+
+    return decorate
+
+
+def fail(error: Exception) -> NoReturn:
+    """Print the error in one line on stderr and exit: 2 for bad input, 1 for anything else.
+
+    After a signal it says nothing more: the error is what somebody made of it.
+    """
+    leave_if_ended()
+    if os.environ.get("LENSLLM_DEBUG") == "1":
+        traceback.print_exception(error)
+    print(f"error: {plain(redact(one_line(error)))}", file=sys.stderr)
+    sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
+
+
+def one_line(error: BaseException) -> str:
+    r"""The message of an error in one line, with the cause that Hydra wrapped.
+
+    Example:
+        >>> one_line(ValueError("Expected `lr` > 0,\n  got -1"))
+        'Expected `lr` > 0, got -1'
+    """
+    message = str(error)
+    cause = error if isinstance(error, ConfigAttributeError | ConfigKeyError) else error.__cause__
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        appended = re.search(r"To append to your config use \+(.+)", message)
+        return re.sub(r"\s+", " ", unknown_key(cause, appended.group(1) if appended else ""))
+    if isinstance(cause, ValidationError) and "is not Optional" in str(cause):
+        return f"Expected a value of {cause.full_key}, got null: leave {cause.full_key}=null out"
+    if message.startswith("Config group override must be a string or a list"):
+        return no_choice(sys.argv[1:])
+    if isinstance(error, InstantiationException):
+        key = re.search(r"full_key: (\S+)", message)
+        cause = error.__cause__
+        if isinstance(cause, InstantiationException):
+            return one_line(cause)
+        if cause is not None:
+            message = f"{key.group(1)}: {cause}" if key else str(cause)
+    elif isinstance(error, HydraException) and error.__cause__ is not None:
+        message = f"{message}: {error.__cause__}"
+    message = message.partition("Config search path:")[0]
+    if not isinstance(error, BAD_INPUT):
+        message = f"{type(error).__name__}: {message}"
+    return re.sub(r"\s+", " ", message).strip()
+
+
+def output_dir() -> Path:
+    """The run's output folder."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def run_group() -> str:
+    """A name that all runs of one sweep or campaign share: its output folder's."""
+    hydra_cfg = HydraConfig.get()
+    sweep = hydra_cfg.mode == RunMode.MULTIRUN
+    return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
+
+
+def instantiate_runner(cfg: DictConfig) -> Any:
+    """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
+
+    Raises:
+        ValueError: The data set, the model or the candidates lack a value.
+    """
+    quiet_libraries()
+    for group in {"dataset", "model", "candidates"}.intersection(cfg):
+        for key in OmegaConf.missing_keys(cfg[group] or {}):
+            raise ValueError(f"Expected a value of {key}, got none: add {key}=... to the command")
+    if cfg.get("logger"):
+        with open_dict(cfg.logger):
+            cfg.logger.group = run_group()
+    return instantiate(cfg.runner, _convert_="all")

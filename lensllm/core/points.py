@@ -1,0 +1,124 @@
+"""Which points of the curves a selector has, and which it can afford."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.task import Budget, BudgetTooSmallError, Task
+
+
+def losses_by_size(curves: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """Losses seen so far, by candidate and size; `nan` where every run of a size diverged.
+
+    Several seeds of one size are averaged over those that completed.
+
+    Args:
+        curves: Tidy table of the points seen.
+
+    Returns:
+        For each candidate with at least one row, {D: test loss} with ascending D.
+    """
+    losses = curves["test_loss"].astype(float)
+    finite = losses.where(np.isfinite(losses))
+    means = finite.groupby([curves["model"], curves["n_samples"].astype(int)]).mean()
+    seen: dict[str, dict[int, float]] = {}
+    for (model, n_samples), loss in means.items():
+        seen.setdefault(model, {})[int(n_samples)] = float(loss)
+    return seen
+
+
+def finite_points(seen: dict[int, float], *, include_zero: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes and losses of the completed trials of one candidate, ascending by size.
+
+    Returns:
+        `n_samples` and `test_loss`, both of shape (n_points,).
+    """
+    kept = [(n, x) for n, x in sorted(seen.items()) if np.isfinite(x) and (n > 0 or include_zero)]
+    sizes, losses = zip(*kept, strict=True) if kept else ((), ())
+    return np.array(sizes, dtype=float), np.array(losses, dtype=float)
+
+
+def sizes_up_to(task: Task, model: str, n_samples: int) -> tuple[int, ...]:
+    """Sizes 0 < D ≤ `n_samples` that can be had for one candidate, ascending."""
+    return tuple(n for n in task.available[model] if 0 < n <= n_samples)
+
+
+def largest_window(task: Task, budget: Budget, n_points: int) -> list[tuple[str, int]]:
+    """The `n_points` largest affordable sizes of every candidate.
+
+    Args:
+        task: The question.
+        budget: What may be spent in all; what was spent already counts as available.
+        n_points: Points a candidate; where D_max leaves fewer, those there are, but at least two.
+
+    Returns:
+        (candidate, D) pairs for the largest D_max at which all of them can be paid for.
+
+    Raises:
+        BudgetTooSmallError: Not even two points of every candidate are affordable.
+    """
+    cheapest, best = None, None
+    for size in task.sizes:
+        if size == 0 or not budget.allows(size):
+            continue
+        windows = {model: sizes_up_to(task, model, size)[-n_points:] for model in task.names}
+        if max(map(len, windows.values())) < 2:
+            continue
+        pairs = [(model, n) for model, sizes in windows.items() for n in sizes]
+        cost = sum(task.costs[pair] for pair in pairs)
+        cheapest = cost if cheapest is None else min(cheapest, cost)
+        if cost <= budget.flops:
+            best = pairs
+    if best is None:
+        if cheapest is None:
+            raise BudgetTooSmallError(
+                f"Expected at least two sizes with {budget.permitted} for {task.dataset!r}, got "
+                "fewer: a line needs two points"
+            )
+        raise BudgetTooSmallError(
+            f"Expected a budget of at least {cheapest:.3g} FLOPs "
+            f"({cheapest / task.full_cost:.2%} of fine-tuning every candidate in full), which pays "
+            f"for two trials of every candidate; got {budget.flops:.3g} "
+            f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"
+        )
+    return best
+
+
+def require_sizes(
+    task: Task, budget: Budget, largest: int, n_needed: int, what: str, *, include_zero: bool
+) -> None:
+    """Refuse a budget under which no candidate gets the sizes that a prediction needs.
+
+    Args:
+        task: The question.
+        budget: What may be spent.
+        largest: The largest size that the budget pays for, with all below it.
+        n_needed: Sizes that a prediction needs.
+        what: What needs them, for the message.
+        include_zero: Whether D = 0 counts.
+
+    Raises:
+        BudgetTooSmallError: Every candidate has fewer; the message says what would be enough.
+    """
+    usable = [n for n in task.sizes if n > 0 or include_zero]
+    n_paid = sum(n <= largest for n in usable)
+    if n_paid >= n_needed:
+        return
+    wanted = usable[:n_needed]
+    advice = f"{task.dataset!r} has only {len(usable)}: choose another selector"
+    if len(wanted) == n_needed:
+        cost = sum(
+            task.costs[model, n]
+            for model in task.names
+            for n in wanted
+            if n in task.available[model]
+        )
+        advice = (
+            f"D up to {wanted[-1]} takes {cost:.3g} FLOPs ({cost / task.full_cost:.1%} of "
+            "fine-tuning every candidate in full): raise budget.fraction or drop candidates"
+        )
+    raise BudgetTooSmallError(
+        f"Expected a budget for the {n_needed} sizes of every candidate that {what} needs, got "
+        f"{budget.flops:.3g} FLOPs, which pay for {n_paid} (D <= {largest}); {advice}"
+    )

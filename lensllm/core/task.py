@@ -1,0 +1,154 @@
+"""The question (`Task`) and what may be spent on it (`Budget`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from lensllm.core.trials import Trial
+
+
+class BudgetTooSmallError(ValueError):
+    """The budget does not pay for the first trials that a selector needs."""
+
+
+class NoCandidateError(RuntimeError):
+    """No candidate could be tried; the message has all their reasons."""
+
+    def __init__(self, dataset: str, failures: Mapping[str, str]) -> None:
+        super().__init__(dataset, failures)
+        self.dataset = dataset
+        self.failures = dict(failures)
+
+    def __str__(self) -> str:
+        reasons = "; ".join(f"{model}: {reason}" for model, reason in self.failures.items())
+        return f"Expected a candidate that can be fine-tuned on {self.dataset}, got none: {reasons}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that could be fine-tuned.
+
+    Attributes:
+        name: Its name in trials and curves.
+        n_params: Number of parameters; `nan` where unknown.
+        family: Family of models it belongs to.
+    """
+
+    name: str
+    n_params: float = math.nan
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The question: which candidate will be best after fine-tuning on `n_samples_full`?
+
+    Attributes:
+        dataset: Name of the data set.
+        candidates: The candidates.
+        n_samples_full: Size D_full at which the candidates are compared.
+        available: For each candidate, the sizes D < D_full that a trial can have, ascending (0, the
+            pre-trained model as it is, included where it can be had).
+        costs: The most FLOPs of each trial that can be asked and of each full fine-tuning, by
+            (candidate, D).
+        seed: Seed of the trials.
+        failures: Candidates beside these that could not be tried, with the reason.
+        losses_before: Losses of a few test pairs before fine-tuning, of candidates that were looked
+            at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
+    """
+
+    dataset: str
+    candidates: tuple[Candidate, ...]
+    n_samples_full: int
+    available: Mapping[str, tuple[int, ...]]
+    costs: Mapping[tuple[str, int], float]
+    seed: int = 0
+    failures: Mapping[str, str] = field(default_factory=dict)
+    losses_before: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise ValueError(f"Expected at least one candidate for {self.dataset!r}, got none")
+        names = [candidate.name for candidate in self.candidates]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"Expected each candidate once, got {twice[0]!r} twice")
+        if self.n_samples_full <= 0:
+            raise ValueError(f"Expected `n_samples_full` > 0, got {self.n_samples_full}")
+        if not self.full_cost > 0:
+            raise ValueError(
+                f"Expected a cost > 0 of fine-tuning every candidate on {self.n_samples_full} "
+                f"samples of {self.dataset!r}, got {self.full_cost:g} FLOPs"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the candidates, in their order."""
+        return tuple(candidate.name for candidate in self.candidates)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """All sizes that can be had for at least one candidate, ascending."""
+        return tuple(sorted({size for sizes in self.available.values() for size in sizes}))
+
+    @property
+    def full_cost(self) -> float:
+        """FLOPs of fine-tuning every candidate on all of the data."""
+        return sum(self.costs[name, self.n_samples_full] for name in self.names)
+
+    def without(self, failures: Mapping[str, str]) -> Task:
+        """The same question about the other candidates.
+
+        Raises:
+            NoCandidateError: There are no others.
+        """
+        failures = {**self.failures, **failures}
+        left = tuple(candidate for candidate in self.candidates if candidate.name not in failures)
+        if not left:
+            raise NoCandidateError(self.dataset, failures)
+        return replace(self, candidates=left, failures=failures)
+
+    def trial(self, model: str, n_samples: int) -> Trial:
+        """The trial of one candidate at one size."""
+        return Trial(model, self.dataset, n_samples, self.seed)
+
+
+@dataclass
+class Budget:
+    """What a campaign may spend.
+
+    Attributes:
+        flops: FLOPs that all trials together may cost; infinite by default.
+        max_n_samples: Largest size D_max of a trial, for the protocol of the papers' tables, where
+            every D ≤ D_max is given; `None` for no such limit.
+        spent: FLOPs charged so far.
+    """
+
+    flops: float = math.inf
+    max_n_samples: int | None = None
+    spent: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.flops > 0:
+            raise ValueError(f"Expected a budget of FLOPs > 0, got {self.flops:g}")
+
+    @property
+    def remaining(self) -> float:
+        """FLOPs that are left."""
+        return self.flops - self.spent
+
+    @property
+    def permitted(self) -> str:
+        """The sizes above 0 that are permitted, in words."""
+        most = self.max_n_samples
+        return "n_samples > 0" if most is None else f"0 < n_samples <= {most}"
+
+    def charge(self, flops: float) -> None:
+        """Add the cost of a trial to what was spent."""
+        self.spent += flops
+
+    def allows(self, n_samples: int) -> bool:
+        """Whether a trial of this size is permitted (whatever it costs)."""
+        return self.max_n_samples is None or n_samples <= self.max_n_samples

@@ -1,0 +1,341 @@
+"""Trials, their results, and the store that never loses a finished one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from lensllm.system.atomic import StorageError, check_writable, set_aside, write_whole
+from lensllm.system.claims import Claims
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["completed", "diverged", "failed"]
+FORMAT_VERSION = 2
+OLDER_FORMATS = (1,)  # without a digest; read as they are
+# A larger loss, in nats per target token, is that of a run that has diverged.
+MAX_LOSS = 1e6
+_NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to fine-tune, on what, how much, with which seed and settings.
+
+    Attributes:
+        model: Name of the candidate.
+        dataset: Name of the data set.
+        n_samples: Fine-tuning samples D; 0 evaluates the pre-trained model as it is.
+        seed: Seed of the subset, the order of batches and the dropout.
+        settings: Everything else that decides the outcome (optimizer, batch size, fingerprints of
+            the data and of the weights, ...). Values are JSON scalars or mappings of them. Empty
+            in what a selector asks for; the runner fills it in.
+    """
+
+    model: str
+    dataset: str
+    n_samples: int
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("n_samples", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"Expected `{name}` to be a whole number >= 0, got {value!r}")
+        for name in ("model", "dataset"):
+            if not getattr(self, name):
+                raise ValueError(f"Expected `{name}` to name a {name}, got an empty string")
+
+    @property
+    def key(self) -> str:
+        """Content hash of all fields: 16 hexadecimal digits of a SHA-256."""
+        return digest_of(asdict(self))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one trial found and what it cost.
+
+    Attributes:
+        trial: The trial.
+        status: `completed`; `diverged` when training left the finite numbers or the loss ended
+            above `MAX_LOSS`; `failed` when the candidate could not be tried. What has failed is
+            never stored: the trial is tried again when it is asked for the next time.
+        test_loss: Cross-entropy per target token of the test set in nats; `nan` unless completed.
+        test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
+        test_loss_se: Standard error of `test_loss` over test examples (see
+            `lensllm.finetune.example_losses`); `nan` where it was not measured.
+        validation_loss: Best validation loss seen, nats per target token.
+        n_params: Parameters of the model.
+        n_tokens: Tokens (source and target) that training processed.
+        n_steps: Optimizer steps taken; `best_step` the one whose weights were kept.
+        best_step: See `n_steps`.
+        flops: 6 · parameters · training tokens + 2 · parameters · evaluation tokens; with adapters
+            (4 · parameters + 2 · trained parameters) · training tokens in place of the first term.
+        train_flops: The first of the two terms.
+        seconds: Wall time of the whole trial.
+        peak_memory_bytes: Peak memory of the device, or of the process (CPU), while it ran.
+        family: Family of the model, where known.
+        cut_inputs: Inputs of all splits that were too long and cut.
+        cut_targets: Targets of all splits that were too long and cut.
+        dropped_pairs: Pairs of all splits left out, since their targets have no token.
+        data: Fingerprint and sizes of the data set's splits, and its leaks.
+        trace: (step, validation loss) pairs as training went on.
+        examples: Losses of the test examples, packed (see the same).
+        versions: Versions of the packages that ran it.
+        finished_at: UTC time in ISO 8601.
+        reason: Why it failed, in one line.
+    """
+
+    trial: Trial
+    status: Status
+    test_loss: float
+    test_loss_per_byte: float = math.nan
+    test_loss_se: float = math.nan
+    validation_loss: float = math.nan
+    n_params: int = 0
+    n_tokens: int = 0
+    n_steps: int = 0
+    best_step: int = 0
+    flops: float = 0.0
+    train_flops: float = 0.0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    family: str = ""
+    cut_inputs: int = 0
+    cut_targets: int = 0
+    dropped_pairs: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)
+    trace: tuple[tuple[int, float], ...] = ()
+    examples: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    finished_at: str = ""
+    reason: str = ""
+
+    @classmethod
+    def failure(cls, trial: Trial, reason: str, flops: float = math.nan) -> TrialResult:
+        """The result of a trial that could not be run to its end.
+
+        Args:
+            trial: The trial.
+            reason: Why, in one line.
+            flops: What it cost until then; `nan` where nobody can tell.
+        """
+        return cls(trial, "failed", math.nan, flops=flops, reason=reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; numbers that are not finite become null.
+
+        `digest` is a SHA-256 of all the rest, so that a record that was changed is told from one
+        that was written.
+        """
+        record = {"format": FORMAT_VERSION, "key": self.trial.key, **_finite(asdict(self))}
+        return {**record, "digest": digest_of(record, 64)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> TrialResult:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: The record is not one of a trial, its key or digest is not its content's,
+                or a number is out of its range.
+        """
+        version = record.get("format")
+        if version not in (FORMAT_VERSION, *OLDER_FORMATS) or "trial" not in record:
+            raise ValueError(f"Expected a trial of format {FORMAT_VERSION}")
+        if version == FORMAT_VERSION:
+            content = {name: value for name, value in record.items() if name != "digest"}
+            if record.get("digest") != digest_of(content, 64):
+                raise ValueError(
+                    "Expected the digest of its content, got another one: it was changed after it "
+                    "was written"
+                )
+        trial = Trial(**record["trial"])
+        if record.get("key") != trial.key:
+            raise ValueError(
+                f"Expected the key {trial.key} of its content, got {record.get('key')!r}"
+            )
+        names = {item.name for item in fields(cls)} - {"trial"}
+        values = {name: record[name] for name in names if name in record}
+        for name, value in values.items():
+            if value is None:
+                values[name] = math.nan
+        values["trace"] = tuple(
+            (int(step), math.nan if loss is None else float(loss))
+            for step, loss in values.get("trace", ())
+        )
+        _check_values(values)
+        return cls(trial=trial, **values)
+
+
+class TrialStore:
+    """A folder with one JSON file a finished trial.
+
+    A result is written to a temporary name and renamed, so a killed process leaves either the
+    whole result or none, and several processes can write to one folder. A file that is not a
+    trial, or not as it was written, is reported by name, left alone, and never fatal; when its
+    trial has been run again it is renamed to `*.set-aside`.
+
+    Args:
+        folder: Where the trials are; made when the first result is added.
+
+    Attributes:
+        claims: Who is at which trial.
+
+    Example:
+        >>> import tempfile
+        >>> store = TrialStore(tempfile.mkdtemp())
+        >>> trial = Trial("gpt2", "docstrings", n_samples=200)
+        >>> store.add(TrialResult(trial, "completed", test_loss=3.5))
+        >>> store.get(trial).test_loss
+        3.5
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"Expected a folder for the trial store, got the file {self.folder}")
+        self.claims = Claims(self.folder / ".claims")
+        self._reported: set[Path] = set()
+
+    def _path(self, trial: Trial) -> Path:
+        return self.folder / f"{trial.key}.json"
+
+    def check_writable(self) -> None:
+        """Find out whether results can be stored, before anything is paid for.
+
+        Raises:
+            StorageError: They cannot; with the folder, the reason, and what to do.
+        """
+        check_writable(self.folder)
+
+    def add(self, result: TrialResult) -> None:
+        """Store a result; one of the same trial is replaced.
+
+        Raises:
+            ValueError: The trial has failed: there is nothing to store.
+            StorageError: The file cannot be written.
+        """
+        if result.status == "failed":
+            raise ValueError(f"Expected a finished trial to store, got one that failed: {result}")
+        text = json.dumps(result.to_json(), indent=1, sort_keys=True, allow_nan=False)
+        path = self._path(result.trial)
+        if path.exists() and self.get(result.trial) is None:
+            try:
+                logger.warning("Set aside %s as %s", path, set_aside(path).name)
+            except OSError as error:
+                raise StorageError(
+                    f"Expected to rename {path}, which is not a finished trial, got: {error}"
+                ) from error
+        write_whole(path, text + "\n")
+
+    def get(self, trial: Trial) -> TrialResult | None:
+        """The stored result of a trial, or `None` when it has not finished."""
+        path = self._path(trial)
+        return self._read(path) if path.is_file() else None
+
+    def results(self) -> Iterator[TrialResult]:
+        """All stored results, in the order of their keys."""
+        if not self.folder.is_dir():
+            return
+        for path in sorted(self.folder.iterdir()):
+            name = path.name
+            if path.is_file() and not name.startswith(".") and ".set-aside" not in name:
+                result = self._read(path)
+                if result is not None:
+                    yield result
+
+    def curves(self) -> pd.DataFrame:
+        """All stored results as one tidy table (see `lensllm.core.curves`), one row a trial."""
+        return results_table(self.results())
+
+    def _read(self, path: Path) -> TrialResult | None:
+        try:
+            result = TrialResult.from_json(json.loads(path.read_text(encoding="utf-8")))
+            if path.name != f"{result.trial.key}.json":
+                raise ValueError(f"Expected the name {result.trial.key}.json")
+        except _NO_TRIAL as error:
+            if path not in self._reported:
+                self._reported.add(path)
+                logger.warning("Left alone %s, which is not a finished trial: %s", path, error)
+            return None
+        return result
+
+
+def results_table(results: Iterator[TrialResult] | list[TrialResult]) -> pd.DataFrame:
+    """One row a result: the trial's fields, then the result's scalar fields.
+
+    The columns have their types also where there are no results, as after a campaign of a selector
+    that asks for no trials.
+    """
+    others = ("trial", "trace", "versions", "examples")
+    scalars = [item.name for item in fields(TrialResult) if item.name not in others]
+    columns = ["model", "dataset", "n_samples", "seed", *scalars, "key"]
+    rows = [
+        {
+            **{name: getattr(result.trial, name) for name in columns[:4]},
+            **{name: getattr(result, name) for name in scalars},
+            "key": result.trial.key,
+        }
+        for result in results
+    ]
+    kinds = {item.name: item.type for item in (*fields(Trial), *fields(TrialResult))}
+    numbers = {name: kinds[name] for name in columns[:-1] if kinds[name] in ("int", "float")}
+    table = pd.DataFrame.from_records(rows, columns=columns).astype(numbers)
+    order = ["dataset", "model", "seed", "n_samples", "key"]
+    return table.sort_values(order, kind="stable").reset_index(drop=True)
+
+
+def _check_values(values: Mapping[str, Any]) -> None:
+    """Raise a ValueError when a field of a stored result is not of its kind."""
+    finished = [status for status in get_args(Status) if status != "failed"]
+    if values.get("status") not in finished:
+        raise ValueError(
+            f"Expected a status among {', '.join(finished)}, got {values.get('status')!r}"
+        )
+    kinds = {item.name: item.type for item in fields(TrialResult)}
+    for name, value in values.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if kinds[name] in ("int", "float") and not is_number:
+            raise ValueError(f"Expected a number in {name!r}, got {value!r}")
+        if is_number and value < 0:
+            raise ValueError(f"Expected a number >= 0 in {name!r}, got {value!r}")
+    loss = values.get("test_loss", math.nan)
+    if values["status"] == "completed" and not loss <= MAX_LOSS:
+        raise ValueError(
+            f"Expected a loss of at most {MAX_LOSS:g} nats per target token in 'test_loss' of a "
+            f"trial that completed, got {loss!r}"
+        )
+
+
+def digest_of(value: Any, n_digits: int = 16) -> str:
+    """Hexadecimal digits of a SHA-256 of a value of JSON types: equal values, equal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:n_digits]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Replace floats that are not finite by None, through mappings and sequences."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

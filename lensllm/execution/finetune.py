@@ -1,0 +1,547 @@
+"""FineTune: trials that are run for real."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+
+from lensllm.core.task import Candidate, NoCandidateError, Task
+from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
+from lensllm.data.pairs import TextData
+from lensllm.finetune.adapters import FULL, FineTuning
+from lensllm.finetune.encoding import PairEncoder
+from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.example_losses import ExampleLosses
+from lensllm.finetune.hub import UnknownModelError
+from lensllm.finetune.inspection import TokenCounts, count_tokens, measure_pairs
+from lensllm.finetune.keys import (
+    check_trainer,
+    describe,
+    device_of,
+    environment,
+    trainer_settings,
+)
+from lensllm.finetune.models import ModelSource, as_sources
+from lensllm.finetune.trial import (
+    TrainingSettings,
+    TrialFailedError,
+    make_encoder,
+    reason_of,
+    run_trial,
+)
+from lensllm.system.atomic import StorageError, full_disk, write_whole
+from lensllm.system.claims import POLL_SECONDS
+
+logger = logging.getLogger(__name__)
+
+BASE_SIZE = 200
+MIN_SIZES = 4
+
+
+class TrackerError(ValueError):
+    """The experiment tracker of a trial does not start."""
+
+
+def size_ladder(n_samples_full: int) -> tuple[int, ...]:
+    """Sizes that trials can have: 0, then doublings of 200 up to half of `n_samples_full`.
+
+    Where that leaves fewer than four sizes above 0, the ladder starts lower: at 100, 50, 25 or 12.
+
+    Args:
+        n_samples_full: Size D_full at which candidates are compared.
+
+    Returns:
+        Sizes D, ascending.
+
+    Example:
+        >>> size_ladder(1000)
+        (0, 50, 100, 200, 400)
+    """
+    sizes = [BASE_SIZE]
+    while sizes[-1] * 2 <= n_samples_full // 2:
+        sizes.append(sizes[-1] * 2)
+    while sizes[0] > 12 and (len(sizes) < MIN_SIZES or sizes[MIN_SIZES - 1] > n_samples_full // 2):
+        sizes.insert(0, sizes[0] // 2)
+    return (0, *(size for size in sizes if size <= n_samples_full // 2))
+
+
+class FineTuneRunner:
+    """Fine-tunes candidates, and answers finished trials from a store.
+
+    Args:
+        sources: The candidates, see `as_sources`.
+        data: The data set.
+        make_optimizer: From parameter groups to an optimizer (a `functools.partial`, whose
+            keywords become part of the trial).
+        make_scheduler: From (optimizer, number of steps) to a schedule (likewise).
+        make_trainer: To a Lightning trainer.
+        settings: Batch size, epochs and early stopping.
+        store: Where finished trials are kept and found.
+        make_logger: From (label, config) of a trial to a logger of `lensllm.finetune.loggers`;
+            `None` for none.
+        n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
+        sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
+        seed: Seed of the trials of a campaign.
+        loss_unit: `token` or `byte`: which loss a campaign compares candidates by.
+        finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
+        checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial goes
+            on; they are in the store's folder until the trial is stored. `None` for none.
+        token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
+            for none.
+
+    Attributes:
+        failures: Candidates that cannot be tried, with the reason; see `inspect`.
+
+    Raises:
+        ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
+            name, or optimizer, schedule or trainer have settings that they reject or that a
+            trial's key cannot hold.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
+        data: TextData,
+        make_optimizer: Callable[..., torch.optim.Optimizer],
+        make_scheduler: Callable[..., Any],
+        make_trainer: Callable[..., Any],
+        settings: TrainingSettings,
+        store: TrialStore,
+        make_logger: Callable[..., Any] | None = None,
+        n_samples_full: int | None = None,
+        sizes: Sequence[int] | None = None,
+        seed: int = 0,
+        loss_unit: str = "token",
+        finetune: FineTuning | None = None,
+        checkpoint_minutes: float | None = 10.0,
+        token_cache: str | Path | None = None,
+    ) -> None:
+        if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
+            raise ValueError(
+                f"Expected `n_samples_full` between 1 and {len(data.train)}, the training pairs of "
+                f"{data.name!r}, got {n_samples_full}"
+            )
+        if checkpoint_minutes is not None and not 0 <= checkpoint_minutes < math.inf:
+            raise ValueError(
+                "Expected runner.checkpoint_minutes >= 0 (null for no checkpoints), got "
+                f"{checkpoint_minutes}"
+            )
+        if loss_unit not in ("token", "byte"):
+            raise ValueError(f"Expected a loss per token or byte, got {loss_unit!r}")
+        _check_optimizer(make_optimizer)
+        check_trainer(make_trainer)
+        _check_scheduler(make_scheduler)
+        if not sources:
+            raise ValueError("Expected at least one candidate in `candidates.models`, got none")
+        given = as_sources(sources, finetune or FULL)
+        self.sources = {source.name: source for source in given}
+        if len(self.sources) != len(given):
+            names = [source.name for source in given]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"Expected candidates with names of their own, got {twice!r} twice")
+        self.data = data
+        self.make_optimizer = make_optimizer
+        self.make_scheduler = make_scheduler
+        self.make_trainer = make_trainer
+        self.settings = settings
+        self.store = store
+        self.make_logger = make_logger or None  # an empty config group means none
+        self.n_samples_full = len(data.train) if n_samples_full is None else n_samples_full
+        self.sizes = size_ladder(self.n_samples_full) if sizes is None else tuple(sorted(sizes))
+        _check_sizes(self.sizes, self.n_samples_full)
+        self.seed = seed
+        self.loss_unit = loss_unit
+        self.checkpoint_minutes = checkpoint_minutes
+        self.token_cache = None if token_cache is None else Path(token_cache)
+        self.failures: dict[str, str] = {}
+        self._encoders: dict[str, PairEncoder] = {}
+        self._token_counts: dict[str, TokenCounts] = {}
+        self._losses_before: dict[str, float] = {}
+
+    @cached_property
+    def precision(self) -> str:
+        """Lightning's name of the precision that is trained in."""
+        return str(getattr(self.make_trainer, "keywords", {}).get("precision", "32-true"))
+
+    def optimizer_of(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
+        """The optimizer's factory, with the candidate's own learning rate where it has one."""
+        rate = (source.finetune or FULL).learning_rate
+        if rate is None:
+            return self.make_optimizer
+        # A partial of Hydra's own partial would hide its keywords from the trial's key.
+        make = getattr(self.make_optimizer, "func", self.make_optimizer)
+        return partial(make, **{**getattr(self.make_optimizer, "keywords", {}), "lr": rate})
+
+    def _check(self, trial: Trial) -> None:
+        """Refuse trials that are none of this runner's."""
+        if trial.model not in self.sources:
+            raise ValueError(
+                f"Expected one of the candidates {', '.join(self.sources)}, got {trial.model!r}"
+            )
+        if trial.dataset != self.data.name:
+            raise ValueError(
+                f"Expected a trial on the data set {self.data.name!r}, got {trial.dataset!r}"
+            )
+        if trial.n_samples > len(self.data.train):
+            raise ValueError(
+                f"Expected `n_samples` <= {len(self.data.train)}, the training pairs of "
+                f"{self.data.name!r}, got {trial.n_samples}"
+            )
+
+    def complete(self, trial: Trial) -> Trial:
+        """Fill in the settings that decide the outcome; the result's key is the stored one.
+
+        Raises:
+            ValueError: The model is no candidate, the data set another one, there are too few
+                training pairs, or the candidate's files or tokenizer cannot be used.
+        """
+        self._check(trial)
+        source = self.sources[trial.model]
+        method = source.finetune or FULL
+        decisive: dict[str, Any] = {
+            "data": self.data.fingerprint,
+            "weights": source.fingerprint,
+            "config": source.text_fingerprint,
+            "dtype": source.dtype,
+            "encoding": digest_of(self._encoder(trial.model).signature()),
+            "training": self.settings.decisive(trial.n_samples),
+            "trainer": trainer_settings(self.make_trainer, trial.n_samples),
+            "device": device_of(self.make_trainer),
+            "environment": environment(method),
+            **method.settings(),
+        }
+        if trial.n_samples > 0:
+            decisive |= {
+                "optimizer": describe(self.optimizer_of(source), "optimizer"),
+                "scheduler": describe(self.make_scheduler, "scheduler"),
+            }
+        return replace(trial, settings=decisive)
+
+    def run(self, trial: Trial) -> TrialResult:
+        """Run one trial, or return its stored result; a campaign by bytes sees loss per byte.
+
+        A candidate that cannot be loaded, trained or measured is a result with the status `failed`
+        and the reason. While another campaign on the same store is at the trial, this waits.
+
+        Raises:
+            ValueError: The trial is none of this runner's.
+            StorageError: Its result, or what it needs on the way, cannot be written.
+            TrackerError: The experiment tracker does not start.
+        """
+        self._check(trial)
+        try:
+            result = self.attempt(trial)
+        except (StorageError, TrackerError):
+            raise
+        except Exception as error:
+            logger.debug("%s at D = %d failed", trial.model, trial.n_samples, exc_info=True)
+            flops = error.flops if isinstance(error, TrialFailedError) else 0.0
+            return TrialResult.failure(trial, reason_of(error), flops)
+        return self._in_unit(result)
+
+    def _in_unit(self, result: TrialResult) -> TrialResult:
+        """A result whose loss is per token or per byte, as the campaign compares."""
+        if self.loss_unit == "token":
+            return result
+        examples = ExampleLosses.from_json(result.examples)
+        return replace(
+            result,
+            test_loss=result.test_loss_per_byte,
+            test_loss_se=math.nan if examples is None else examples.standard_error("byte"),
+        )
+
+    def attempt(self, trial: Trial) -> TrialResult:
+        """What `run` does, but a candidate that cannot be tried raises, and losses are per token.
+
+        Raises:
+            Exception: Whatever the candidate, its files or its training raised.
+            StorageError: The result, or what the trial needs on the way, cannot be written.
+        """
+        try:
+            return self._stored_or_new(self.complete(trial))
+        except StorageError:
+            raise
+        except Exception as error:
+            if (words := full_disk(error, trial.model)) is not None:
+                raise StorageError(words) from error
+            raise
+
+    def _stored_or_new(self, trial: Trial) -> TrialResult:
+        """The stored result, or a new one, which one process at a time is in search of."""
+        if rank_zero_only.rank > 0 or "LOCAL_RANK" in os.environ:  # these train it together
+            return self.store.get(trial) or self._fine_tune(trial)
+        is_told = False
+        while True:
+            result = self.store.get(trial)
+            if result is not None:
+                return result
+            with self.store.claims.hold(trial.key) as mine:
+                if mine:
+                    return self.store.get(trial) or self._fine_tune(trial)
+            if not is_told:
+                owner = self.store.claims.owner(trial.key) or {}
+                logger.warning(
+                    "Waiting for %s at D = %d, which process %s on %s has been at since %s",
+                    trial.model,
+                    trial.n_samples,
+                    *(owner.get(name, "?") for name in ("pid", "host", "since")),
+                )
+                is_told = True
+            time.sleep(POLL_SECONDS)
+
+    def _checkpoint(self, trial: Trial) -> Path:
+        return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
+
+    def _fine_tune(self, trial: Trial) -> TrialResult:
+        source = self.sources[trial.model]
+        tracker = self._tracker(trial)
+        result: TrialResult | None = None
+        try:
+            result = run_trial(
+                trial,
+                source,
+                self.data,
+                self.settings,
+                self.optimizer_of(source),
+                self.make_scheduler,
+                self.make_trainer,
+                loggers=[] if tracker is None else [tracker],
+                checkpoint=None if self.checkpoint_minutes is None else self._checkpoint(trial),
+                checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
+                token_cache=self.token_cache,
+            )
+            # Before anything is logged: a tracker that fails must not lose what has finished.
+            if rank_zero_only.rank == 0:  # of several processes that train together
+                self.store.add(result)
+                self._checkpoint(trial).unlink(missing_ok=True)
+            return result
+        finally:
+            if tracker is not None:
+                _close(tracker, result)
+
+    def _tracker(self, trial: Trial) -> Any:
+        """The experiment tracker of a trial; `None` where there is to be none."""
+        if self.make_logger is None:
+            return None
+        label = f"{trial.model}-D{trial.n_samples}-s{trial.seed}"
+        try:
+            return self.make_logger(label, asdict(trial))
+        except Exception as error:
+            raise TrackerError(
+                f"Expected the experiment tracker to start, got: {reason_of(error)}; logger=none "
+                "or logger.mode=offline go on without its server"
+            ) from error
+
+    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+        """Look at every candidate before anything is spent: can it be loaded, and measured?
+
+        Files and tokenizer, the tokens of the counted pairs, memory, and the loss of a few test
+        pairs on the CPU, which is noted in the store and not taken again.
+
+        Args:
+            n_processes: Processes that share this machine's main memory.
+
+        Returns:
+            Those that cannot be tried, with the reason; `task` leaves them out.
+
+        Raises:
+            StorageError: The store cannot be written.
+            UnknownModelError: Nothing has the name of a candidate.
+        """
+        self.store.check_writable()
+        for name in self.sources:
+            try:
+                self._inspect(name, n_processes)
+            except (StorageError, UnknownModelError):
+                raise
+            except Exception as error:
+                if (words := full_disk(error, name)) is not None:
+                    raise StorageError(words) from error
+                self.failures[name] = reason_of(error)
+        self._check_disk()
+        return self.failures
+
+    def _inspect(self, name: str, n_processes: int) -> None:
+        """Raise where a candidate cannot be tried."""
+        source, counts = self.sources[name], self._counts(name)
+        tokenizer = self._encoder(name).tokenizer
+        if tokenizer.eos_token_id is None:
+            logger.warning("%s has no end token: its targets are scored without one", name)
+        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, n_processes)
+        if refusal:
+            raise ValueError(refusal)
+        settings = self.complete(Trial(name, self.data.name, 0)).settings
+        if (source.finetune or FULL).method == "qlora":
+            return  # four-bit weights want a device of their own
+        note = self.store.folder / ".inspected" / digest_of([settings, self.loss_unit])
+        try:
+            loss = float(note.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            loss = measure_pairs(source, tokenizer.pad_token_id, counts.sample, self.loss_unit)
+            write_whole(note, f"{loss!r}\n")
+        self._losses_before[name] = loss
+
+    def _check_disk(self) -> None:
+        """Say where a checkpoint of the largest candidate would not fit on the store's disk."""
+        sources = [source for name, source in self.sources.items() if name not in self.failures]
+        if self.checkpoint_minutes is None or not sources:
+            return
+        # Weights, two moments, and the best weights so far.
+        needed = 16.0 * max(source.n_trainable for source in sources)
+        free = shutil.disk_usage(self.store.folder).free
+        if needed > free:
+            logger.warning(
+                "Checkpoints take up to %.1f GB, and %s has %.1f GB left: a trial that is killed "
+                "will start anew. Free some, or set paths.store_dir or "
+                "runner.checkpoint_minutes=null",
+                needed / 1e9,
+                self.store.folder,
+                free / 1e9,
+            )
+
+    def task(self) -> Task:
+        """The question, with the most that each trial can cost, by configs and token counts.
+
+        Candidates that cannot be tried are left out, and are in `failures`.
+
+        Raises:
+            NoCandidateError: No candidate can be tried; with all reasons.
+            UnknownModelError: Nothing has the name of a candidate.
+        """
+        return self._task
+
+    @cached_property
+    def _task(self) -> Task:
+        candidates: list[Candidate] = []
+        costs: dict[tuple[str, int], float] = {}
+        available: dict[str, tuple[int, ...]] = {}
+        sizes = tuple(size for size in self.sizes if size < self.n_samples_full)
+        for name, source in self.sources.items():
+            if name in self.failures:
+                continue
+            try:
+                counts = self._counts(name)
+                candidates.append(Candidate(name, source.n_params, source.family))
+            except UnknownModelError:
+                raise
+            except Exception as error:
+                self.failures[name] = reason_of(error)
+                continue
+            costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
+            available[name] = sizes
+        if not candidates:
+            raise NoCandidateError(self.data.name, self.failures)
+        return Task(
+            self.data.name,
+            tuple(candidates),
+            self.n_samples_full,
+            available,
+            costs,
+            seed=self.seed,
+            failures=dict(self.failures),
+            losses_before=dict(self._losses_before),
+        )
+
+    def known(self) -> list[TrialResult]:
+        """Results in the store of trials that a campaign could ask for, full fine-tuning included.
+
+        They have this recipe, these data and this seed; a campaign by bytes sees loss per byte.
+        """
+        task = self.task()
+        results = []
+        for name, n_samples in sorted(task.costs):
+            found = self.store.get(self.complete(task.trial(name, n_samples)))
+            if found is not None:
+                results.append(self._in_unit(found))
+        return results
+
+    def longest(self, name: str) -> tuple[int, int]:
+        """Tokens of a candidate's longest input and longest target, of those that were counted."""
+        return self._counts(name).longest
+
+    def _encoder(self, name: str) -> PairEncoder:
+        if name not in self._encoders:
+            source = self.sources[name]
+            self._encoders[name] = make_encoder(
+                source, source.load_tokenizer(), self.data, self.settings.prompt
+            )
+        return self._encoders[name]
+
+    def _counts(self, name: str) -> TokenCounts:
+        if name not in self._token_counts:
+            sizes = sorted({*self.sizes, self.n_samples_full})
+            self._token_counts[name] = count_tokens(
+                self._encoder(name),
+                self.sources[name],
+                self.data,
+                self.settings,
+                sizes,
+                self.seed,
+            )
+        return self._token_counts[name]
+
+    def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
+        """The most FLOPs of one trial: that of training for all its epochs."""
+        trained = counts.train[n_samples] * self.settings.max_epochs
+        per_token = 4.0 * source.n_params + 2.0 * source.n_trainable
+        evaluated = counts.validation[n_samples] + counts.test
+        return per_token * trained + 2.0 * source.n_params * evaluated
+
+
+def _close(tracker: Any, result: TrialResult | None) -> None:
+    """Give a tracker the result and close it; what it raises then is said and costs no trial."""
+    try:
+        if result is not None:
+            tracker.log_result(result)
+    except Exception as error:
+        logger.warning("The experiment tracker did not take a result: %s", reason_of(error))
+    try:
+        tracker.finish()
+    except Exception as error:
+        logger.warning("The experiment tracker did not close: %s", reason_of(error))
+
+
+def _check_sizes(sizes: tuple[int, ...], n_samples_full: int) -> None:
+    """Sizes of trials, ascending: distinct, and from 0 to `n_samples_full`."""
+    for size, following in zip(sizes, (*sizes[1:], None), strict=True):
+        if size < 0:
+            raise ValueError(f"Expected sizes >= 0, got {size}")
+        if size > n_samples_full:
+            raise ValueError(f"Expected sizes up to n_samples_full = {n_samples_full}, got {size}")
+        if size == following:
+            raise ValueError(f"Expected each size once, got {size} twice")
+
+
+def _check_scheduler(make_scheduler: Callable[..., Any]) -> None:
+    """Let the schedule look at its settings before anything is loaded.
+
+    Raises:
+        ValueError: It rejects them, or a trial's key cannot hold them.
+    """
+    describe(make_scheduler, "scheduler")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        make_scheduler(optimizer, 10)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"Expected valid settings for scheduler, got: {error}") from error
+
+
+def _check_optimizer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> None:
+    """Let the optimizer look at its settings before anything is loaded."""
+    try:
+        make_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError, RuntimeError) as error:
+        keywords = getattr(make_optimizer, "keywords", {})
+        given = ", ".join(f"{key}={value}" for key, value in keywords.items())
+        raise ValueError(f"Expected valid settings for optimizer, got {given}: {error}") from error

@@ -1,0 +1,80 @@
+"""How a campaign went: who was measured where and when, and who was stopped why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from lensllm.system.harmless import drawn
+
+_RAN = re.compile(r"^ran (?P<model>.+) at D = (?P<size>\d+): ")
+_STOPPED = re.compile(r"^stopped (?P<model>.+?): (?P<reason>.+)$")
+_BACK = re.compile(r"^(?P<model>.+) is back in play$")
+_COLORS = "viridis"
+
+
+def campaign_figure(decisions: Sequence[str], ranking: Sequence[str]) -> Figure | None:
+    """One row a candidate, one mark a trial, its colour saying when it was run.
+
+    Args:
+        decisions: Of a `Selection` or a `selection.json`.
+        ranking: Names of the candidates, the best one first.
+
+    Returns:
+        The figure; `None` where nobody was stopped, so that there is no story to tell.
+    """
+    trials, stopped = _history(decisions)
+    if not trials or not stopped:
+        return None
+    figure = Figure(figsize=(8.4, 1.3 + 0.21 * len(ranking)), layout="constrained")
+    axes = figure.add_subplot()
+    rows = {model: -place for place, model in enumerate(ranking)}
+    norm = Normalize(0, max(len(trials) - 1, 1))
+    for model, row in rows.items():
+        sizes = sorted(size for name, size in trials if name == model)
+        if sizes:
+            axes.plot([sizes[0], sizes[-1]], [row, row], color="0.8", lw=1, zorder=1)
+        if model in stopped:
+            words = drawn(f" {stopped[model].partition(' after ')[0]}")
+            axes.text(max(sizes, default=1) * 1.25, row, f"×{words}", va="center", fontsize=7)
+    axes.scatter(
+        [size for _, size in trials],
+        [rows[model] for model, _ in trials],
+        c=range(len(trials)),
+        cmap=_COLORS,
+        norm=norm,
+        s=22,
+        zorder=2,
+    )
+    largest = max((size for model, size in trials if model == ranking[0]), default=1)
+    axes.text(largest * 1.25, 0, "★ chosen", va="center", fontsize=7, color="#b5442e")
+    axes.set_xscale("log")
+    sizes = [size for _, size in trials]
+    axes.set_xlim(min(sizes) / 1.5, max(sizes) * 8)
+    axes.set_yticks(
+        list(rows.values()), [drawn(model.rpartition("/")[2]) for model in rows], fontsize=7
+    )
+    axes.set_xlabel("D of the trial (samples)")
+    axes.spines[["top", "right"]].set_visible(False)
+    bar = figure.colorbar(ScalarMappable(norm, _COLORS), ax=axes, shrink=0.6, aspect=30, pad=0.01)
+    bar.set_label("order of the trials")
+    return figure
+
+
+def _history(decisions: Sequence[str]) -> tuple[list[tuple[str, int]], dict[str, str]]:
+    """(candidate, D > 0) of the trials in their order, and who is stopped in the end, with why."""
+    trials: list[tuple[str, int]] = []
+    stopped: dict[str, str] = {}
+    for words in decisions:
+        if found := _RAN.match(words):
+            if int(found["size"]) > 0:
+                trials.append((found["model"], int(found["size"])))
+        elif found := _STOPPED.match(words):
+            stopped[found["model"]] = found["reason"]
+        elif found := _BACK.match(words):
+            stopped.pop(found["model"], None)
+    return trials, stopped

@@ -1,0 +1,191 @@
+"""What `scripts/fit_laws.py` writes: tables of fits, comparisons of laws, drawings of curves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lensllm.laws import (
+    CurveStack,
+    LawFits,
+    ScalingLaw,
+    fit_stack,
+    fits_table,
+    forward_table,
+    forward_validation,
+    information_criteria,
+    stack_curves,
+)
+from lensllm.reports.curves_figure import CurvePlot, save_curves
+from lensllm.system.harmless import write_csv
+
+logger = logging.getLogger(__name__)
+
+_MAX_DRAWN = 120
+
+
+def write_law_report(
+    curves: pd.DataFrame,
+    laws: Sequence[ScalingLaw],
+    folder: Path,
+    *,
+    datasets: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    max_n_samples: float | None = None,
+    predict_at: Sequence[float] = (),
+    target_loss: float | None = None,
+    level: float = 0.8,
+    forward: bool | None = None,
+    figures: bool = True,
+    **options: Any,
+) -> str:
+    """Fit laws to curves and write `fits.csv`, the comparison and the drawings.
+
+    Args:
+        curves: Tidy table of curves (see `lensllm.core.curves`).
+        laws: The laws; the first one is drawn with its interval.
+        folder: Where to write.
+        datasets: Which data sets; all by default.
+        models: Which models; all by default.
+        max_n_samples: Fit sizes up to this one only.
+        predict_at: Sizes D to predict the loss at.
+        target_loss: Loss of which to say how much data it takes.
+        level: Level of the intervals.
+        forward: Whether to validate forward (`forward.csv`); by default if there are several laws.
+        figures: Whether to draw.
+        **options: Those of `fit_laws`.
+
+    Returns:
+        What to print.
+
+    Raises:
+        ValueError: A name is not in the table, or no law can be fitted to a curve.
+    """
+    curves = _choose(curves, "dataset", datasets)
+    curves = _choose(curves, "model", models)
+    stack = stack_curves(curves, np.inf if max_n_samples is None else max_n_samples)
+    on_error = "skip" if len(laws) > 1 else "raise"
+    fitted = [fit_stack(law, stack, on_error=on_error, progress=True, **options) for law in laws]
+    numbers: dict[str, Any] = {
+        "predict_at": predict_at,
+        "target_loss": target_loss,
+        "level": level,
+    }
+    table = pd.concat(
+        [
+            pd.concat([fits_table(stack, fits, **numbers), information_criteria(fits)], axis=1)
+            for fits in fitted
+        ],
+        ignore_index=True,
+    )
+    write_csv(table, folder / "fits.csv")
+    lines = [_print_fits(table), _print_summary(table)]
+    if forward or (forward is None and len(laws) > 1):
+        lines.append(_write_forward(curves, laws, folder, level, options))
+    if figures:
+        lines.append(_write_figures(curves, stack, fitted, folder, level, predict_at))
+    lines.append(f"Wrote {folder / 'fits.csv'}")
+    return "\n\n".join(lines)
+
+
+def _choose(curves: pd.DataFrame, column: str, names: Sequence[str] | None) -> pd.DataFrame:
+    """The rows with the given names."""
+    if names is None:
+        return curves
+    known = set(curves[column])
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"Expected one of the {column}s {', '.join(sorted(known))}, got {name!r}"
+            )
+    return curves[curves[column].isin(names)]
+
+
+def _print_fits(table: pd.DataFrame) -> str:
+    """The fits as text, one line a curve and law, intervals beside what was asked for."""
+    names = ["dataset", "model", "law", "scale", "beta", "pre_learned_size", "n_steps"]
+    names += ["irreducible_loss", "alpha", "transition_size", "rmse_log"]
+    shown = table[[name for name in names if name in table]].copy()
+    for name in table:
+        if name.endswith("_median"):
+            stem = name.removesuffix("_median")
+            ends = zip(table[name], table[f"{stem}_lower"], table[f"{stem}_upper"], strict=True)
+            shown[stem] = [f"{x:.5g} [{low:.4g}, {high:.4g}]" for x, low, high in ends]
+    text = shown.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="-")
+    notes = [
+        f"{row.dataset} {row.model} ({row.law}): {row.warnings}"
+        for row in table.itertuples()
+        if row.warnings
+    ]
+    return "\n".join([text, *(["", "Not to be trusted blindly:", *notes] if notes else [])])
+
+
+def _print_summary(table: pd.DataFrame) -> str:
+    """Mean RMSE on log loss by law and data set, and the law with the best AICc by curve."""
+    fitted = table[np.isfinite(table["rmse_log"])]
+    means = fitted.pivot_table(index="dataset", columns="law", values="rmse_log", aggfunc="mean")
+    text = "Mean RMSE on log loss\n" + means.to_string(float_format=lambda x: f"{x:.5f}")
+    if fitted["law"].nunique() > 1:
+        best = fitted.loc[fitted.groupby(["dataset", "model"])["aicc"].idxmin()]
+        counts = best.groupby(["dataset", "law"]).size().unstack(fill_value=0)
+        text += "\n\nCurves on which a law has the lowest AICc\n" + counts.to_string()
+    return text
+
+
+def _write_forward(
+    curves: pd.DataFrame,
+    laws: Sequence[ScalingLaw],
+    folder: Path,
+    level: float,
+    options: dict[str, Any],
+) -> str:
+    """Validate forward, write both tables, and return the shorter one."""
+    validation = forward_validation(curves, laws, level=level, **options)
+    write_csv(validation, folder / "forward.csv")
+    table = forward_table(validation)
+    write_csv(table, folder / "forward_summary.csv")
+    wide = table.pivot(index=["dataset", "horizon"], columns="law", values="rmse_log")
+    text = wide.to_string(float_format=lambda x: f"{x:.4f}", na_rep="-")
+    return f"Forward validation: RMSE on log loss of sizes beyond the fit, by horizon D / b\n{text}"
+
+
+def _write_figures(
+    curves: pd.DataFrame,
+    stack: CurveStack,
+    fitted: Sequence[LawFits],
+    folder: Path,
+    level: float,
+    predict_at: Sequence[float],
+) -> str:
+    """Draw each data set's curves into `figures/`, at most 120 curves in all."""
+    drawn = stack.index.iloc[:_MAX_DRAWN]
+    parts = [fits.take(range(len(drawn))) for fits in fitted]
+    plots: dict[str, list[CurvePlot]] = {}
+    for i, (dataset, model) in enumerate(drawn.itertuples(index=False)):
+        points = curves[(curves["dataset"] == dataset) & (curves["model"] == model)]
+        fits = [part[i] for part in parts if np.isfinite(part[i].params).all()]
+        size = fits[0].transition_size if fits else np.nan
+        notes = [f"transition at {size:.3g} samples"] if np.isfinite(size) else []
+        plot = CurvePlot(
+            title=f"{model}, {dataset}",
+            n_samples=points["n_samples"].to_numpy(dtype=float),
+            losses=points["test_loss"].to_numpy(dtype=float),
+            fits=fits,
+            n_samples_full=max(predict_at, default=None),
+            level=level,
+            notes=notes,
+        )
+        plots.setdefault(dataset, []).append(plot)
+    files = [
+        file
+        for dataset, panels in plots.items()
+        for file in save_curves(panels, folder / "figures", dataset)
+    ]
+    rest = len(stack.index) - len(drawn)
+    extra = f" ({rest} further curves not drawn)" if rest else ""
+    return f"Drew {len(drawn)} curves in {len(files)} files in {folder / 'figures'}{extra}"

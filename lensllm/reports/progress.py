@@ -1,0 +1,40 @@
+"""Progress of a campaign in the terminal: one line a trial, and the budget."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+
+from lensllm.core.task import Budget
+from lensllm.core.trials import TrialResult
+
+
+class CampaignProgress:
+    """Prints one line a finished trial: what, its loss, the budget spent, the time elapsed.
+
+    Args:
+        console: Where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.start = time.perf_counter()
+        self.n_trials = 0
+
+    def update(self, result: TrialResult, budget: Budget) -> None:
+        """Print the line of one trial."""
+        self.n_trials += 1
+        trial = result.trial
+        outcome = {
+            "completed": f"test loss {result.test_loss:.4f}",
+            "failed": f"failed: {result.reason}",
+        }.get(result.status, result.status)
+        self.console.print(
+            f"[{time.perf_counter() - self.start:6.0f} s] trial {self.n_trials}: {trial.model}, "
+            f"D = {trial.n_samples}: {outcome}; "
+            f"{budget.spent / budget.flops:.0%} of the budget spent",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,337 @@
+"""What a campaign leaves behind: `selection.json`, a figure, a table and one sentence."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from rich.table import Table
+
+from lensllm.core.selection import RankedModel, Selection, Verdict
+from lensllm.laws import RectifiedLaw, fit_law
+from lensllm.reports.campaign_figure import campaign_figure
+from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.system.atomic import StorageError, write_whole
+from lensllm.system.harmless import redact, write_csv
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
+MIN_FIT_POINTS = 5
+MAX_PANELS = 12
+MAX_NAMED = 6
+_PREDICTED = "#b5442e"
+
+
+def observed_points(curves: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Measured points by model: `n_samples`, `test_loss`, `status`, `flops`; ascending by size."""
+    columns = ["n_samples", "test_loss", "status", "flops"]
+    return {
+        str(model): [
+            {**row, "test_loss": _finite(row["test_loss"])}
+            for row in rows.sort_values("n_samples")[columns].to_dict("records")
+        ]
+        for model, rows in curves.groupby("model")
+    }
+
+
+def selection_record(
+    selection: Selection,
+    curves: pd.DataFrame,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All of a selection as plain JSON types.
+
+    Args:
+        selection: The answer.
+        curves: Tidy table of the campaign's trials.
+        settings: The resolved configuration.
+        data: Summary of the data set, see `TextData`; empty for recorded curves.
+
+    Returns:
+        Keys `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`, `reason`,
+        `ranking`, `cost_flops`, `cost_fraction`, `decisions`, `warnings`, `data_fingerprint`,
+        `data`, `settings`, `versions`.
+    """
+    points = observed_points(curves)
+    ranking = [
+        {
+            key: _finite(value) if isinstance(value, float) else value
+            for key, value in asdict(entry).items()
+        }
+        | {"observed": points.get(entry.model, [])}
+        for entry in selection.ranking
+    ]
+    return {
+        "selector": selection.selector,
+        "dataset": selection.dataset,
+        "n_samples_full": selection.n_samples_full,
+        "selected": selection.best.model,
+        "verdict": _verdict_record(selection.verdict),
+        "sentence": selection_sentence(selection),
+        "reason": selection.reason,
+        "ranking": ranking,
+        "cost_flops": selection.cost_flops,
+        "cost_fraction": selection.cost_fraction,
+        "decisions": list(selection.decisions),
+        "warnings": list(selection.warnings),
+        "data_fingerprint": data.get("fingerprint", ""),
+        "data": dict(data),
+        "settings": dict(settings),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def selection_sentence(selection: Selection) -> str:
+    """Which model to fine-tune, how sure that is, and what it cost, in one sentence."""
+    best = selection.best
+    if best.status != "ranked":
+        return f"No candidate could be ranked on {selection.dataset}: {best.status}."
+    text = f"{_doubt(selection)}ine-tune {best.model} on {selection.dataset}"
+    if math.isfinite(best.predicted_loss):
+        text += f" (predicted test loss {best.predicted_loss:.3f} nats at D = "
+        text += str(selection.n_samples_full)
+        if math.isfinite(best.lower80):
+            text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
+        text += ")"
+    if math.isfinite(best.p_best):
+        text += f"; it is the best of {len(selection.ranking)} with probability {best.p_best:.2f}"
+    else:
+        text += f"; {selection.selector} gives no probability of being right"
+    text += _evidence(selection.verdict)
+    text = (
+        f"{text}; found for {selection.cost_flops:.3g} FLOPs, {selection.cost_fraction:.1%} of "
+        "fine-tuning every candidate in full."
+    )
+    return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
+
+
+def _doubt(selection: Selection) -> str:
+    """How the sentence begins: not with a bare name where the evidence is not enough for one."""
+    verdict = selection.verdict
+    if verdict is None or verdict.kind == "clear":
+        return "F"
+    if verdict.kind == "too_close_to_call":
+        return f"Too close to call between {_listed(verdict.contenders)}: if one must be named, f"
+    return f"Not enough evidence yet to tell {_listed(verdict.contenders)} apart: for now, f"
+
+
+def _evidence(verdict: Verdict | None) -> str:
+    """What the choice may cost, and what the next trial would bring."""
+    if verdict is None or verdict.kind == "clear":
+        return ""
+    text = (
+        f"; one of those {len(verdict.contenders)} is the best with probability "
+        f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
+        f"{verdict.expected_regret:.2g} nats against it"
+    )
+    if verdict.next_trial is not None:
+        model, n_samples = verdict.next_trial
+        text += (
+            f"; the next trial, {model} at D = {n_samples}, would cost "
+            f"{verdict.next_cost_fraction:.1%} of full fine-tuning and save {verdict.next_gain:.2g}"
+        )
+    return text
+
+
+def _listed(names: Sequence[str]) -> str:
+    """a, b and c, or the first few of many."""
+    if len(names) > MAX_NAMED:
+        return f"{', '.join(names[: MAX_NAMED - 1])} and {len(names) - MAX_NAMED + 1} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _verdict_record(verdict: Verdict | None) -> dict[str, Any] | None:
+    """The verdict as plain JSON types."""
+    if verdict is None:
+        return None
+    record = {
+        key: _finite(value) if isinstance(value, float) else value
+        for key, value in asdict(verdict).items()
+    }
+    trial = verdict.next_trial
+    record["contenders"] = list(verdict.contenders)
+    record["next_trial"] = None if trial is None else {"model": trial[0], "n_samples": trial[1]}
+    return record
+
+
+def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
+    """The ranking as a table for the terminal."""
+    verdict = selection.verdict
+    table = Table(
+        title=f"{selection.selector} on {selection.dataset}",
+        caption=None if verdict is None else f"verdict: {verdict.kind.replace('_', ' ')}",
+    )
+    held = set() if verdict is None else set(verdict.contenders)
+    for name, justify in (
+        ("", "right"),
+        ("model", "left"),
+        (f"loss at {selection.n_samples_full}", "right"),
+        ("80 % interval", "right"),
+        ("P(best)", "right"),
+        ("largest D run", "right"),
+        ("its loss", "right"),
+        ("status", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    points = observed_points(curves)
+    for place, entry in enumerate(selection.ranking, start=1):
+        last = points.get(entry.model, [{"n_samples": None, "test_loss": None}])[-1]
+        interval = _number(entry.lower80), _number(entry.upper80)
+        table.add_row(
+            str(place),
+            entry.model,
+            _number(entry.predicted_loss),
+            "-" if "-" in interval else " to ".join(interval),
+            _number(entry.p_best, 2),
+            "-" if last["n_samples"] is None else str(last["n_samples"]),
+            _number(last["test_loss"]),
+            "contender" if entry.model in held else entry.status,
+        )
+    return table
+
+
+def write_selection(
+    selection: Selection,
+    curves: pd.DataFrame,
+    folder: Path,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
+) -> dict[str, Path]:
+    """Write `selection.json`, `curves.csv` and, where there is a curve to draw, `curves.png`.
+
+    Where the selector stopped candidates on the way, `campaign.png` shows whom and when.
+
+    Args:
+        selection: The answer.
+        curves: Tidy table of the campaign's trials.
+        folder: Where to write.
+        settings: The resolved configuration.
+        data: Summary of the data set.
+
+    Where that folder cannot be written, all of it goes into a new temporary folder, and a warning
+    says where: what was found is never lost. A figure that cannot be drawn costs the figure alone.
+
+    Returns:
+        What was written: kind -> path.
+    """
+    record = selection_record(selection, curves, settings, data or {})
+    text = json.dumps(redact(record), indent=1, allow_nan=False) + "\n"
+    try:
+        write_whole(folder / "selection.json", text)
+    except StorageError as error:
+        folder = Path(tempfile.mkdtemp(prefix="lensllm-"))
+        logger.warning("%s: what was found is in %s", error, folder)
+        write_whole(folder / "selection.json", text)
+    paths = {"selection": folder / "selection.json"}
+    unit = "byte" if settings.get("rank_by") == "byte" else "target token"
+    ranked = [entry.model for entry in selection.ranking]
+
+    def write_table(path: Path) -> bool:
+        write_csv(curves, path)
+        return True
+
+    def write_figure(path: Path) -> bool:
+        return _save(selection_figure(selection, curves, unit), path)
+
+    def write_campaign(path: Path) -> bool:
+        return _save(campaign_figure(selection.decisions, ranked), path)
+
+    for kind, name, write in (
+        ("curves", "curves.csv", write_table),
+        ("figure", "curves.png", write_figure),
+        ("campaign", "campaign.png", write_campaign),
+    ):
+        try:
+            if write(folder / name):
+                paths[kind] = folder / name
+        except Exception as error:
+            logger.warning("No %s (%s: %s)", folder / name, type(error).__name__, error)
+    return paths
+
+
+def _save(figure: Figure | None, path: Path) -> bool:
+    """Write a figure where there is one; whether there was."""
+    if figure is not None:
+        figure.savefig(path, dpi=150)
+    return figure is not None
+
+
+def selection_figure(
+    selection: Selection, curves: pd.DataFrame, unit: str = "target token"
+) -> Figure | None:
+    """Learning curves on the same log-log axes, one panel a candidate, the best ones first.
+
+    Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
+    interval; the blue curve and band are the rectified law and its posterior, drawn from
+    `MIN_FIT_POINTS` points at D > 0 on.
+
+    Returns:
+        The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
+    """
+    drawn: list[RankedModel] = []
+    plots: list[CurvePlot] = []
+    for place, entry in enumerate(selection.ranking, start=1):
+        rows = curves[(curves["model"] == entry.model) & np.isfinite(curves["test_loss"])]
+        rows = rows.sort_values("n_samples")
+        sizes = rows["n_samples"].to_numpy(dtype=float)
+        losses = rows["test_loss"].to_numpy(dtype=float)
+        if not (sizes > 0).any() or len(plots) == MAX_PANELS:
+            continue
+        enough = (sizes > 0).sum() >= MIN_FIT_POINTS
+        fits = [fit_law(RectifiedLaw(), sizes, losses, use_zero=False)] if enough else []
+        title = f"{place}. {entry.model.rpartition('/')[2]}"
+        full = float(selection.n_samples_full)
+        plots.append(CurvePlot(title, sizes, losses, fits, n_samples_full=full))
+        drawn.append(entry)
+    if not plots:
+        return None
+    figure = draw_curves(plots, min(4, len(plots)), unit)
+    panels = figure.axes[: len(plots)]
+    for axes, plot, entry in zip(panels, plots, drawn, strict=True):
+        _mark_prediction(axes, plot, entry, selection.n_samples_full)
+    limits = [axes.get_ylim() for axes in panels]
+    for axes in panels:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 7)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+    return figure
+
+
+def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_full: int) -> None:
+    """Draw the selector's prediction and interval at D_full, and make room for them."""
+    if not math.isfinite(entry.predicted_loss):
+        return
+    ends = [entry.lower80, entry.upper80]
+    reach = [value for value in (entry.predicted_loss, *ends) if math.isfinite(value)]
+    sizes, losses = plot.n_samples[-1:], plot.losses[-1:]
+    path = [*sizes, n_samples_full], [*losses, entry.predicted_loss]
+    axes.plot(*path, ":", color=_PREDICTED, lw=1.2, zorder=1)
+    if all(map(math.isfinite, ends)):
+        axes.plot([n_samples_full] * 2, ends, color=_PREDICTED, lw=1.4, zorder=6)
+    axes.plot([n_samples_full], [entry.predicted_loss], "*", color=_PREDICTED, ms=9, zorder=7)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 0.98 * min(reach)), max(high, 1.02 * max(reach)))
+    axes.set_title(f"{axes.get_title()}: predicted {entry.predicted_loss:.3f}", fontsize=8.5)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

@@ -1,0 +1,96 @@
+"""A summary of an evaluation: one row a selector and protocol."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lensllm.evaluation.statistics import PairedBootstrap, paired_bootstrap
+from lensllm.reports.tables import Table
+
+_MEANS = {
+    "pearson": "Pearson",
+    "relative_accuracy": "RelAcc",
+    "regret": "regret",
+    "top3_hit": "top-3",
+    "log_rmse": "log RMSE",
+    "coverage80": "cover 80",
+    "cost_fraction": "cost %",
+}
+
+
+def summary_table(
+    scores: pd.DataFrame, predictions: pd.DataFrame, n_resamples: int = 1000, seed: int = 0
+) -> Table:
+    """Means over all cells of a protocol, and who cannot be told from the best.
+
+    Args:
+        scores: Scores of an evaluation.
+        predictions: Its predictions.
+        n_resamples: Resamples of the paired bootstrap over candidates.
+        seed: Its seed.
+
+    Returns:
+        The table; `lead` marks the selectors whose regret differs from the smallest one by no more
+        than the bootstrap's 95 % interval.
+
+    Raises:
+        ValueError: There are no scores.
+    """
+    if scores.empty:
+        raise ValueError("Expected scores of at least one cell, got none: give budgets that fit")
+    rows = []
+    for protocol, part in scores.groupby("protocol", sort=False):
+        lines = predictions[predictions["protocol"] == protocol]
+        found = paired_bootstrap(lines, n_resamples=n_resamples, seed=seed)
+        means = part.groupby("selector", sort=False)[list(_MEANS)].mean()
+        share = part.assign(done=part["status"] == "ranked").groupby("selector")["done"].mean()
+        for name in means.sort_values("regret", kind="stable").index:
+            rows.append(
+                {
+                    "protocol": protocol,
+                    "selector": name,
+                    **{label: means.loc[name, key] for key, label in _MEANS.items()},
+                    "answered %": 100.0 * share[name],
+                    **_lead(found, str(name)),
+                }
+            )
+    frame = pd.DataFrame.from_records(rows)
+    frame["cost %"] *= 100.0
+    caption = (
+        "Means over data sets, seeds and budgets. Regret in nats per target token with the 95 % "
+        "interval of a paired bootstrap over candidates; `lead`: not to be told from the smallest "
+        "regret by that bootstrap, over the cells that all selectors answered which answered at "
+        "least half. `answered %`: cells whose budget sufficed, over which the means are taken; "
+        "selectors that answered different cells are not comparable by their means. "
+        f"{_targets(scores)}"
+    )
+    return Table("summary", caption, frame, _DECIMALS)
+
+
+def _targets(scores: pd.DataFrame) -> str:
+    """Which data sets, at which D_full, over how many candidates."""
+    cells = scores.groupby("dataset", sort=False)[["target_n_samples", "n_candidates"]].max()
+    parts = [
+        f"{row.Index} {row.target_n_samples} ({row.n_candidates})" for row in cells.itertuples()
+    ]
+    return f"D_full (candidates): {', '.join(parts)}."
+
+
+_DECIMALS = {
+    **dict.fromkeys(("Pearson", "RelAcc", "regret", "top-3", "log RMSE", "rank"), 3),
+    **dict.fromkeys(("cover 80", "cost %"), 2),
+    "answered %": 0,
+}
+
+
+def _lead(found: PairedBootstrap, name: str) -> dict[str, object]:
+    """Interval, mean rank and mark of one selector."""
+    i = found.selectors.index(name) if name in found.selectors else -1
+    if i < 0 or not np.isfinite(found.mean[i]):
+        return {"95 %": None, "rank": None, "lead": ""}
+    return {
+        "95 %": f"{found.lower[i]:.3f} to {found.upper[i]:.3f}",
+        "rank": float(found.mean_rank[i]),
+        "lead": "*" if found.leads[i] else "",
+    }

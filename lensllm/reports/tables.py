@@ -1,0 +1,124 @@
+"""Tables as Markdown, LaTeX and CSV, the same numbers in all three."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lensllm.system.harmless import one_row, safe_name, write_csv
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table with its caption.
+
+    Attributes:
+        name: File name without its ending.
+        caption: What it shows, with the command and the settings that made it.
+        frame: Cells, unrounded; the index is not printed.
+        decimals: Decimals of the numbers, by column; 1 by default.
+    """
+
+    name: str
+    caption: str
+    frame: pd.DataFrame
+    decimals: dict[str, int] | None = None
+
+    def cells(self) -> list[list[str]]:
+        """Rows of formatted cells: rounded numbers, an en dash for `nan`, text as it is."""
+        columns = [str(column) for column in self.frame.columns]
+        return [
+            [self._format(column, value) for column, value in zip(columns, row, strict=True)]
+            for row in self.frame.itertuples(index=False, name=None)
+        ]
+
+    def _format(self, column: str, value: object) -> str:
+        if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+            return "–"
+        if isinstance(value, float):
+            digits = (self.decimals or {}).get(column, 1)
+            text = f"{value:.{digits}f}"
+            # no "-0.0": a difference that rounds to nothing has no sign
+            return text.lstrip("-") if float(text) == 0 else text
+        return str(value)
+
+    def to_markdown(self) -> str:
+        """A GitHub table under its caption."""
+        head = [str(column) for column in self.frame.columns]
+        lines = [
+            f"**{self.name}.** {one_row(self.caption)}",
+            "",
+            _row(head),
+            _row(["---"] * len(head)),
+        ]
+        lines += [_row([_md(cell) for cell in row]) for row in self.cells()]
+        return "\n".join(lines) + "\n"
+
+    def to_latex(self) -> str:
+        """A `table` environment with booktabs rules."""
+        head = [_tex(str(column)) for column in self.frame.columns]
+        rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in self.cells()]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{_tex(self.caption)}}}",
+                rf"\label{{tab:{self.name}}}",
+                rf"\begin{{tabular}}{{{'l' * len(head)}}}",
+                r"\toprule",
+                " & ".join(head) + r" \\",
+                r"\midrule",
+                *rows,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """Write `.md`, `.tex` and `.csv`; the CSV has ten significant digits.
+
+        Returns:
+            The three paths.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{safe_name(self.name)}.{ending}" for ending in ("md", "tex", "csv")]
+        paths[0].write_text(self.to_markdown(), encoding="utf-8")
+        paths[1].write_text(self.to_latex(), encoding="utf-8")
+        # Ten digits: the last ones of a float differ between machines, and a table should not.
+        write_csv(self.frame, paths[2], float_format="%.10g", lineterminator="\n")
+        return paths
+
+
+_TEX = {
+    **{mark: "\\" + mark for mark in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "–": "--",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "^": r"\^{}",
+    "~": r"\textasciitilde{}",
+    "<": "$<$",
+    ">": "$>$",
+}
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _md(text: str) -> str:
+    """Escape what Markdown would read as the end of a cell, as a tag, a link or code."""
+    text = one_row(text).replace("](", "]\\(").replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([|`*])", r"\\\1", text)
+
+
+def _tex(text: str) -> str:
+    """Escape what LaTeX would read as a command."""
+    return "".join(_TEX.get(mark, mark) for mark in one_row(text))

@@ -1,0 +1,140 @@
+"""Accept then Stop, the selector of the Rectified Scaling Law paper."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, Task
+from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.forecast import Forecast, rank_forecasts, with_decisions
+from lensllm.selectors.line import LogLogLine
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Where the walk down from D_max has come to for one candidate.
+
+    Attributes:
+        accepted: Sizes of the line, descending.
+        ask: Size to be tested next, where it has not been seen; `None` when the walk has ended.
+        note: In words, why it stopped.
+    """
+
+    accepted: tuple[int, ...]
+    ask: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class AcceptThenStop(Selector):
+    """Accept then Stop, AtS (Algorithm 1 of Lin et al., ICML 2024, arXiv:2402.02314).
+
+    Fit a line of log L on log D to the k largest sizes. Accept the next smaller size while
+    |its residual| ≤ δ · (population standard deviation of the residuals of the points accepted so
+    far), else stop; then extrapolate to D_full. As in the paper's published figures, with k sizes
+    or fewer all of them are used, and otherwise the smallest size never enters the line, so that it
+    is not asked for either. D = 0 is not used.
+
+    Under a budget of FLOPs, D_max is the largest size at which even the longest walk of every
+    candidate could be paid for; what is charged is what the walks really ask for.
+
+    Attributes:
+        k: Points that are accepted untested, ≥ 3 (two leave no residuals).
+        delta: δ > 0, the threshold.
+        seed: Seed of the draws for the probability of being best.
+    """
+
+    k: int = 3
+    delta: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.k < 3:
+            raise ValueError(f"Expected `k` >= 3, got {self.k}: two points leave no residuals")
+        if not self.delta > 0:
+            raise ValueError(f"Expected `delta` > 0, got {self.delta:g}")
+
+    @property
+    def name(self) -> str:
+        """`ats`, as in the papers' tables."""
+        return "ats"
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """The k largest sizes of every candidate, then the next one of each open walk."""
+        largest = affordable_size(task, budget, cumulative=True, include_zero=False)
+        require_sizes(task, budget, largest, 2, "a line", include_zero=False)
+        losses = losses_by_size(curves)
+        pairs: list[tuple[str, int]] = []
+        for model in task.names:
+            sizes = sizes_up_to(task, model, largest)
+            first = [n for n in sizes[-self.k :] if n not in losses.get(model, {})]
+            if not first:
+                step = self.walk(sizes, losses.get(model, {}))
+                first = [] if step.ask is None else [step.ask]
+            pairs += [(model, n) for n in first]
+        return pairs
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By the accepted lines' predictions, smallest first."""
+        losses = losses_by_size(curves)
+        rng = np.random.default_rng(self.seed)
+        forecasts: dict[str, Forecast | str] = {}
+        notes = []
+        for model in task.names:
+            seen = losses.get(model, {})
+            sizes = [n for n in task.available[model] if n in seen and n > 0]
+            smallest = next((n for n in task.available[model] if n > 0), 0)
+            # A size below that was available but not run still is the one that never enters.
+            if len(sizes) >= self.k and sizes[0] != smallest:
+                sizes = [smallest, *sizes]
+            accepted = self.walk(tuple(sizes), seen).accepted
+            if len(accepted) < 2:
+                forecasts[model] = f"{len(accepted)} usable trials at D > 0, a line needs 2"
+                continue
+            points = np.array(sorted(accepted), dtype=float)
+            line = LogLogLine.fit(points, np.array([seen[n] for n in sorted(accepted)]))
+            forecasts[model] = line.forecast(task.n_samples_full, rng)
+            notes.append(
+                f"{model}: line through {len(points)} points, D = {points[0]:g} to {points[-1]:g}"
+            )
+        rule = f"k = {self.k}, delta = {self.delta:g}"
+        basis = f"a log-log line through the points that AtS accepted ({rule})"
+        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), notes)
+
+    def walk(self, sizes: tuple[int, ...], seen: dict[int, float]) -> Walk:
+        """Walk down from the largest size as far as points are seen and accepted.
+
+        Args:
+            sizes: Sizes 0 < D ≤ D_max of one candidate, ascending.
+            seen: Its losses by size; `nan` for a diverged trial, which is passed over.
+
+        Returns:
+            The sizes accepted and, where the next one has not been seen, that one.
+        """
+        accepted: list[int] = []
+        for n in reversed(sizes):
+            enough = len(accepted) >= self.k
+            if enough and n == sizes[0]:
+                return Walk(tuple(accepted), note="reached the smallest size")
+            if n not in seen:
+                return Walk(tuple(accepted), ask=n)
+            if not math.isfinite(seen[n]):
+                continue
+            if enough and not self._accepts(accepted, seen, n):
+                return Walk(tuple(accepted), note=f"stopped at D = {n}")
+            accepted.append(n)
+        return Walk(tuple(accepted), note="used all sizes")
+
+    def _accepts(self, accepted: list[int], seen: dict[int, float], n: int) -> bool:
+        """Whether the residual of size n is within δ standard deviations of the line's own."""
+        line = LogLogLine.fit(
+            np.array(accepted, dtype=float), np.array([seen[size] for size in accepted])
+        )
+        residual = math.log(seen[n]) - line.log_loss(n)
+        return abs(residual) <= self.delta * line.residual_std

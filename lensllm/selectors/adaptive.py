@@ -1,0 +1,320 @@
+"""The adaptive selector: spend where it is expected to lower regret the most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.points import losses_by_size
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.predictors import CurvePredictor
+from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.ranking import HELD, rank_by
+from lensllm.selectors.value import Outlook, Plan
+
+# Draws for P(best) when trials are decided on.
+N_DRAWS = 600
+# Candidates with at most this probability of being best get no more trials.
+HOPELESS = 0.002
+# Candidates whose trials are weighed, the likeliest best ones.
+MAX_WEIGHED = 40
+# Trials of a candidate that may fail before it is given up.
+MAX_FAILED = 2
+MAX_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Adaptive(Selector):
+    """The next round is the first part of the plan whose choice is expected to be best.
+
+    A predictor believes in all candidates' curves at once. Every decision compares plans for the
+    whole budget that is left, of one round or of two, by the expected loss of the candidate that
+    would be chosen after them (`Outlook.best_plan`), runs the first round of the best one, and
+    plans again. Before anything is known, plans differ in the size that all candidates begin with.
+
+    Attributes:
+        predictor: Who believes.
+        price: Least expected fall in regret, in nats, for which one would pay the FLOPs of
+            fine-tuning every candidate in full; 0 spends whatever may still change the choice.
+        seed: Seed of the draws.
+    """
+
+    predictor: CurvePredictor = field(default_factory=CurvePredictor)
+    price: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.price >= 0:
+            raise ValueError(f"Expected `price` >= 0 nats per full tuning, got {self.price:g}")
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """The trials of the next decision."""
+        trials = self.decide(task, curves, budget).trials
+        return [(trial.model, trial.n_samples) for trial in trials]
+
+    def decide(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+        """The next round and why, or why no more.
+
+        Raises:
+            BudgetTooSmallError: Not even one trial of every candidate is affordable.
+        """
+        seen = {
+            model: {n: loss for n, loss in points.items() if n > 0}
+            for model, points in losses_by_size(curves).items()
+        }
+        sizes = [n for n in task.sizes if n > 0 and budget.allows(n)]
+        fresh = [model for model in task.names if not seen.get(model)]
+        if fresh:
+            return self._start(task, curves, budget, sizes, fresh)
+        failed = [m for m in task.names if not any(map(math.isfinite, seen[m].values()))]
+        again = _again(task, budget, sizes, {m: seen[m] for m in failed})
+        if again:
+            words = f"next {_names(again)} at {_sizes(again)}: no usable trial so far"
+            return _decision(task, again, words)
+        alive = set(task.names) - set(failed)
+        if not alive:
+            return Decision((), ("no more trials: every candidate failed",))
+        return self._spend(task, curves, budget, sizes, alive, seen)
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By expected log loss at D_full, smallest first."""
+        return rank_by(self.predictor, self.name, task, curves, self.seed)
+
+    def _start(
+        self,
+        task: Task,
+        curves: pd.DataFrame,
+        budget: Budget,
+        sizes: Sequence[int],
+        fresh: Sequence[str],
+    ) -> Decision:
+        """One size of every candidate that has none yet: the one that the best plan begins with."""
+        own = {m: [n for n in task.available[m] if n in set(sizes)] for m in fresh}
+        lacking = [model for model, found in own.items() if not found]
+        if lacking:
+            raise BudgetTooSmallError(
+                f"Expected trials with {budget.permitted} for every candidate on "
+                f"{task.dataset!r}, got none for {lacking[0]!r}: give smaller `sizes` or more data"
+            )
+        rounds = [
+            [(m, max([n for n in own[m] if n <= size], default=own[m][0])) for m in fresh]
+            for size in sizes
+        ]
+        cost = [sum(task.costs[pair] for pair in pairs) for pairs in rounds]
+        allowed = budget.remaining * (1 + 1e-9)
+        if cost[0] > allowed:
+            raise BudgetTooSmallError(
+                f"Expected a budget of at least {budget.spent + cost[0]:.3g} FLOPs "
+                f"({(budget.spent + cost[0]) / task.full_cost:.2%} of fine-tuning every candidate "
+                "in full), which pays for the smallest trial of every candidate; got "
+                f"{budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise budget.fraction "
+                "or drop candidates"
+            )
+        weighed = fresh[:MAX_WEIGHED]
+        place = {size: s for s, size in enumerate(sizes)}
+        row = {model: k for k, model in enumerate(weighed)}
+        firsts = [[(row[m], place[n]) for m, n in pairs if m in row] for pairs in rounds]
+        outlook = self._outlook(task, curves, sizes, weighed)
+        left = budget.remaining * len(weighed) / len(fresh)
+        prices = self._prices(task, sizes, weighed, set())
+        scale = math.exp(float(outlook.mean[:, -1].min()))
+        price = self.price / scale / task.full_cost
+        plan = outlook.best_plan(prices, left, self.seed, firsts, price)
+        first = 0 if plan is None else firsts.index(list(plan.cells))
+        while cost[first] > allowed:  # of many candidates only some were weighed
+            first -= 1
+        chosen = rounds[first]
+        share = _percent(sum(task.costs[pair] for pair in chosen) / task.full_cost)
+        words = f"start with {_sizes(chosen)} of {_names(chosen)}: {share} of full tuning"
+        return _decision(task, chosen, words)
+
+    def _spend(
+        self,
+        task: Task,
+        curves: pd.DataFrame,
+        budget: Budget,
+        sizes: Sequence[int],
+        usable: Collection[str],
+        seen: Mapping[str, Mapping[int, float]],
+    ) -> Decision:
+        """The first round of the best plan for what is left."""
+        every = task.names
+        beliefs = self.predictor.posterior(task, curves, sizes)
+        rows = np.array([i for i, model in enumerate(every) if model in usable])
+        draws, _ = beliefs.draws(N_DRAWS, self.seed)
+        p_best = np.bincount(draws[:, rows].argmin(axis=1), minlength=len(rows)) / N_DRAWS
+        by_chance = np.argsort(-p_best, kind="stable")
+        kept = by_chance[:MAX_WEIGHED]
+        kept = kept[(p_best[kept] > HOPELESS) | (np.arange(len(kept)) == 0)]
+        names = [every[rows[k]] for k in kept]
+        stopped = {
+            model: f"P(best) {chance:.3f} after D = {max(seen[model])}"
+            for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
+            if model not in names
+        }
+        outlook = Outlook(*beliefs.moments(rows[kept]))
+        best = names[int(outlook.mean[:, -1].argmin())]
+        scale = math.exp(float(outlook.mean[:, -1].min()))
+        losses = np.exp(draws[:, rows])
+        choice = int(beliefs.expected[rows, -1].argmin())
+        regret = float((losses[:, choice] - losses.min(axis=1)).mean())
+        now = f"choosing {best} now has an expected regret of {regret:.2g} nats"
+        tried = {(model, n) for model, points in seen.items() for n in points}
+        left = budget.remaining
+        prices = self._prices(task, sizes, names, tried)
+        price = self.price / scale / task.full_cost
+        seed = self.seed + len(curves)
+        plan = outlook.best_plan(prices, left, seed, None, price) if len(names) > 1 else None
+        if plan is not None and self._worth(plan, scale, task):
+            pairs = [(names[i], sizes[s]) for i, s in plan.cells]
+            return _decision(
+                task, pairs, f"next {_words(plan, pairs, sizes, scale, task)}; {now}", stopped
+            )
+        second = _second_sizes(task, budget, names, p_best[kept], seen)
+        if second:
+            words = f"next {_names(second)} at {_sizes(second)}: a second size of those in front"
+            return _decision(task, second, f"{words}; {now}", stopped)
+        what = f"{_percent(left / task.full_cost)} of full tuning left"
+        if plan is not None:
+            pairs = [(names[i], sizes[s]) for i, s in plan.cells]
+            cause = " for its price" if self.price else ""
+            most = _words(plan, pairs, sizes, scale, task)
+            reason = f"more would not change the choice{cause}; the most worthwhile was {most}"
+        elif len(names) < 2:
+            reason = f"nobody else has a chance (P(best) of {best} {p_best.max():.3f}), {what}"
+        elif not np.isfinite(prices).any():
+            reason = "every trial of those with a chance was run"
+        else:
+            reason = f"none is affordable with the {what}"
+        return Decision((), (f"no more trials: {reason}; {now}",), stopped)
+
+    def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
+        """Whether a plan's value is told from nothing and worth its price."""
+        price = self.price * plan.cost / task.full_cost
+        return plan.value > 2 * plan.error and scale * plan.value > price
+
+    def _outlook(
+        self, task: Task, curves: pd.DataFrame, sizes: Sequence[int], models: Sequence[str]
+    ) -> Outlook:
+        beliefs = self.predictor.posterior(task, curves, sizes)
+        rows = np.array([task.names.index(model) for model in models])
+        return Outlook(*beliefs.moments(rows))
+
+    def _prices(
+        self,
+        task: Task,
+        sizes: Sequence[int],
+        models: Sequence[str],
+        tried: set[tuple[str, int]],
+    ) -> np.ndarray:
+        """Cost of each trial that is still open, `inf` for the others: (n_models, n_sizes)."""
+        return np.array(
+            [
+                [
+                    task.costs[model, n]
+                    if n in task.available[model] and (model, n) not in tried
+                    else math.inf
+                    for n in sizes
+                ]
+                for model in models
+            ]
+        ).reshape(len(models), len(sizes))
+
+
+def _again(
+    task: Task,
+    budget: Budget,
+    sizes: Sequence[int],
+    failed: Mapping[str, Mapping[int, float]],
+) -> list[tuple[str, int]]:
+    """The next larger size of candidates all of whose few trials failed, if that is affordable."""
+    pairs = []
+    for model, points in failed.items():
+        larger = [n for n in task.available[model] if n > max(points) and n in set(sizes)]
+        if len(points) < MAX_FAILED:
+            pairs += [(model, n) for n in larger[:1]]
+    cost = sum(task.costs[pair] for pair in pairs)
+    return pairs if cost <= budget.remaining else []
+
+
+def _second_sizes(
+    task: Task,
+    budget: Budget,
+    models: Sequence[str],
+    p_best: np.ndarray,
+    seen: Mapping[str, Mapping[int, float]],
+) -> list[tuple[str, int]]:
+    """One more size of the contenders that have but one, as large as the budget allows.
+
+    Args:
+        task: The question.
+        budget: What may be spent.
+        models: Candidates, the likeliest best first.
+        p_best: Their probabilities of being best.
+        seen: Losses so far.
+    """
+    count = int(np.searchsorted(np.cumsum(p_best), HELD * p_best.sum() - 1e-9)) + 1
+    single = [model for model in models[: min(count, 4)] if len(seen[model]) == 1]
+    left, pairs = budget.remaining, []
+    for k, model in enumerate(single):
+        share = left / (len(single) - k)
+        fit = [
+            n
+            for n in task.available[model]
+            if n > 0 and budget.allows(n) and n not in seen[model] and task.costs[model, n] <= share
+        ]
+        if fit:
+            pairs.append((model, fit[-1]))
+            left -= task.costs[pairs[-1]]
+    return pairs
+
+
+def _decision(
+    task: Task,
+    pairs: Sequence[tuple[str, int]],
+    words: str,
+    stopped: Mapping[str, str] | None = None,
+) -> Decision:
+    trials = tuple(task.trial(model, n_samples) for model, n_samples in pairs)
+    return Decision(trials, (words,), stopped or {})
+
+
+def _words(
+    plan: Plan,
+    pairs: Sequence[tuple[str, int]],
+    sizes: Sequence[int],
+    scale: float,
+    task: Task,
+) -> str:
+    """What a plan is, brings and costs."""
+    then = f", then the best {plan.count} at D = {sizes[plan.size]}" if plan.count else ""
+    return (
+        f"{_names(pairs)} at {_sizes(pairs)}{then}: expected fall in regret "
+        f"{scale * max(plan.value, 0.0):.2g} nats for {_percent(plan.cost / task.full_cost)} of "
+        "full tuning"
+    )
+
+
+def _percent(share: float) -> str:
+    """Two digits: 1.3 %."""
+    return f"{100 * share:.2g} %"
+
+
+def _names(pairs: Sequence[tuple[str, int]]) -> str:
+    """Distinct names, the first few of many."""
+    distinct = list(dict.fromkeys(model for model, _ in pairs))
+    if len(distinct) <= MAX_NAMES:
+        return ", ".join(distinct)
+    return f"{', '.join(distinct[: MAX_NAMES - 1])} and {len(distinct) - MAX_NAMES + 1} more"
+
+
+def _sizes(pairs: Sequence[tuple[str, int]]) -> str:
+    """D = 200, or D = 200 to 800."""
+    sizes = [n for _, n in pairs]
+    low, high = min(sizes), max(sizes)
+    return f"D = {low}" if low == high else f"D = {low} to {high}"

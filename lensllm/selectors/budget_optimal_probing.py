@@ -1,0 +1,161 @@
+"""Budget-optimal probing: level by level, the budget shared over the best so many candidates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.points import losses_by_size
+from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.prehoc.law import RiskLaw
+from lensllm.prehoc.standing import Standing, judge
+from lensllm.prehoc.stopping import StoppingRule
+from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.forecast import N_DRAWS
+
+
+@dataclass(frozen=True)
+class BudgetOptimalProbing(Selector):
+    """Probe all candidates, then go deeper with the best so many.
+
+    A probe is a run on D < D_full samples; its cost c is D / D_full. After each level the budget
+    that is left is shared over the best so many candidates as deep as it pays, by the law
+    R(c) = σ²_int + κ c^(−α) of past tasks in units of the variance of the candidates' losses (after
+    Luo, Wang and Tang, arXiv:2606.17649), corrected by how the losses of this task moved: see
+    `lensllm.prehoc.standing.judge`. Candidates are ranked by their latest losses, those that
+    stopped early taken down by what the others fell since; no loss at D_full is predicted.
+
+    Attributes:
+        intrinsic: σ²_int of the relative law. The defaults are that of the zoo's recorded curves,
+            where docstrings alone and wiki alone give nearly the same one (docs/prehoc.md).
+        scale: κ, its reducible risk at c = 1.
+        decay: α.
+        n_tasks: Past tasks that the law comes from: how much it is trusted.
+        price: λ per full run in the same unit: below it a candidate's next probe is not worth its
+            price; 0 where the budget alone limits.
+        seed: Seed of the draws for the probability of being best.
+    """
+
+    intrinsic: float = 0.0
+    scale: float = 0.13
+    decay: float = 0.67
+    n_tasks: float = 2.0
+    price: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.intrinsic >= 0 and self.scale >= 0 and self.decay > 0):
+            raise ValueError(
+                "Expected `intrinsic` and `scale` >= 0 and `decay` > 0, got "
+                f"{self.intrinsic:g}, {self.scale:g} and {self.decay:g}"
+            )
+        self.rule  # noqa: B018, checks price and n_tasks
+
+    @property
+    def rule(self) -> StoppingRule:
+        """The stopping rule."""
+        law = RiskLaw(self.intrinsic, self.scale, self.decay)
+        return StoppingRule(law, self.price, n_tasks=self.n_tasks)
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """The next level of those still in the race, the best first, as far as the budget pays.
+
+        Raises:
+            BudgetTooSmallError: Not even the smallest size of every candidate can be paid for.
+        """
+        return [(t.model, t.n_samples) for t in self.decide(task, curves, budget).trials]
+
+    def decide(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+        """The same as trials, and why the others stop.
+
+        Raises:
+            BudgetTooSmallError: Not even the smallest size of every candidate can be paid for.
+        """
+        sizes = _sizes(task, budget)
+        standing = self._standing(task, curves, sizes, budget.remaining)
+        if standing.reached.max() < 0 and len(standing.going_on) < len(task.names):
+            needed = sum(task.costs[name, sizes[0]] for name in task.names)
+            raise BudgetTooSmallError(
+                f"Expected a budget of at least {needed:.3g} FLOPs ({needed / task.full_cost:.2%} "
+                f"of fine-tuning every candidate in full), which pays for one trial of every "
+                f"candidate at D = {sizes[0]}; got {budget.flops:.3g}"
+            )
+        return Decision(
+            tuple(task.trial(task.names[i], sizes[standing.level]) for i in standing.going_on),
+            stopped={
+                task.names[i]: f"{why.reason}, {why.detail}"
+                for i, why in standing.decisions.items()
+            },
+        )
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By the latest losses, made comparable."""
+        sizes = _sizes(task, Budget())
+        standing = self._standing(task, curves, sizes, 0.0)
+        chances = self._chances(task, standing, sizes)
+        entries = []
+        for i, name in enumerate(task.names):
+            loss, level = float(standing.losses[i]), int(standing.reached[i])
+            if level < 0 or not math.isfinite(loss):
+                status = "no usable trial" if level < 0 else f"diverged at D = {sizes[level]}"
+                entries.append(RankedModel(name, math.nan, status=status))
+                continue
+            entries.append(RankedModel(name, loss, p_best=chances[i]))
+        ranking = order(entries)
+        best = ranking[0]
+        deepest = sizes[int(standing.reached.max())] if standing.reached.max() >= 0 else 0
+        reason = (
+            f"{best.model} has the smallest loss, taken to D = {deepest}: {best.score:.4f} nats "
+            f"per token; probability of being the best candidate {best.p_best:.0%}"
+            if best.status == "ranked"
+            else f"No candidate could be ranked: {best.status}"
+        )
+        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+
+    def _standing(
+        self, task: Task, curves: pd.DataFrame, sizes: tuple[int, ...], left: float
+    ) -> Standing:
+        """The race as far as the curves go."""
+        seen = losses_by_size(curves)
+        losses = np.array(
+            [[_loss(seen.get(name, {}), size) for size in sizes] for name in task.names]
+        )
+        prices = np.array([[task.costs[name, size] for size in sizes] for name in task.names])
+        return judge(self.rule, np.array(sizes) / task.n_samples_full, losses, prices, left)
+
+    def _chances(self, task: Task, standing: Standing, sizes: tuple[int, ...]) -> np.ndarray:
+        """Probability of each to end below all others: Gaussian, variance R(c) of its depth."""
+        costs = np.array([sizes[max(level, 0)] for level in standing.reached]) / task.n_samples_full
+        spread = np.sqrt(self.rule.law(costs) * standing.unit)
+        usable = np.isfinite(standing.losses) & (standing.reached >= 0)
+        middle = np.where(usable, standing.losses, 1e300)
+        z = np.random.default_rng(self.seed).normal(size=(N_DRAWS, len(middle)))
+        winners = np.argmin(middle + spread * z, axis=1)
+        return np.bincount(winners, minlength=len(middle)) / N_DRAWS
+
+
+def _sizes(task: Task, budget: Budget) -> tuple[int, ...]:
+    """Sizes D > 0 that every candidate has and the budget permits, ascending.
+
+    Raises:
+        ValueError: There is none.
+    """
+    common = set.intersection(*(set(task.available[name]) for name in task.names))
+    sizes = tuple(sorted(n for n in common if n > 0 and budget.allows(n)))
+    if not sizes:
+        raise ValueError(
+            f"Expected a size 0 < D < {task.n_samples_full} that every candidate has on "
+            f"{task.dataset!r}, found none"
+        )
+    return sizes
+
+
+def _loss(seen: dict[int, float], size: int) -> float:
+    """Loss at a size; `nan` where it was not probed, `inf` where every run diverged."""
+    if size not in seen:
+        return math.nan
+    return seen[size] if math.isfinite(seen[size]) else math.inf

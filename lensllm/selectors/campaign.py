@@ -1,0 +1,237 @@
+"""The one loop: ask, run, charge, rank."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import pandas as pd
+
+from lensllm.core.selection import RankedModel, Selection
+from lensllm.core.task import Budget, Task
+from lensllm.core.trials import Trial, TrialResult, results_table
+from lensllm.selectors.base import Decision, Selector
+
+logger = logging.getLogger(__name__)
+
+
+class Runner(Protocol):
+    """Executes trials: by looking them up (`Replay`) or by fine-tuning (`FineTune`)."""
+
+    def task(self) -> Task:
+        """What can be asked, and what it costs."""
+        ...
+
+    def run(self, trial: Trial) -> TrialResult:
+        """Run one trial, or return its stored result."""
+        ...
+
+
+class Executor(Protocol):
+    """Where trials are executed: in this process, or by several at once."""
+
+    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+        """The results of trials that do not wait for each other, in the order of the trials."""
+        ...
+
+
+def one_by_one(runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+    """Run trials here, each when the one before has ended."""
+    return (runner.run(trial) for trial in trials)
+
+
+def run_campaign(
+    selector: Selector,
+    runner: Runner,
+    budget: Budget,
+    on_result: Callable[[TrialResult, Budget], None] | None = None,
+    executor: Executor | None = None,
+    max_failures: int = 2,
+    known: Sequence[TrialResult] = (),
+) -> tuple[Selection, pd.DataFrame]:
+    """Run a selector until it asks for nothing more, then let it rank.
+
+    The selector sees what this campaign asked for, and what was known before. Taking up a killed
+    campaign is running it again: the same questions come in the same order, and a runner with a
+    store answers the finished ones from there, charged at what they cost.
+
+    A trial that fails or diverges is a result: its candidate goes on without it, and is set aside
+    after `max_failures` of them. Candidates that were set aside, or have no usable trial, are
+    ranked last, with the reason.
+
+    Args:
+        selector: Who decides.
+        runner: Who executes.
+        budget: What may be spent; it is charged in place. A failed trial is charged with what it
+            cost, or with the most that it could have cost where nobody can tell.
+        on_result: Called after every trial, for progress.
+        executor: Where the trials of a decision are executed; here by default.
+        max_failures: Failed or diverged trials after which a candidate is set aside.
+        known: Results that were paid for before; they are not charged.
+
+    Returns:
+        The selection with its cost, and the tidy table of all trials of the campaign.
+
+    Raises:
+        ValueError: The budget pays for no trial.
+        NoCandidateError: All candidates have failed.
+    """
+    if max_failures < 1:
+        raise ValueError(f"Expected `max_failures` >= 1, got {max_failures}")
+    run_all = one_by_one if executor is None else executor.run
+    whole = task = runner.task()
+    results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
+    decisions: list[str] = [f"left out {name}: {why}" for name, why in task.failures.items()]
+    if known:
+        sizes: dict[str, list[str]] = {}
+        for result in results:
+            sizes.setdefault(result.trial.model, []).append(str(result.trial.n_samples))
+        points = "; ".join(f"{model} at D = {', '.join(n)}" for model, n in sizes.items())
+        decisions.append(f"already paid, and not charged: {points}")
+    stopped: set[str] = set()
+    while True:
+        seen = results_table([r for r in results if r.trial.model in task.names])
+        decision = selector.decide(task, seen, budget)
+        decisions += [*_changes(stopped, decision), *decision.reasons]
+        if not decision.trials:
+            break
+        results_of_decision = run_all(runner, decision.trials)
+        for trial, result in zip(decision.trials, results_of_decision, strict=True):
+            most = task.costs[trial.model, trial.n_samples]
+            cost = result.flops if math.isfinite(result.flops) else most
+            budget.charge(cost)
+            results.append(replace(result, trial=trial, flops=cost))
+            outcome = {
+                "completed": f"test loss {result.test_loss:.4f}",
+                "failed": f"failed: {result.reason}",
+            }.get(result.status, result.status)
+            decisions.append(f"ran {trial.model} at D = {trial.n_samples}: {outcome}")
+            if on_result is not None:
+                on_result(result, budget)
+        set_aside = _set_aside(task, results, max_failures)
+        decisions += [f"set aside {model}: {reason}" for model, reason in set_aside.items()]
+        if set_aside:
+            task = task.without(set_aside)
+    selection = selector.rank(task, seen)
+    curves = results_table(results)
+    return (
+        replace(
+            selection,
+            ranking=_with_failures(selection.ranking, task, results),
+            cost_flops=budget.spent,
+            cost_fraction=budget.spent / whole.full_cost,
+            decisions=(*selection.decisions, *decisions),
+            warnings=(*selection.warnings, *tuning_warnings(curves, task.losses_before)),
+        ),
+        curves,
+    )
+
+
+def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:
+    """Candidates of the task with that many trials that failed or diverged, and why."""
+    bad: dict[str, list[TrialResult]] = {}
+    for result in results:
+        if result.status != "completed" and result.trial.model in task.names:
+            bad.setdefault(result.trial.model, []).append(result)
+    return {model: _why(found) for model, found in bad.items() if len(found) >= max_failures}
+
+
+def _why(results: Sequence[TrialResult]) -> str:
+    """The last reason of failed trials, or where trials diverged."""
+    reasons = [result.reason for result in results if result.status == "failed"]
+    sizes = ", ".join(str(r.trial.n_samples) for r in results if r.status == "diverged")
+    return reasons[-1] if reasons else f"it diverged at D = {sizes}"
+
+
+def _with_failures(
+    ranking: tuple[RankedModel, ...], task: Task, results: Sequence[TrialResult]
+) -> tuple[RankedModel, ...]:
+    """A ranking that says why candidates have no place in it, those left out last."""
+    why: dict[str, str] = {}
+    for result in results:
+        if result.status != "completed":
+            at = f"at D = {result.trial.n_samples}"
+            what = f"failed {at}: {result.reason}" if result.reason else f"{result.status} {at}"
+            why.setdefault(result.trial.model, what)
+    named = tuple(
+        replace(entry, status=why[entry.model])
+        if entry.status != "ranked" and entry.model in why
+        else entry
+        for entry in ranking
+    )
+    last = tuple(
+        RankedModel(name, math.nan, status=f"failed: {reason}")
+        for name, reason in task.failures.items()
+    )
+    return (*named, *last)
+
+
+def tuning_warnings(
+    curves: pd.DataFrame, losses_before: Mapping[str, float] | None = None
+) -> tuple[str, ...]:
+    """A warning where fine-tuning made every candidate worse than it was.
+
+    Args:
+        curves: Tidy table of a campaign's trials.
+        losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
+            measured at D = 0; they count with a margin of a quarter.
+
+    Returns:
+        At most one text.
+    """
+    worse, better = 0, 0
+    rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
+    for model, rows in curves.groupby("model"):
+        measured = rows.loc[rows["n_samples"] == 0, "test_loss"].dropna()
+        before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
+        tuned = rows.loc[rows["n_samples"] > 0, "test_loss"]
+        if len(tuned) and math.isfinite(before):
+            is_better = bool(tuned.min() < before)
+            better, worse = better + is_better, worse + (not is_better)
+    if better or not worse:
+        return ()
+    return (
+        "fine-tuning made every candidate that was measured before it worse than it was: lower "
+        "optimizer.lr, and look at the data, before you believe this answer",
+    )
+
+
+def _changes(stopped: set[str], decision: Decision) -> list[str]:
+    """Who is stopped since the last decision, with the reason, and who gets a trial after all.
+
+    Args:
+        stopped: Candidates that were said to be stopped; brought up to date in place.
+        decision: What is decided now.
+    """
+    back = sorted(stopped & {trial.model for trial in decision.trials})
+    new = {model: reason for model, reason in decision.stopped.items() if model not in stopped}
+    stopped -= set(back)
+    stopped |= set(new)
+    return [
+        *(f"stopped {model}: {reason}" for model, reason in new.items()),
+        *(f"{model} is back in play" for model in back),
+    ]
+
+
+def make_budget(task: Task, fraction: float | None = None, flops: float | None = None) -> Budget:
+    """A budget in FLOPs, or as a share of fine-tuning every candidate in full.
+
+    Args:
+        task: The question, which knows what full fine-tuning costs.
+        fraction: Share of that cost.
+        flops: FLOPs; overrides the share.
+
+    Raises:
+        ValueError: Neither is given, or it is not positive.
+    """
+    for name, value in (("budget.fraction", fraction), ("budget.flops, FLOPs", flops)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"Expected a finite {name} > 0, got {value:g}")
+    if flops is not None:
+        return Budget(flops)
+    if fraction is None:
+        raise ValueError("Expected budget.fraction or budget.flops, got neither")
+    return Budget(fraction * task.full_cost)

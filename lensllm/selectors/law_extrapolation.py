@@ -1,0 +1,120 @@
+"""Fit a law to every affordable point and extrapolate it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.points import losses_by_size, require_sizes
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, Task
+from lensllm.laws import LawFits, ScalingLaw, fit_laws
+from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.forecast import N_DRAWS, Forecast, rank_forecasts, with_decisions
+
+
+@dataclass(frozen=True)
+class LawExtrapolation(Selector):
+    """Fit a law to all D ≤ D_max of each candidate, extrapolate to D_full (RSL's baselines).
+
+    `vanilla_fit` and `rectified_fit` of the papers' tables are this with the vanilla and the
+    rectified law. D = 0 is a point where the law is finite there. Candidates are ranked by the
+    fit, as in the papers; the predicted loss, its interval and the probability of being best are
+    those of the posterior of the law given the points.
+
+    Attributes:
+        law: The law.
+        objective: See `lensllm.laws.fit_law`.
+        delta: δ of the Huber objective.
+        n_starts: Starting points of each fit.
+        seed: Seed of starts and draws.
+    """
+
+    law: ScalingLaw
+    objective: str = "squared_log"
+    delta: float = 1e-3
+    n_starts: int = 8
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """`vanilla_fit`, `rectified_fit`, ..."""
+        return f"{self.law.name}_fit"
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """All sizes up to the largest one that can be paid for together with all below it.
+
+        Raises:
+            BudgetTooSmallError: They are fewer than the law has parameters.
+        """
+        zero = self.law.defined_at_zero
+        largest = affordable_size(task, budget, cumulative=True, include_zero=zero)
+        what = f"the {self.law.name} law"
+        require_sizes(task, budget, largest, self.law.n_params, what, include_zero=zero)
+        return [
+            (model, n)
+            for model in task.names
+            for n in task.available[model]
+            if n <= largest and (n > 0 or zero)
+        ]
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By the fitted laws at D_full, smallest first."""
+        losses = losses_by_size(curves)
+        zero = self.law.defined_at_zero
+        sizes = sorted({n for seen in losses.values() for n in seen if n > 0 or zero})
+        basis = f"the {self.law.name} law fitted to its points"
+        if not sizes:
+            return rank_forecasts(self.name, task, {}, basis)
+        table = [[losses.get(model, {}).get(n, math.nan) for n in sizes] for model in task.names]
+        fits = fit_laws(
+            self.law,
+            np.array(sizes, dtype=float),
+            np.array(table),
+            objective=self.objective,
+            use_zero=zero,
+            delta=self.delta,
+            n_starts=self.n_starts,
+            seed=self.seed,
+            on_error="skip",
+        )
+        forecasts = law_forecasts(fits, task.n_samples_full, np.random.default_rng(self.seed))
+        notes = [
+            f"{model}: {'; '.join(fit.warnings)}"
+            for model, fit in zip(task.names, fits, strict=True)
+            if fit.warnings
+        ]
+        selection = rank_forecasts(
+            self.name, task, dict(zip(task.names, forecasts, strict=True)), basis
+        )
+        return with_decisions(selection, notes)
+
+
+def law_forecasts(fits: LawFits, n_samples: int, rng: np.random.Generator) -> list[Forecast | str]:
+    """Forecasts at size D: all that is predicted is the posterior's, the score is the fit's.
+
+    With few points the best fit can be far from the middle of what the points allow.
+
+    Args:
+        fits: Fits of one law to every candidate; skipped ones have `nan` parameters.
+        n_samples: Size D.
+        rng: Source of the draws.
+
+    Returns:
+        For each curve its forecast, or why it was not fitted.
+    """
+    scores = fits.predict([float(n_samples)])[:, 0]
+    forecasts: list[Forecast | str] = []
+    for i, posterior in enumerate(fits.posteriors):
+        if posterior is None or not math.isfinite(scores[i]):
+            forecasts.append(f"too few usable trials: {int(fits.n_points[i])} for a law")
+            continue
+        low, middle, high = posterior.quantiles(float(n_samples), [0.1, 0.5, 0.9])[:, 0]
+        draws = posterior.sample(float(n_samples), N_DRAWS, rng)[:, 0]
+        forecasts.append(
+            Forecast(float(middle), float(low), float(high), np.log(draws), float(scores[i]))
+        )
+    return forecasts

@@ -1,0 +1,65 @@
+"""LensLLM where only losses were recorded: L(0)² in place of what the NTK would give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, Task
+from lensllm.laws import ExponentialCurve
+from lensllm.selectors.lensllm import LensLLM
+
+
+@dataclass(frozen=True)
+class LensLLMStandIn(LensLLM):
+    r"""`LensLLM` with F(0) = L(0)² and one decay, for recorded curves without the models' weights.
+
+    With t fitted, F takes any value in (0, F(0)] whatever the spectrum of the NTK is; the weights
+    decide F(0) alone, the mean squared loss of the probe examples, of which L(0)² is the squared
+    mean and a lower bound. Nothing is charged for a kernel. Candidates without a recorded loss at
+    D = 0 cannot be ranked.
+
+    Raises:
+        ValueError: `ntk` is given, the mode is not `prediction`, or D = 0 is to be left out.
+    """
+
+    _bounds: dict[tuple[str, float], ExponentialCurve] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ntk is not None or self.mode != "prediction" or not self.use_zero:
+            raise ValueError(
+                "Expected a stand-in without `ntk`, with mode=prediction and use_zero=true, got "
+                f"mode={self.mode}, use_zero={self.use_zero}: use selector=lensllm for the others"
+            )
+
+    @property
+    def name(self) -> str:
+        """`lensllm_stand_in`, with `_kappa` where κ is fitted."""
+        return super().name.replace("lensllm", "lensllm_stand_in")
+
+    def preparation_flops(self, task: Task) -> float:
+        """Nothing: there is no kernel."""
+        return 0.0
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """As `LensLLM`; walks go on for the candidates whose L(0) is known."""
+        return super().wants(task, self._prepared(curves), budget)
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """As `LensLLM`."""
+        return super().rank(task, self._prepared(curves))
+
+    def _prepared(self, curves: pd.DataFrame) -> pd.DataFrame:
+        """The rows of candidates that have a loss at D = 0, whose stand-ins are set."""
+        rows = curves[(curves["n_samples"] == 0) & curves["test_loss"].notna()]
+        zeros = rows.groupby("model")["test_loss"].mean()
+        for model, zero in zeros.items():
+            # One object for one bound: the walks know answered tests by it.
+            bound = self._bounds.setdefault((model, zero), ExponentialCurve([zero**2], [1.0]))
+            self._curves[model] = bound
+        return curves[curves["model"].isin(zeros.index)]

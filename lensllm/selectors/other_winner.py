@@ -1,0 +1,78 @@
+"""The winner of the other data sets: what is known before the first trial."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from lensllm.core.curves import read_curves
+from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.task import Budget, Task
+from lensllm.selectors.base import Selector
+
+
+@dataclass(frozen=True, eq=False)
+class OtherWinner(Selector):
+    """Rank by the mean relative accuracy on other data sets, which costs nothing on this one.
+
+    On each earlier data set, at the largest size that it has, a candidate's relative accuracy is
+    (L_worst − L) / (L_worst − L_best) over the candidates of this task. Any selector has to be read
+    against this one.
+
+    Attributes:
+        prior_curves: Tidy table of curves from earlier tasks, or where to read one
+            (`lensllm.core.curves.read_curves`). Rows of the task's own data set are left out.
+    """
+
+    prior_curves: pd.DataFrame | str | None = None
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """Nothing."""
+        return []
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By mean relative accuracy elsewhere, largest first.
+
+        Raises:
+            ValueError: There are no earlier curves. Where they hold no other data set, no candidate
+                is ranked.
+        """
+        shares = self._relative_accuracies(task)
+        entries = []
+        for model in task.names:
+            if model in shares:
+                entries.append(RankedModel(model, -shares[model]))
+            else:
+                entries.append(RankedModel(model, math.nan, status="not in the other data sets"))
+        ranking = order(entries)
+        best = ranking[0]
+        reason = (
+            f"{best.model} has the largest mean relative accuracy on the other data sets: "
+            f"{-best.score:.3f}"
+            if best.status == "ranked"
+            else f"No candidate could be ranked: {best.status}"
+        )
+        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+
+    def _relative_accuracies(self, task: Task) -> dict[str, float]:
+        """Mean relative accuracy by candidate, over the other data sets that it is in."""
+        prior = self.prior_curves
+        if prior is None:
+            raise ValueError(
+                "Expected `prior_curves` of other data sets for the selector other_winner, "
+                "got none: give a table, or a file or folder of curves"
+            )
+        table = read_curves(prior, allow_missing=True) if isinstance(prior, str | Path) else prior
+        table = table[(table["dataset"] != task.dataset) & table["model"].isin(task.names)]
+        collected: dict[str, list[float]] = {}
+        for _, rows in table.groupby("dataset"):
+            largest = rows[rows["n_samples"] == rows["n_samples"].max()]
+            losses = largest.groupby("model")["test_loss"].mean()
+            spread = losses.max() - losses.min()
+            if spread > 0:
+                for model, loss in losses.items():
+                    collected.setdefault(model, []).append((losses.max() - loss) / spread)
+        return {model: sum(values) / len(values) for model, values in collected.items()}

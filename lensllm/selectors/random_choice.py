@@ -1,0 +1,42 @@
+"""Random choice: what any selector has to beat."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.task import Budget, Task
+from lensllm.selectors.base import Selector
+
+
+@dataclass(frozen=True)
+class RandomChoice(Selector):
+    """Rank the candidates at random: one seeded permutation a data set, at no cost.
+
+    Every candidate has the same probability of being best.
+
+    Attributes:
+        seed: Seed of the permutation.
+    """
+
+    seed: int = 0
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """Nothing."""
+        return []
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """In random order."""
+        rng = np.random.default_rng([self.seed, task.seed, zlib.crc32(task.dataset.encode())])
+        n = len(task.names)
+        entries = [
+            RankedModel(model, float(place), p_best=1.0 / n)
+            for model, place in zip(task.names, rng.permutation(n), strict=True)
+        ]
+        ranking = order(entries)
+        reason = f"{ranking[0].model} was drawn at random"
+        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)

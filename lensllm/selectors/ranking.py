@@ -1,0 +1,157 @@
+"""From joint beliefs about all curves to a ranking and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.points import losses_by_size
+from lensllm.core.selection import RankedModel, Selection, Verdict, order
+from lensllm.core.task import Task
+from lensllm.predictors import CurvePredictor, Posterior
+from lensllm.selectors.value import Outlook
+
+# Draws of log losses at D_full; fewer where there are more than a thousand candidates.
+N_DRAWS = 4000
+_MAX_DRAWN = 4_000_000
+# A choice that is the best with this probability is clear.
+CLEAR = 0.95
+# Contenders hold the best with this probability.
+HELD = 0.9
+# A choice that is expected to lose less than this share of its loss is too close to call.
+CLOSE = 0.01
+# Contenders whose next trials are weighed.
+MAX_WEIGHED = 12
+# Candidates up to which the next trial is named.
+MAX_WITH_TRIALS = 500
+
+
+def rank_posterior(
+    name: str,
+    task: Task,
+    beliefs: Posterior,
+    usable: Collection[str],
+    tried: Collection[tuple[str, int]],
+    seed: int,
+) -> Selection:
+    """Rank candidates by expected log loss at D_full, with intervals, P(best) and a verdict.
+
+    Args:
+        name: Name of the selector.
+        task: The question.
+        beliefs: About all candidates of the task, at all its sizes D > 0 and D_full.
+        usable: Candidates with a usable point; the others come last.
+        tried: (candidate, D) of the trials so far.
+        seed: Seed of the draws.
+
+    Returns:
+        The ranking without its cost.
+    """
+    names = task.names
+    rows = np.array([i for i, model in enumerate(names) if model in usable], dtype=int)
+    silent = [
+        RankedModel(model, math.nan, status="no usable trial")
+        for model in names
+        if model not in usable
+    ]
+    if not len(rows):
+        ranking = tuple(silent)
+        reason = "No candidate could be ranked: no usable trial"
+        return Selection(name, task.dataset, task.n_samples_full, ranking, reason)
+    n_draws = max(200, min(N_DRAWS, _MAX_DRAWN // len(rows)))
+    curves, measured = (part[:, rows] for part in beliefs.draws(n_draws, seed))
+    low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
+    expected = np.exp(beliefs.expected[rows, -1])
+    p_best = np.bincount(curves.argmin(axis=1), minlength=len(rows)) / n_draws
+    entries = [
+        RankedModel(
+            names[i],
+            float(expected[k]),
+            float(expected[k]),
+            float(low[k]),
+            float(high[k]),
+            float(p_best[k]),
+        )
+        for k, i in enumerate(rows)
+    ]
+    ranking = order([*entries, *silent])
+    losses = np.exp(curves)
+    regret = float((losses[:, expected.argmin()] - losses.min(axis=1)).mean())
+    best = ranking[0]
+    if best.p_best >= CLEAR:
+        kind = "clear"
+    elif regret <= CLOSE * best.predicted_loss:
+        kind = "too_close_to_call"
+    else:
+        kind = "not_enough_evidence"
+    by_chance = rows[np.argsort(-p_best, kind="stable")]
+    held = np.cumsum(np.sort(p_best)[::-1])
+    least = 1 if kind == "clear" else 2
+    count = min(max(int(np.searchsorted(held, HELD - 1e-9)) + 1, least), len(rows))
+    verdict = Verdict(
+        kind,
+        tuple(names[i] for i in by_chance[:count]),
+        float(held[count - 1]),
+        regret,
+        *_next_trial(task, beliefs, by_chance[: max(2, count)][:MAX_WEIGHED], tried),
+    )
+    reason = (
+        f"{best.model} is ranked first, with a predicted loss at D = {task.n_samples_full} of "
+        f"{best.predicted_loss:.4f} (80 % interval {best.lower80:.4f} to {best.upper80:.4f}), by "
+        f"{len(rows)} candidates' curves predicted together; probability of being the best "
+        f"candidate {best.p_best:.0%}"
+    )
+    return Selection(name, task.dataset, task.n_samples_full, ranking, reason, verdict=verdict)
+
+
+def _next_trial(
+    task: Task, beliefs: Posterior, contenders: np.ndarray, tried: Collection[tuple[str, int]]
+) -> tuple[tuple[str, int] | None, float, float]:
+    """The trial that is worth most for its price, its share of full cost, and its gain in nats.
+
+    Of those that gain at least half as much as the one that gains most: what costs and brings next
+    to nothing is no advice.
+    """
+    outlook = Outlook(*beliefs.moments(contenders))
+    news = np.random.default_rng(0).standard_normal((500, 1))
+    news = np.concatenate([news, -news])
+    scale = math.exp(float(outlook.mean[:, -1].min()))
+    found = []
+    for k, i in enumerate(contenders):
+        for s, size in enumerate(beliefs.sizes[:-1]):
+            trial = (task.names[i], int(size))
+            if trial not in tried and trial[1] in task.available[trial[0]]:
+                gain = scale * float(outlook.value([(k, s)], news).mean())
+                found.append((trial, task.costs[trial] / task.full_cost, gain))
+    if not found:
+        return None, math.nan, math.nan
+    most = max(gain for _, _, gain in found)
+    worth = [item for item in found if item[2] >= 0.5 * most]
+    return min(worth, key=lambda item: item[1] / max(item[2], 1e-300))
+
+
+def rank_by(
+    predictor: CurvePredictor, name: str, task: Task, curves: pd.DataFrame, seed: int
+) -> Selection:
+    """Rank all candidates of a task by a predictor.
+
+    Args:
+        predictor: Who believes.
+        name: Name of the selector.
+        task: The question.
+        curves: Tidy table of the points seen.
+        seed: Seed of the draws.
+    """
+    seen = losses_by_size(curves)
+    usable = {
+        model
+        for model, points in seen.items()
+        if any(n > 0 and math.isfinite(loss) for n, loss in points.items())
+    }
+    tried = {(model, n) for model, points in seen.items() for n in points}
+    sizes = [n for n in task.sizes if n > 0] if len(task.names) <= MAX_WITH_TRIALS else []
+    beliefs = predictor.posterior(task, curves, sizes)
+    return rank_posterior(name, task, beliefs, usable, tried, seed)

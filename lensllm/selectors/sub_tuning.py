@@ -1,0 +1,32 @@
+"""Sub-tuning: the loss at the largest affordable size decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lensllm.core.points import losses_by_size
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, Task
+from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.forecast import rank_losses_at
+
+
+@dataclass(frozen=True)
+class SubTuning(Selector):
+    """Choose the smallest L(D_max) at the largest affordable D_max (RSL, arXiv:2402.02314).
+
+    D_max is one size for all candidates; a candidate that has no trial there comes last.
+    """
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """D_max of every candidate that has it."""
+        size = affordable_size(task, budget, cumulative=False, include_zero=False)
+        return [(model, size) for model in task.names if size in task.available[model]]
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By the loss at the largest size seen, smallest first."""
+        losses = losses_by_size(curves)
+        size = max((n for seen in losses.values() for n in seen), default=0)
+        return rank_losses_at(self.name, task, losses, size, f"loss at D = {size}")

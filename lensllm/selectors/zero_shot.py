@@ -1,0 +1,28 @@
+"""Zero-shot: the pre-trained loss decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lensllm.core.points import losses_by_size
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, Task
+from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.forecast import rank_losses_at
+
+
+@dataclass(frozen=True)
+class ZeroShot(Selector):
+    """Choose the smallest L(0), the test loss before any fine-tuning (RSL, arXiv:2402.02314)."""
+
+    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+        """D = 0 of every candidate that has it."""
+        if 0 in task.sizes:
+            affordable_size(task, budget, cumulative=False, include_zero=True)
+        return [(model, 0) for model in task.names if 0 in task.available[model]]
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        """By L(0), smallest first."""
+        return rank_losses_at(self.name, task, losses_by_size(curves), 0, "zero-shot loss")

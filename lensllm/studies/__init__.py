@@ -1,0 +1,1 @@
+"""What only a table of a paper, a judgement of selectors or the making of the zoo needs."""

@@ -1,0 +1,1 @@
+"""Studies of kernels and Hessian terms as predictors."""

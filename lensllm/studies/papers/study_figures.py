@@ -1,0 +1,219 @@
+"""Figures of a study. Each function draws one figure and returns it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lensllm.laws import RectifiedLaw, VanillaLaw, fit_laws
+from lensllm.studies.papers.study import Study
+from lensllm.system.harmless import drawn
+
+_COLORS = ("#1f5fa8", "#b5442e", "#3c7d3c", "#7a4fa3", "#c98a1b", "#4d8f9b", "#888888")
+_MARKERS = "os^DvPX<>hp*d8"
+_FORECASTERS = ("ats", "rectified_fit", "vanilla_fit", "lensllm_stand_in", "last_3_line")
+
+
+def correlation_by_budget(study: Study) -> Figure:
+    """Pearson correlation by D_full / D_max, a panel for each data set, zero marked."""
+    scores = study.evaluation.scores
+    scores = scores[scores["protocol"] == "papers"]
+    names = sorted(scores["selector"].unique())
+    figure, panels = _panels(study, height=3.4, sharey=True)
+    for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
+        part = scores[scores["dataset"] == dataset]
+        table = part.pivot_table(
+            index="budget_ratio", columns="selector", values="pearson", dropna=False
+        )
+        for i, name in enumerate(names):
+            axes.plot(table.index, table[name], label=name, **_style(i))
+        axes.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
+        axes.set(title=drawn(str(dataset)), xscale="log", xlabel="D_full / D_max")
+        axes.set_xticks(list(table.index), [f"{x:g}" for x in table.index])
+        axes.minorticks_off()
+    panels[0].set_ylabel("Pearson correlation")
+    panels[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
+def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
+    """Curves of models of different size with the two laws, fitted up to D_full / 8."""
+    figure, panels = _panels(study, height=3.4)
+    for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
+        wide = study.wide(dataset)
+        truth = wide[wide.columns.max()].sort_values()
+        picks = truth.index[np.linspace(0, len(truth) - 1, min(n_models, len(truth))).astype(int)]
+        sizes = np.array([n for n in wide.columns if n > 0], dtype=float)
+        values = wide.loc[picks, [n for n in wide.columns if n > 0]].to_numpy()
+        used = sizes <= sizes.max() / min(study.budget_ratios)
+        grid = np.geomspace(sizes[0], sizes[-1], 60)
+        for law, style in ((RectifiedLaw(), "-"), (VanillaLaw(), ":")):
+            fits = fit_laws(law, sizes[used], values[:, used], on_error="skip")
+            for i, line in enumerate(fits.predict(grid)):
+                axes.plot(grid, line, style, color=_COLORS[i], linewidth=1)
+        for i, model in enumerate(picks):
+            axes.plot(sizes[used], values[i, used], "o", color=_COLORS[i], markersize=3)
+            label = model.split("/")[-1]
+            (points,) = axes.plot(
+                sizes[~used], values[i, ~used], "o", color=_COLORS[i], label=label
+            )
+            points.set(markersize=3, markerfacecolor="white")
+        axes.set(title=drawn(str(dataset)), xscale="log", yscale="log", xlabel="n_samples")
+        axes.xaxis.set_minor_formatter("")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="y", which="both", labelsize=7)
+        axes.legend(fontsize=6, frameon=False)
+    panels[0].set_ylabel("test loss (nats per token)")
+    figure.supxlabel(
+        "full: rectified law, dotted: vanilla; hollow points were not fitted", fontsize=7
+    )
+    return figure
+
+
+def fitted_against_true(study: Study) -> Figure:
+    """Predicted against true loss at D_full with 80 % intervals, at a data set's middle ratio."""
+    lines = study.evaluation.predictions
+    lines = lines[lines["selector"].isin(_FORECASTERS) & (lines["protocol"] == "papers")]
+    lines = lines.dropna(subset=["predicted_loss", "true_loss"])
+    figure, panels = _panels(study, height=3.4)
+    for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
+        part = lines[lines["dataset"] == dataset]
+        ratios = sorted(part["budget_ratio"].unique())
+        if not ratios:
+            axes.set_title(drawn(f"{dataset}: no predictions"))
+            continue
+        ratio = ratios[len(ratios) // 2]
+        _draw_predictions(axes, part[part["budget_ratio"] == ratio])
+        axes.set(title=drawn(f"{dataset}, D <= D_full / {ratio:g}"), xlabel="true loss at D_full")
+    panels[0].set_ylabel("predicted loss at D_full")
+    handles = [line for axes in panels for line in axes.containers[: len(_FORECASTERS)]]
+    figure.legend(handles=handles[: len(_FORECASTERS)], fontsize=6, loc="outside right center")
+    return figure
+
+
+def _draw_predictions(axes: Axes, part: pd.DataFrame) -> None:
+    """One cell's predictions of all selectors, and the line on which they would be right."""
+    for i, name in enumerate(_FORECASTERS):
+        rows = part[part["selector"] == name]
+        below = (rows["predicted_loss"] - rows["lower80"]).clip(lower=0)
+        above = (rows["upper80"] - rows["predicted_loss"]).clip(lower=0)
+        axes.errorbar(
+            rows["true_loss"].to_numpy(),
+            rows["predicted_loss"].to_numpy(),
+            np.stack([below, above]),
+            fmt=_MARKERS[i],
+            markersize=2.5,
+            elinewidth=0.4,
+            color=_COLORS[i],
+            label=name,
+        )
+    ends = [part["true_loss"].min(), part["true_loss"].max()]
+    axes.plot(ends, ends, color="#bbbbbb", zorder=0)
+    low = min(0.9 * ends[0], 0.9 * part["predicted_loss"].quantile(0.02))
+    axes.set_ylim(low, 1.1 * max(ends[1], part["predicted_loss"].quantile(0.98)))
+
+
+def accuracy_against_cost(study: Study) -> Figure:
+    """Mean regret against mean cost, a panel a protocol, with the Pareto front.
+
+    Free selectors stand at the left edge.
+    """
+    scores = study.evaluation.scores
+    protocols, names = list(dict.fromkeys(scores["protocol"])), sorted(scores["selector"].unique())
+    figure = Figure(figsize=(5.2 * len(protocols), 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(protocols), squeeze=False)[0]
+    for axes, protocol in zip(panels, protocols, strict=True):
+        key = "budget_ratio" if protocol == "papers" else "budget_fraction"
+        means = scores[scores["protocol"] == protocol].groupby(["selector", key])
+        table = means[["cost_fraction", "regret"]].mean().reset_index().dropna()
+        edge = table.loc[table["cost_fraction"] > 0, "cost_fraction"].min() / 3
+        floor = max(table["regret"].max() * 1e-3, 1e-4)
+        for i, name in enumerate(names):
+            rows = table[table["selector"] == name]
+            cost = rows["cost_fraction"].clip(lower=edge)
+            regret = rows["regret"].clip(lower=floor)
+            axes.plot(100 * cost, regret, label=drawn(str(name)), **_style(i))
+        front = _pareto(table["cost_fraction"].clip(lower=edge), table["regret"].clip(lower=floor))
+        axes.step(100 * front[0], front[1], where="post", color="#cccccc", linewidth=4, zorder=0)
+        axes.set(xscale="log", yscale="log", title=f"protocol: {protocol}")
+        axes.set(
+            xlabel="cost, % of full fine-tuning (left edge: free)", ylabel="mean regret (nats)"
+        )
+    figure.axes[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
+
+
+def _pareto(costs: pd.Series, regrets: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Costs, ascending, and the smallest regret that is had for at most that much."""
+    order = np.lexsort([regrets, costs])
+    return costs.to_numpy()[order], np.minimum.accumulate(regrets.to_numpy()[order])
+
+
+def heat_maps(study: Study) -> Figure:
+    """Relative accuracy of every selector in every cell of the papers' protocol."""
+    scores = study.evaluation.scores
+    scores = scores[scores["protocol"] == "papers"]
+    figure, panels = _panels(study, height=4.2, sharey=True)
+    for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
+        part = scores[scores["dataset"] == dataset]
+        table = part.pivot_table(
+            index="selector", columns="budget_ratio", values="relative_accuracy", dropna=False
+        )
+        image = axes.imshow(table.to_numpy(), vmin=0, vmax=1, cmap="RdYlBu", aspect="auto")
+        _label_cells(axes, table)
+        axes.set(title=drawn(str(dataset)), xlabel="D_full / D_max")
+    figure.colorbar(image, ax=panels, label="relative accuracy", shrink=0.8)
+    return figure
+
+
+def _label_cells(axes: Axes, table: pd.DataFrame) -> None:
+    """Ticks and one number a cell."""
+    axes.set_xticks(range(table.shape[1]), [f"{x:g}" for x in table.columns], fontsize=7)
+    axes.set_yticks(range(table.shape[0]), list(table.index), fontsize=7)
+    for (row, column), value in np.ndenumerate(table.to_numpy()):
+        if np.isfinite(value):
+            dark = value < 0.15 or value > 0.9
+            color = "white" if dark else "black"
+            axes.text(
+                column,
+                row,
+                f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=5.5,
+                color=color,
+            )
+
+
+def _panels(study: Study, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel a data set."""
+    n = len(study.benchmark.datasets)
+    figure = Figure(figsize=(3.6 * n + 1.2, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, n, sharey=sharey, squeeze=False)[0])
+
+
+def _style(i: int) -> dict[str, Any]:
+    """Colour, line and marker of the i-th selector; the marker alone tells them apart."""
+    return {
+        "color": _COLORS[i % len(_COLORS)],
+        "linestyle": "-" if i < len(_COLORS) else "--",
+        "linewidth": 1,
+        "marker": _MARKERS[i % len(_MARKERS)],
+        "markersize": 4,
+    }
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG that is the same, byte for byte, every time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    return path

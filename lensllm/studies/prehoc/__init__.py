@@ -1,0 +1,1 @@
+"""Studies of what can be known before training."""

@@ -1,0 +1,1 @@
+"""How selectors are judged and tuned, and how the prior is learned."""

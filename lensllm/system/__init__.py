@@ -1,0 +1,1 @@
+"""What protects files, processes and readers: whole writes, claims, signals and limits."""

@@ -1,0 +1,317 @@
+"""Ctrl-C and `kill`: a process says so once, cleans up, and ends with the right exit code.
+
+Python raises `KeyboardInterrupt` wherever the main thread happens to be, and whoever is there may
+swallow it: Lightning turns it into exit code 1 without a word, a destructor or a callback drops it,
+native code does not see it. Here the signal itself is followed through, see `SignalGuard`.
+
+Entry points do so before they import anything else (see `lensllm.system.guarded`), so that
+this module needs nothing but a little of the standard library.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+ENDINGS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
+GRACE_SECONDS = 5.0
+CHILD_GRACE_SECONDS = 1.0
+NUDGE_SECONDS = 0.2
+POLL_SECONDS = 0.2
+TELL_SECONDS = 1.0
+REPEAT_SECONDS = 0.3  # `timeout -s INT` sends a signal twice in a row: no second Ctrl-C
+RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+
+
+class Ended(SystemExit):
+    """What a signal raises; nobody but the guard should catch it."""
+
+
+class SignalGuard:
+    """Ends this process at SIGINT or SIGTERM, whatever it is at, with exit code 128 + signal.
+
+    The first signal is told in one line on stderr and raises `Ended` in the main thread, so that
+    `finally` blocks run. Where somebody swallows that (a destructor, a bare `except`) it is raised
+    again. After the grace time a thread ends the process all the same, with its children: the main
+    thread may be inside native code. A second signal does so at once. A signal that was ignored
+    when the process started stays ignored.
+
+    Args:
+        tells: Whether to tell; of several processes that train together only the first one does.
+        grace: Seconds for cleaning up.
+        raises: Whether there is anything to clean up; else the process ends at once.
+    """
+
+    def __init__(
+        self, tells: bool = True, grace: float = GRACE_SECONDS, raises: bool = True
+    ) -> None:
+        self.tells = tells and all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
+        self.grace = grace
+        self.raises = self._entered = raises
+        self.received: int | None = None
+        self._process = os.getpid()
+        self._first = threading.Lock()  # taken by whoever sees the first signal first
+        self._told = threading.Event()
+        self._first_at = 0.0
+        self._nudged = False
+        self._lifted = threading.Event()
+        self._handlers: dict[int, Any] = {}
+        # A thread reads there the number of each signal, also while the main thread cannot.
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+
+    def install(self) -> SignalGuard:
+        """Take the signals over; in the main thread only."""
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in ENDINGS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._handle)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+        atexit.register(self._finish)
+        return self
+
+    def lift(self) -> None:
+        """Give the signals back to whom they belonged to before."""
+        self._lifted.set()
+        atexit.unregister(self._finish)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        sys.unraisablehook = self._hook
+        os.close(self._write)  # ends the thread, which closes the other end
+
+    def enter(self) -> None:
+        """From here on there is something to clean up."""
+        self.raises = self._entered = True
+
+    @property
+    def exit_code(self) -> int | None:
+        """128 + the signal that came first; `None` as long as none has come."""
+        return None if self.received is None else 128 + self.received
+
+    def end_after(self, owner: int) -> None:
+        """Wait for another process to end, then end this one."""
+        while _is_running(owner):
+            time.sleep(POLL_SECONDS)
+        os.kill(self._process, signal.SIGTERM)
+        time.sleep(CHILD_GRACE_SECONDS / 2.0)  # nobody waits for what this one might still do
+        self._end()
+
+    def _handle(self, number: int, frame: object) -> None:
+        """Raise, or end the process at the second signal; runs in the main thread."""
+        if os.getpid() != self._process:  # a fork, which has this handler and not the thread
+            raise Ended(128 + number)
+        nudged, self._nudged = self._nudged, False
+        self._begin(number)
+        if not nudged:
+            if not self.raises or 0.0 < self._first_at < time.monotonic() - REPEAT_SECONDS:
+                self._end()
+            self._first_at = self._first_at or time.monotonic()
+        if self.raises and not _is_handled(Ended):
+            raise Ended(self.exit_code)
+
+    def _watch(self) -> None:
+        """Wait for a signal, then for the main thread to end the process; else end it here."""
+        number = None
+        while number not in ENDINGS:
+            byte = os.read(self._read, 1)
+            if not byte:
+                os.close(self._read)
+                return
+            number = byte[0]
+        self._begin(number)
+        until = time.monotonic() + (self.grace if self._entered else 0.0)
+        while time.monotonic() < until:
+            if self._lifted.wait(NUDGE_SECONDS):
+                return
+            self._nudged = True
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        self._end()
+
+    def _begin(self, number: int) -> None:
+        if self._first.acquire(blocking=False):
+            self.received = number
+            if self.tells:
+                _tell(number)
+            self._told.set()
+
+    def _unraisable(self, unraisable: Any) -> None:
+        """Say nothing of a destructor that was ended; it is raised again after it."""
+        if not issubclass(unraisable.exc_type, Ended):
+            self._hook(unraisable)
+
+    def _finish(self) -> None:
+        """Where a signal came, leave out the interpreter's last steps: seconds of freeing."""
+        if self.exit_code is not None:
+            self._told.wait(TELL_SECONDS)
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(self.exit_code)
+
+    def _end(self) -> None:
+        self._told.wait(TELL_SECONDS)  # another thread may have begun, and be about to tell
+        end_children()
+        os._exit(self.exit_code or 1)
+
+
+def _is_handled(kind: type[BaseException]) -> bool:
+    """Whether an `except` or `finally` block runs because of such an exception."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, kind):
+        error = error.__context__
+    return error is not None
+
+
+def message(number: int) -> str:
+    """What is told at a signal.
+
+    Example:
+        >>> message(signal.SIGINT)
+        'Interrupted; finished trials are in the store.'
+    """
+    return f"{ENDINGS[signal.Signals(number)]}; finished trials are in the store."
+
+
+def _tell(number: int) -> None:
+    """Write the message on standard error, in the midst of whose buffer a signal may have come."""
+    text = message(number) + "\n"
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is sys.__stderr__:
+            os.write(2, text.encode())
+        else:
+            sys.stderr.write(text)
+
+
+_guard: SignalGuard | None = None
+
+
+def guard_process() -> None:
+    """Follow signals through from here to the end of this process; in the main thread."""
+    global _guard
+    if _guard is None:
+        _guard = SignalGuard(raises=False).install()
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Whatever happens inside: after a signal it ends in `SystemExit` with the signal's code."""
+    global _guard
+    guard, here = _guard, None
+    if guard is None and threading.current_thread() is threading.main_thread():
+        guard = here = _guard = SignalGuard().install()
+    try:
+        if guard is not None:
+            guard.enter()
+        yield
+    except KeyboardInterrupt:  # not from a signal, which raises `Ended`
+        if guard is None or guard.received is None:
+            _tell(signal.SIGINT)
+            raise SystemExit(128 + signal.SIGINT) from None
+    finally:
+        if guard is not None:
+            guard.raises = False  # there is nothing more to clean up
+            if guard.received is not None:
+                end_children()
+            if here is not None:
+                _guard = None
+                here.lift()
+            if guard.received is not None:
+                raise Ended(guard.exit_code)
+
+
+def leave_if_ended() -> None:
+    """Raise `SystemExit` once more where a signal has come, whatever became of the first one."""
+    if _guard is not None and _guard.exit_code is not None:
+        raise Ended(_guard.exit_code)
+
+
+def end_with(owner: int | None) -> None:
+    """End this process when another one of this machine has ended, for which it works.
+
+    It is told to stop as by `kill`, and ended for good a moment later. Ctrl-C in a terminal reaches
+    both processes; here it is ignored, since it is the owner's to decide.
+
+    Args:
+        owner: Number of the other process; `None` where there is none.
+    """
+    global _guard
+    if owner is None or _guard is not None:  # a process of joblib's comes here at every job
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    guard = _guard = SignalGuard(tells=False, grace=CHILD_GRACE_SECONDS).install()
+    threading.Thread(target=guard.end_after, args=(owner,), name="owner", daemon=True).start()
+
+
+@contextlib.contextmanager
+def children_without_interrupts() -> Iterator[None]:
+    """Processes that are started inside never see Ctrl-C, not even before they can ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_children() -> None:
+    """End all processes that descend from this one: they are asked first, and killed then."""
+    children = {pid for pid in _descendants() if not _cleans_up(pid)}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in children:
+            with contextlib.suppress(OSError):
+                os.kill(pid, number)
+        until = time.monotonic() + 1.5 * CHILD_GRACE_SECONDS
+        while (children := set(filter(_is_running, children))) and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _descendants() -> list[int]:
+    """Processes that this one has started, those that they have, and so on."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdigit() and (fields := _status(int(name))):
+            children.setdefault(int(fields[1]), []).append(int(name))
+    found = list(children.get(os.getpid(), ()))
+    for pid in found:  # grows on the way
+        found.extend(children.get(pid, ()))
+    return found
+
+
+def _cleans_up(pid: int) -> bool:
+    """Whether a process frees what its parents leave behind, and ends by itself after them."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            return b"resource_tracker" in stream.read()
+    except OSError:
+        return False
+
+
+def _is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended, waited for or not."""
+    if os.path.isdir("/proc/self"):
+        fields = _status(pid)
+        return fields is not None and fields[0] not in "ZX"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _status(pid: int) -> list[str] | None:
+    """State and parent of a process, and what else follows its name in `/proc/<pid>/stat`."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()
+    except OSError:
+        return None

@@ -1,0 +1,220 @@
+import io
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from lensllm.core.selection import RankedModel, Selection, Verdict
+from lensllm.core.task import Budget
+from lensllm.core.trials import Trial, TrialResult, results_table
+from lensllm.reports.progress import CampaignProgress
+from lensllm.reports.selection_report import (
+    MAX_PANELS,
+    observed_points,
+    selection_figure,
+    selection_record,
+    selection_sentence,
+    selection_table,
+    write_selection,
+)
+
+SIZES = (0, 200, 400, 800, 1600)
+
+
+@pytest.fixture
+def curves():
+    """Model a with five points, b with one of two diverged, and none of c."""
+    results = [
+        TrialResult(
+            Trial("a", "demo", n), "completed", test_loss=1.0 + 60.0 / (12 + n**0.5), flops=n + 1.0
+        )
+        for n in SIZES[::-1]
+    ]
+    results += [
+        TrialResult(Trial("b", "demo", 0), "completed", test_loss=5.0, flops=2.0),
+        TrialResult(Trial("b", "demo", 200), "diverged", test_loss=math.nan, flops=3.0),
+    ]
+    return results_table(results)
+
+
+@pytest.fixture
+def selection():
+    return Selection(
+        "ats",
+        "demo",
+        12800,
+        (
+            RankedModel("a", 1.4, 1.4321, 1.3, 1.55, 0.875),
+            RankedModel("b", 1.6, 1.6),
+            RankedModel("c", math.nan, status="no usable trial"),
+        ),
+        "a line",
+        cost_flops=1.5e12,
+        cost_fraction=0.0834,
+        decisions=("ran a",),
+    )
+
+
+def test_observed_points_are_plain_and_ascending(curves):
+    points = observed_points(curves)
+    assert [point["n_samples"] for point in points["a"]] == list(SIZES)
+    assert points["b"] == [
+        {"n_samples": 0, "test_loss": 5.0, "status": "completed", "flops": 2.0},
+        {"n_samples": 200, "test_loss": None, "status": "diverged", "flops": 3.0},
+    ]
+    assert set(points) == {"a", "b"}
+
+
+def test_the_record_holds_all_that_a_reader_needs_as_strict_json(selection, curves):
+    record = selection_record(selection, curves, {"seed": 0}, {"fingerprint": "abc"})
+    record = json.loads(json.dumps(record, allow_nan=False))
+    assert record["selected"] == "a"
+    assert [entry["model"] for entry in record["ranking"]] == ["a", "b", "c"]
+    first, second, third = record["ranking"]
+    assert (first["predicted_loss"], first["lower80"], first["upper80"]) == (1.4321, 1.3, 1.55)
+    assert first["p_best"] == 0.875
+    assert len(first["observed"]) == 5
+    assert second["p_best"] is None
+    assert (third["predicted_loss"], third["status"]) == (None, "no usable trial")
+    assert third["observed"] == []
+    assert (record["cost_flops"], record["cost_fraction"]) == (1.5e12, 0.0834)
+    assert record["n_samples_full"] == 12800
+    assert record["settings"] == {"seed": 0}
+    assert record["data_fingerprint"] == "abc"
+    assert record["versions"]["numpy"] == np.__version__
+    assert record["decisions"] == ["ran a"]
+
+
+def test_the_sentence_says_which_how_sure_and_at_what_cost(selection):
+    sentence = selection_sentence(selection)
+    assert sentence == (
+        "Fine-tune a on demo (predicted test loss 1.432 nats at D = 12800, 80 % interval 1.300 to "
+        "1.550); it is the best of 3 with probability 0.88; found for 1.5e+12 FLOPs, 8.3% of "
+        "fine-tuning every candidate in full."
+    )
+
+
+def test_the_sentence_does_not_claim_what_is_not_known(selection):
+    plain = Selection("zero_shot", "demo", 800, (RankedModel("b", 2.0),), "r")
+    sentence = selection_sentence(plain)
+    assert sentence.startswith("Fine-tune b on demo; zero_shot gives no probability")
+    assert "nan" not in sentence
+    none = Selection("ats", "demo", 800, (selection.ranking[2],), "r")
+    assert selection_sentence(none) == "No candidate could be ranked on demo: no usable trial."
+
+
+def test_the_table_has_a_row_a_candidate(selection, curves):
+    stream = io.StringIO()
+    Console(file=stream, width=140).print(selection_table(selection, curves))
+    rows = [line for line in stream.getvalue().splitlines() if "│ " in line]
+    assert len(rows) == 3
+    cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+    assert cells[0] == ["1", "a", "1.432", "1.300 to 1.550", "0.88", "1600", "2.154", "ranked"]
+    assert cells[1] == ["2", "b", "1.600", "-", "-", "200", "-", "ranked"]
+    assert cells[2] == ["3", "c", "-", "-", "-", "-", "-", "no usable trial"]
+
+
+def test_the_figure_has_a_panel_a_curve(selection, curves):
+    figure = selection_figure(selection, curves)
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    (panel,) = panels  # b has D = 0 and a diverged run, c has nothing
+    assert panel.get_title() == "1. a: predicted 1.432"
+    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
+    low, high = panel.get_ylim()
+    assert low < 1.3
+    assert high > 6.0
+    marked = [(x, y) for line in panel.lines for x, y in zip(*line.get_data(), strict=True)]
+    assert (12800, 1.4321) in marked
+    for size in SIZES[1:]:
+        assert any(x == size and y == pytest.approx(1 + 60 / (12 + size**0.5)) for x, y in marked)
+
+
+def test_the_figure_leaves_most_candidates_of_a_long_list_out(curves):
+    rows = curves[curves["model"] == "a"]
+    names = [f"m{i}" for i in range(MAX_PANELS + 3)]
+    table = pd.concat([rows.assign(model=name) for name in names])[lambda t: t["n_samples"] < 400]
+    ranking = tuple(RankedModel(name, float(i)) for i, name in enumerate(names))
+    figure = selection_figure(Selection("ats", "demo", 800, ranking, "r"), table)
+    assert len([axes for axes in figure.axes if axes.get_title()]) == MAX_PANELS
+
+
+def test_panels_share_their_axis_and_name_the_unit(selection, curves):
+    other = curves[curves["model"] == "a"].assign(model="b")
+    table = pd.concat([curves[curves["model"] == "a"], other.assign(test_loss=2 * other.test_loss)])
+    figure = selection_figure(selection, table, "byte")
+    limits = {axes.get_ylim() for axes in figure.axes if axes.get_title()}
+    assert len([axes for axes in figure.axes if axes.get_title()]) == 2
+    assert len(limits) == 1
+    assert figure.get_supylabel() == "test loss (nats per byte)"
+
+
+def test_everything_is_written(selection, curves, tmp_path):
+    paths = write_selection(
+        selection, curves, tmp_path / "out", {"seed": 0}, {"fingerprint": "abc"}
+    )
+    assert set(paths) == {"selection", "curves", "figure"}
+    assert json.loads(paths["selection"].read_text())["selected"] == "a"
+    back = pd.read_csv(paths["curves"])
+    assert back["test_loss"].isna().sum() == 1
+    assert len(back) == len(curves)
+    assert paths["figure"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_curve_there_is_no_figure(selection, curves, tmp_path):
+    zero = curves[curves["n_samples"] == 0]
+    assert set(write_selection(selection, zero, tmp_path, {})) == {"selection", "curves"}
+
+
+def test_progress_is_one_line_a_trial():
+    stream = io.StringIO()
+    budget = Budget(200.0)
+    progress = CampaignProgress(Console(file=stream, width=40))
+    for n, status, loss in ((200, "completed", 3.5), (400, "diverged", math.nan)):
+        budget.charge(50.0)
+        progress.update(TrialResult(Trial("[a]", "d", n), status, test_loss=loss), budget)
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith("trial 1: [a], D = 200: test loss 3.5000; 25% of the budget spent")
+    assert second.endswith("trial 2: [a], D = 400: diverged; 50% of the budget spent")
+
+
+@pytest.mark.parametrize("kind", ["clear", "too_close_to_call", "not_enough_evidence"])
+def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selection, kind):
+    contenders = ("a",) if kind == "clear" else ("a", "b")
+    verdict = Verdict(kind, contenders, 0.93, 0.0123, ("b", 1600), 0.021, 0.0045)
+    selection = replace(selection, verdict=verdict)
+    sentence = selection_sentence(selection)
+    if kind == "clear":
+        assert sentence.startswith("Fine-tune a on demo (predicted")
+        assert "next trial" not in sentence
+    else:
+        first = {"too_close_to_call": "Too close to call between a and b: if one must be named, f"}
+        assert sentence.startswith(
+            first.get(kind, "Not enough evidence yet to tell a and b apart: for now, f")
+            + "ine-tune a on demo (predicted"
+        )
+        assert "one of those 2 is the best with probability 0.93" in sentence
+        assert "expected to lose 0.012 nats" in sentence
+        assert "b at D = 1600, would cost 2.1% of full fine-tuning and save 0.0045" in sentence
+    record = selection_record(selection, curves, {}, {})["verdict"]
+    assert json.loads(json.dumps(record)) == {
+        "kind": kind,
+        "contenders": list(contenders),
+        "p_contenders": 0.93,
+        "expected_regret": 0.0123,
+        "next_trial": {"model": "b", "n_samples": 1600},
+        "next_cost_fraction": 0.021,
+        "next_gain": 0.0045,
+    }
+    console = Console(file=io.StringIO(), width=160)
+    console.print(selection_table(selection, curves))
+    text = console.file.getvalue()
+    assert f"verdict: {kind.replace('_', ' ')}" in text
+    assert text.count("contender") == len(contenders)
+
+
+def test_a_selector_without_a_verdict_has_none_in_the_record(curves, selection):
+    assert selection_record(selection, curves, {}, {})["verdict"] is None

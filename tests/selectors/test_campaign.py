@@ -1,0 +1,256 @@
+import math
+
+import pandas as pd
+import pytest
+
+from lensllm.core.selection import RankedModel, Selection
+from lensllm.core.task import Budget, Candidate, NoCandidateError, Task
+from lensllm.core.trials import Trial, TrialResult, TrialStore, results_table
+from lensllm.selectors import Decision
+from lensllm.selectors.base import Selector
+from lensllm.selectors.campaign import make_budget, run_campaign, tuning_warnings
+
+SIZES = (0, 200, 400)
+TASK = Task(
+    "demo",
+    (Candidate("a", 10.0), Candidate("b", 30.0)),
+    800,
+    {"a": SIZES, "b": SIZES},
+    {(m, d): k * (d + 1.0) for m, k in (("a", 1.0), ("b", 3.0)) for d in (*SIZES, 800)},
+    seed=5,
+)
+
+
+class TableRunner:
+    """Answers trials by a formula, counts them, and may die on the way or find them in a store."""
+
+    def __init__(self, store=None, die_at=None, diverging=()):
+        self.store, self.die_at, self.diverging, self.ran = store, die_at, diverging, []
+
+    def task(self):
+        return TASK
+
+    def run(self, trial):
+        if self.store is not None and (found := self.store.get(trial)) is not None:
+            return found
+        if len(self.ran) == self.die_at:
+            raise KeyboardInterrupt
+        self.ran.append((trial.model, trial.n_samples))
+        loss = {"a": 3.0, "b": 4.0}[trial.model] - (trial.n_samples / 1000) * (
+            4 if trial.model == "b" else 1
+        )
+        bad = (trial.model, trial.n_samples) in self.diverging
+        result = TrialResult(
+            trial,
+            "diverged" if bad else "completed",
+            test_loss=math.nan if bad else loss,
+            flops=0.5 * TASK.costs[trial.model, trial.n_samples],
+        )
+        if self.store is not None:
+            self.store.add(result)
+        return result
+
+
+class StepByStep(Selector):
+    """Asks for one size after the other while the budget lasts; ranks by the last loss."""
+
+    def __init__(self):
+        self.seen = []
+
+    def wants(self, task, curves, budget):
+        self.seen.append((len(curves), budget.spent))
+        done = curves["n_samples"].nunique()
+        if done == len(SIZES) or budget.remaining < 100:
+            return []
+        return [(name, size) for size in SIZES[: done + 1] for name in task.names]
+
+    def rank(self, task, curves):
+        last = curves.dropna(subset=["test_loss"]).groupby("model")["test_loss"].last()
+        names = sorted(task.names, key=lambda name: last.get(name, math.inf))
+        ranking = tuple(RankedModel(name, last.get(name, math.nan)) for name in names)
+        return Selection(
+            self.name, task.dataset, task.n_samples_full, ranking, "r", decisions=("x",)
+        )
+
+
+def test_the_loop_asks_runs_charges_and_ranks():
+    runner, selector, budget, seen = TableRunner(), StepByStep(), Budget(10_000.0), []
+    selection, curves = run_campaign(
+        selector, runner, budget, lambda result, b: seen.append((result.trial, b.spent))
+    )
+    points = [(m, d) for d in SIZES for m in "ab"]
+    assert runner.ran == points
+    assert sorted(zip(curves["model"], curves["n_samples"], strict=True)) == sorted(points)
+    charged = [0.5 * TASK.costs[point] for point in points]
+    assert budget.spent == selection.cost_flops == sum(charged)
+    assert selection.cost_fraction == sum(charged) / (801 * 4)
+    assert [spent for _, spent in seen] == [sum(charged[: i + 1]) for i in range(6)]
+    assert [trial for trial, _ in seen] == [Trial(m, "demo", d, 5) for m, d in points]
+    assert selector.seen[:2] == [(0, 0.0), (2, sum(charged[:2]))]
+    assert [entry.model for entry in selection.ranking] == ["b", "a"]
+    assert selection.decisions[0] == "x"
+    assert selection.decisions[1] == "ran a at D = 0: test loss 3.0000"
+    assert len(selection.decisions) == 7
+
+
+class Explaining(StepByStep):
+    """Gives reasons; `b` is stopped after its first trial and gets another one all the same."""
+
+    stopped = ({}, {"b": "P(best) 0.001"}, {"b": "P(best) 0.002"}, {}, {"b": "P(best) 0.003"})
+    models = ("ab", "a", "a", "b", "")
+
+    def decide(self, task, curves, budget):
+        n = len(self.seen)
+        self.seen.append(n)
+        trials = tuple(task.trial(model, SIZES[n // 2]) for model in self.models[n])
+        return Decision(trials, (f"round {n}",), self.stopped[n])
+
+
+def test_reasons_are_recorded_where_they_were_given():
+    selection, _ = run_campaign(Explaining(), TableRunner(), Budget(10_000.0))
+    said = [words for words in selection.decisions[1:] if not words.startswith("ran")]
+    assert said == [
+        "round 0",
+        "stopped b: P(best) 0.001",
+        "round 1",
+        "round 2",
+        "b is back in play",
+        "round 3",
+        "stopped b: P(best) 0.003",
+        "round 4",
+    ]
+    assert selection.decisions[3] == "ran b at D = 0: test loss 4.0000"
+
+
+def test_it_stops_when_the_selector_has_spent_enough():
+    runner, budget = TableRunner(), Budget(450.0)
+    run_campaign(StepByStep(), runner, budget)
+    assert [size for _, size in runner.ran] == [0, 0, 200, 200]
+    assert budget.remaining == 450.0 - 0.5 * (4 + 4 * 201)
+
+
+def test_diverged_trials_are_charged_and_shown():
+    runner, budget = TableRunner(diverging={("b", 200)}), Budget(10_000.0)
+    selection, curves = run_campaign(StepByStep(), runner, budget)
+    row = curves[(curves["model"] == "b") & (curves["n_samples"] == 200)].iloc[0]
+    assert row["status"] == "diverged"
+    assert math.isnan(row["test_loss"])
+    assert "ran b at D = 200: diverged" in selection.decisions
+    assert budget.spent == sum(0.5 * TASK.costs[m, d] for d in SIZES for m in "ab")
+
+
+@pytest.mark.parametrize("die_at", [0, 1, 3, 5])
+def test_a_killed_campaign_goes_on_and_ends_as_if_it_had_not_been(tmp_path, die_at):
+    whole, expected = run_campaign(StepByStep(), TableRunner(), Budget(10_000.0))
+    store = TrialStore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(StepByStep(), TableRunner(store, die_at), Budget(10_000.0))
+    again = TableRunner(store)
+    selection, curves = run_campaign(StepByStep(), again, Budget(10_000.0))
+    assert len(again.ran) == 6 - die_at
+    assert selection == whole
+    pd.testing.assert_frame_equal(curves, expected)
+
+
+def test_budgets():
+    assert make_budget(TASK, fraction=0.25).flops == 0.25 * 801 * 4
+    assert make_budget(TASK, fraction=0.25, flops=7.0).flops == 7.0
+    for options, message in (
+        ({}, r"budget\.fraction or budget\.flops, got neither"),
+        ({"fraction": 0.0}, r"budget\.fraction > 0, got 0"),
+        ({"fraction": -0.5}, r"budget\.fraction > 0, got -0\.5"),
+        ({"fraction": math.nan}, r"budget\.fraction > 0, got nan"),
+        ({"flops": -1.0}, r"FLOPs > 0, got -1"),
+        ({"flops": 0.0}, r"FLOPs > 0, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_budget(TASK, **options)
+
+
+class FailingRunner(TableRunner):
+    """Candidate b fails at some sizes, for a price that is known or not."""
+
+    def __init__(self, failing, flops=math.nan):
+        super().__init__()
+        self.failing, self.flops = failing, flops
+
+    def run(self, trial):
+        if (trial.model, trial.n_samples) in self.failing:
+            self.ran.append((trial.model, trial.n_samples))
+            return TrialResult.failure(trial, f"no power at {trial.n_samples}", self.flops)
+        return super().run(trial)
+
+
+@pytest.mark.parametrize(("flops", "charged"), [(7.0, 7.0), (math.nan, 3 * 201.0)])
+def test_a_failed_trial_is_a_result_that_costs_what_it_cost(flops, charged):
+    runner, budget = FailingRunner({("b", 200)}, flops), Budget(10_000.0)
+    selection, curves = run_campaign(StepByStep(), runner, budget)
+    ran = sum(0.5 * TASK.costs[pair] for pair in runner.ran if pair != ("b", 200))
+    assert budget.spent == pytest.approx(ran + charged)
+    row = curves[(curves["model"] == "b") & (curves["n_samples"] == 200)].iloc[0]
+    assert (row["status"], row["reason"], row["flops"]) == ("failed", "no power at 200", charged)
+    assert [entry.model for entry in selection.ranking] == ["b", "a"]  # its other sizes count
+    assert "ran b at D = 200: failed: no power at 200" in selection.decisions
+
+
+def test_a_candidate_is_set_aside_after_so_many_failures():
+    runner = FailingRunner({("b", 0), ("b", 200), ("b", 400)})
+    selector = StepByStep()
+    selection, _ = run_campaign(selector, runner, Budget(10_000.0))
+    assert [pair for pair in runner.ran if pair[0] == "b"] == [("b", 0), ("b", 200)]
+    assert [entry.model for entry in selection.ranking] == ["a", "b"]
+    assert selection.ranking[1].status == "failed: no power at 200"
+    assert "set aside b: no power at 200" in selection.decisions
+    assert selection.cost_fraction == pytest.approx(selection.cost_flops / TASK.full_cost)
+    once = run_campaign(StepByStep(), FailingRunner({("b", 0)}), Budget(1e4), max_failures=1)[0]
+    assert once.ranking[1].status == "failed: no power at 0"
+
+
+def test_a_campaign_whose_candidates_all_fail_says_why():
+    runner = FailingRunner({(model, size) for model in "ab" for size in SIZES})
+    with pytest.raises(NoCandidateError, match=r"a: no power at 200; b: no power at 200"):
+        run_campaign(StepByStep(), runner, Budget(10_000.0))
+
+
+def test_candidates_that_could_not_be_tried_are_ranked_last_with_the_reason():
+    class Reduced(TableRunner):
+        def task(self):
+            return TASK.without({"b": "its weights are cut short"})
+
+    selection, _ = run_campaign(StepByStep(), Reduced(), Budget(10_000.0))
+    assert [(entry.model, entry.status) for entry in selection.ranking] == [
+        ("a", "ranked"),
+        ("b", "failed: its weights are cut short"),
+    ]
+    assert selection.decisions[1] == "left out b: its weights are cut short"
+    with pytest.raises(NoCandidateError, match="a: no; b: no"):
+        TASK.without({"a": "no", "b": "no"})
+
+
+def curve(model, *losses):
+    return [
+        TrialResult(Trial(model, "demo", 200 * i), "completed", test_loss=loss)
+        for i, loss in enumerate(losses)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("curves", "warned"),
+    [
+        ([curve("a", 5.0, 9.0, 1e6), curve("b", 4.0, math.nan)], True),
+        ([curve("a", 5.0, 9.0, 4.9), curve("b", 4.0, 8.0)], False),
+        ([curve("a", 5.0), curve("b", 4.0, 8.0)], True),
+        ([curve("a", 5.0), curve("b", 4.0)], False),
+        ([curve("a", math.nan, 4.0)], False),
+    ],
+)
+def test_fine_tuning_that_made_everything_worse_is_said(curves, warned):
+    table = results_table([result for part in curves for result in part])
+    assert bool(tuning_warnings(table)) == warned
+
+
+@pytest.mark.parametrize(("tuned", "warned"), [(6.2, False), (6.3, True), (math.nan, True)])
+def test_a_few_pairs_before_fine_tuning_tell_roughly(tuned, warned):
+    table = results_table(curve("a", math.nan, tuned)[1:])
+    assert bool(tuning_warnings(table, {"a": 5.0, "b": 1.0})) == warned
+    assert not tuning_warnings(table, {"b": 1.0})

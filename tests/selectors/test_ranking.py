@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from lensllm.predictors import Posterior
+from lensllm.selectors.ranking import rank_posterior
+
+SIZES = (200, 400, 3200)
+
+
+def beliefs_of(means, spreads):
+    """Independent normal log losses at 200, 400 and D_full, without noise."""
+    means, spreads = np.array(means, dtype=float), np.array(spreads, dtype=float)
+    n = len(means)
+    own = np.zeros((1, n, 3, 3))
+    own[0] = (spreads**2)[:, None, None]
+    return Posterior(
+        np.ones(1),
+        np.zeros(1),
+        np.array(SIZES, dtype=float),
+        np.repeat(means[None, :, None], 3, axis=2),
+        own,
+        np.zeros((1, n, 3, 1)),
+        np.zeros((1, n, 3, 1)),
+        np.arange(n),
+        np.full((1, 3), 1e-6),
+    )
+
+
+def rank(make_task, means, spreads, tried=(), usable=None):
+    names = "abcd"[: len(means)]
+    task = make_task(names, sizes=SIZES[:2], full=SIZES[2])
+    return task, rank_posterior(
+        "demo", task, beliefs_of(means, spreads), usable or set(names), set(tried), 0
+    )
+
+
+def test_a_choice_that_is_sure_is_clear(make_task):
+    _, selection = rank(make_task, [0.0, 0.5, 1.0], [0.1, 0.1, 0.1])
+    assert selection.verdict.kind == "clear"
+    assert selection.verdict.contenders == ("a",)
+    assert selection.best.p_best == pytest.approx(1.0, abs=0.01)
+
+
+def test_candidates_that_are_as_good_as_equal_are_too_close_to_call(make_task):
+    _, selection = rank(make_task, [0.0, 0.001, 1.0], [0.005, 0.005, 0.005])
+    assert selection.verdict.kind == "too_close_to_call"
+    assert selection.verdict.contenders == ("a", "b")
+    assert selection.verdict.expected_regret == pytest.approx(0.0024, abs=0.0008)
+
+
+def test_candidates_that_may_differ_are_not_told_by_the_evidence(make_task):
+    task, selection = rank(make_task, [0.0, 0.0, 0.0, 3.0], [0.3, 0.3, 0.3, 0.3])
+    verdict = selection.verdict
+    assert verdict.kind == "not_enough_evidence"
+    assert set(verdict.contenders) == {"a", "b", "c"}
+    assert verdict.p_contenders >= 0.9
+    # All sizes tell the same here: the cheapest trial of the cheapest candidate is worth most.
+    assert verdict.next_trial == ("a", 200)
+    assert verdict.next_cost_fraction == pytest.approx(task.costs["a", 200] / task.full_cost)
+    # E min(0, 0.3 z) = -0.3 / sqrt(2 pi)
+    assert verdict.next_gain == pytest.approx(0.3 / np.sqrt(2 * np.pi), rel=0.1)
+
+
+def test_no_trial_is_named_where_none_is_left(make_task):
+    tried = [(name, n) for name in "abc" for n in SIZES[:2]]
+    _, selection = rank(make_task, [0.0, 0.0, 0.0], [0.3, 0.3, 0.3], tried)
+    assert selection.verdict.next_trial is None
+
+
+def test_candidates_without_a_usable_point_are_last_and_have_no_chance(make_task):
+    _, selection = rank(make_task, [0.0, 0.5, 1.0], [0.1, 0.1, 0.1], usable={"b", "c"})
+    assert [entry.model for entry in selection.ranking] == ["b", "c", "a"]
+    assert selection.ranking[-1].status == "no usable trial"
+    assert sum(entry.p_best for entry in selection.ranking[:2]) == pytest.approx(1.0)
+
+
+def test_a_probable_but_not_clear_choice_has_a_rival(make_task):
+    _, selection = rank(make_task, [0.0, 0.225, 1.0], [0.1, 0.1, 0.1])
+    assert 0.9 < selection.best.p_best < 0.95
+    assert selection.verdict.kind == "too_close_to_call"
+    assert selection.verdict.contenders == ("a", "b")
+    assert selection.verdict.p_contenders > 0.99
