@@ -40,8 +40,12 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def benchmark_dir():
-    """Folder with `rsl/` and `published/` below it; the test is skipped where there is none."""
+    """Folder with `rsl/` and `published/` below it; the test is skipped where there is none.
+
+    LENSLLM_BENCHMARK_DIR may name it, or its folder `rsl`, as for `paths.benchmark_dir`.
+    """
     folder = Path(os.environ.get("LENSLLM_BENCHMARK_DIR", ROOT.parent / "shared" / "data"))
+    folder = folder.parent if (folder / "flan.csv").is_file() else folder
     if not (folder / "rsl").is_dir():
         pytest.skip(f"no recorded benchmark in {folder}: set LENSLLM_BENCHMARK_DIR")
     return folder
@@ -168,3 +172,64 @@ def run_main(monkeypatch, capsys):
         return SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     return run
+
+
+@pytest.fixture
+def make_task():
+    """A task of given sizes; a trial costs (position of the candidate + 1) * D."""
+    from lensllm.core.task import Candidate, Task
+
+    def make(names="abc", sizes=(0, 200, 400, 800, 1600), full=6400, n_params=None):
+        names = tuple(names)
+        params = n_params or [10.0 * (i + 1) for i in range(len(names))]
+        return Task(
+            "demo",
+            tuple(Candidate(n, p) for n, p in zip(names, params, strict=True)),
+            full,
+            {n: tuple(sizes) for n in names},
+            {(n, d): (i + 1.0) * d for i, n in enumerate(names) for d in (*sizes, full)},
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_curves():
+    """A tidy table from {model: {D: loss}}."""
+    import numpy as np
+    import pandas as pd
+
+    def make(losses):
+        rows = [
+            {"model": m, "dataset": "demo", "n_samples": d, "seed": 0, "test_loss": x}
+            for m, points in losses.items()
+            for d, x in points.items()
+        ]
+        columns = ["model", "dataset", "n_samples", "seed", "test_loss"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.astype({"n_samples": np.int64, "test_loss": float})
+
+    return make
+
+
+@pytest.fixture
+def draw():
+    """Runs of a synthetic process: static, dynamic or noisy by its variances."""
+    import numpy as np
+
+    from lensllm.prehoc.process import SyntheticProcess
+
+    def make(n_models=24, n_seeds=3, seed=0, task="synthetic", costs=None, **process):
+        costs = np.geomspace(0.01, 1.0, 12) if costs is None else costs
+        rng = np.random.default_rng(seed)
+        return SyntheticProcess(**process).draw(costs, n_models, n_seeds, rng, task)
+
+    return make
+
+
+@pytest.fixture
+def two_tasks(draw):
+    """Runs of two tasks with eight models and three seeds each."""
+    from lensllm.studies.prehoc.load import concatenate
+
+    return concatenate([draw(8, 3, seed=i, task=f"task-{i}") for i in range(2)])
