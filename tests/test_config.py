@@ -12,14 +12,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lensllm.commands.conf import command_names, conf_dir
 from lensllm.commands.config_checks import check_config
-from lensllm.commands.entry import conf_dir
 from lensllm.commands.targets import check_targets
 from lensllm.finetune.models import as_sources
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml"))
+PRIMARY = command_names()
 OWNERS = {  # the primary config that a group is composed into, where several have it
     "model": "train",
     "dataset": "train",
@@ -61,10 +60,9 @@ NEEDED = {"fit": ["curves=curves.csv"]}
 
 @pytest.fixture(scope="module", autouse=True)
 def _schemas():
-    """Schemas are in the ConfigStore once the scripts are imported."""
-    for path in SCRIPTS.glob("*.py"):
-        if "@entry_point(" in path.read_text(encoding="utf-8"):
-            importlib.import_module(f"scripts.{path.stem}")
+    """Schemas are in the ConfigStore once the commands are imported."""
+    for name in PRIMARY:
+        importlib.import_module(f"lensllm.commands.{name}")
 
 
 def composed(config, *overrides):
@@ -132,8 +130,11 @@ def test_every_primary_config_composes_under_its_schema(config, tmp_path, monkey
 
 @pytest.mark.parametrize("config", PRIMARY)
 def test_every_primary_config_writes_below_its_output_folder(config):
-    text = OmegaConf.to_container(OmegaConf.load(CONF / f"{config}.yaml"))["hydra"]["run"]["dir"]
-    assert text.startswith(("${paths.output_dir}/", "outputs/")), text
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name=config):
+        cfg = compose(config, NEEDED.get(config), return_hydra_config=True)
+    for folder in (cfg.hydra.run.dir, cfg.hydra.sweep.dir):
+        assert Path(folder).parts[:2] == ("outputs", config), folder
 
 
 @pytest.mark.parametrize(("group", "name"), GROUPS)
@@ -160,15 +161,7 @@ def test_every_option_composes_and_fits_what_it_configures(group, name):
 def test_every_experiment_composes_with_the_command_in_its_header(path):
     header = path.read_text(encoding="utf-8").split("\ndefaults")[0]
     assert header.startswith("# @package _global_\n")
-    script = {
-        "train.py": "train",
-        "select_model.py": "select",
-        "analyze_curvature.py": "curvature",
-        "prehoc.py": "prehoc",
-        "evaluate_selection.py": "evaluate",
-    }
-    command = next(line for line in header.splitlines() if f"experiment={path.stem}" in line)
-    config = next(name for key, name in script.items() if key in command)
+    config = re.search(rf"lensllm (\w+) experiment={path.stem}\b", header)[1]
     check_config(composed(config, f"experiment={path.stem}"), schema_of(config))
 
 
