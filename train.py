@@ -1,6 +1,8 @@
-"""Fine-tune one model on one subset: python train.py model=... dataset=... n_samples=800."""
+"""The same as `lensllm train`: fine-tune one model on one subset."""
 
-from scripts.train import main
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+
+from lensllm.commands.train import main
 
 if __name__ == "__main__":
     main()

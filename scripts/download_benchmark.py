@@ -1,25 +1,8 @@
-"""Download and verify the recorded benchmark: python scripts/download_benchmark.py."""
-
-from __future__ import annotations
+"""The same as `lensllm download`."""
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-from pathlib import Path
-
-from omegaconf import DictConfig
-
-from lensllm.commands.config import DownloadConfig
-from lensllm.commands.entry import entry_point
-
-
-@entry_point("download", DownloadConfig)
-def main(cfg: DictConfig) -> None:
-    """Download what is missing to `<paths.benchmark_dir>/rsl` and verify all of it."""
-    from lensllm.evaluation import download_rsl
-
-    for path in download_rsl(Path(cfg.paths.benchmark_dir) / "rsl", cfg.timeout):
-        print(f"verified {path}")
-
+from lensllm.commands.download import main
 
 if __name__ == "__main__":
     main()

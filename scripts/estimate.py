@@ -1,38 +1,8 @@
-"""What a campaign would take, before anything is spent: memory, FLOPs, time and money."""
-
-from __future__ import annotations
+"""The same as `lensllm estimate`."""
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-import json
-
-from hydra.utils import instantiate
-from omegaconf import DictConfig
-
-from lensllm.commands.config import EstimateConfig
-from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
-from lensllm.system.harmless import redact
-
-
-@entry_point("estimate", EstimateConfig)
-def main(cfg: DictConfig) -> None:
-    """Print the estimate and write it to `estimate.json`."""
-    from lensllm.finetune.estimate import as_record, estimate_campaign
-    from lensllm.reports.console import wide_console
-    from lensllm.reports.estimate_table import estimate_sentence, estimate_table
-    from lensllm.selectors.campaign import make_budget
-
-    console = wide_console()
-    runner, hardware = instantiate_runner(cfg), instantiate(cfg.hardware)
-    estimates = estimate_campaign(runner, hardware)
-    budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
-    record = as_record(estimates, hardware, budget.flops)
-    path = output_dir() / "estimate.json"
-    path.write_text(json.dumps(redact(record), indent=1) + "\n", encoding="utf-8")
-    console.print(estimate_table(estimates, hardware))
-    console.print(estimate_sentence(estimates, hardware, budget.flops))
-    console.print(f"json: {path}", soft_wrap=True)
-
+from lensllm.commands.estimate import main
 
 if __name__ == "__main__":
     main()

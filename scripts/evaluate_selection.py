@@ -1,52 +1,8 @@
-"""Judge selectors on recorded curves: python scripts/evaluate_selection.py benchmark=rsl."""
-
-from __future__ import annotations
+"""The same as `lensllm evaluate`."""
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-from dataclasses import replace
-from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
-from lensllm.commands.config import EvaluateConfig
-from lensllm.commands.entry import conf_dir, entry_point, output_dir
-from lensllm.system.harmless import write_csv
-
-
-@entry_point("evaluate", EvaluateConfig)
-def main(cfg: DictConfig) -> None:
-    """Evaluate every selector on every data set and budget; write scores and predictions."""
-    from lensllm.commands.named import named_selectors
-    from lensllm.evaluation import evaluate
-    from lensllm.reports.console import print_table, updating, wide_console
-    from lensllm.reports.summary import summary_table
-
-    values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
-    console = wide_console()
-    selectors = named_selectors(values["selectors"], conf_dir() / "selector", values)
-    with console.status("evaluating") as status:
-        found = evaluate(
-            instantiate(cfg.benchmark),
-            selectors,
-            values["budget_ratios"],
-            values["budget_fractions"],
-            values["datasets"],
-            values["seeds"],
-            progress=updating(status),
-        )
-    folder = output_dir()
-    write_csv(found.scores, folder / "scores.csv")
-    write_csv(found.predictions, folder / "predictions.csv")
-    summary = summary_table(found.scores, found.predictions, cfg.n_resamples, cfg.seed)
-    command = " ".join(["python scripts/evaluate_selection.py", *HydraConfig.get().overrides.task])
-    summary = replace(summary, caption=f"{summary.caption} Command: {command}")
-    summary.write(folder)
-    print_table(summary, console)
-    console.print(f"scores.csv, predictions.csv and summary.* are in {folder}")
-
+from lensllm.commands.evaluate import main
 
 if __name__ == "__main__":
     main()

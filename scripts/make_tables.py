@@ -1,48 +1,8 @@
-"""The papers' tables and figures: python scripts/make_tables.py table=all|rsl_table1|..."""
-
-from __future__ import annotations
+"""The same as `lensllm tables`."""
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
-from lensllm.commands.config import TablesConfig
-from lensllm.commands.entry import conf_dir, entry_point, output_dir
-
-# What a caption says anyway, or what decides where files are and not what is in them.
-_SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hydra.")
-
-
-@entry_point("tables", TablesConfig)
-def main(cfg: DictConfig) -> None:
-    """Write every table as Markdown, LaTeX and CSV, and every figure as PNG."""
-    from lensllm.commands.named import named_selectors
-    from lensllm.reports.console import updating, wide_console
-    from lensllm.studies.papers.build import build
-    from lensllm.studies.papers.study import Study
-
-    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    table, figures = values.pop("table"), values.pop("figures")
-    for key in ("benchmark", "paths", "allowed_targets"):
-        del values[key]
-    selectors = named_selectors(values.pop("selectors"), conf_dir() / "selector")
-    console = wide_console()
-    benchmark = instantiate(cfg.benchmark)
-    overrides = [
-        word for word in HydraConfig.get().overrides.task if not word.startswith(_SAID_ELSEWHERE)
-    ]
-    with console.status("making tables") as status:
-        study = Study(
-            benchmark, selectors, **values, overrides=overrides, progress=updating(status)
-        )
-        written = build(study, table, output_dir(), figures)
-    for path in written:
-        console.print(str(path), soft_wrap=True)
-
+from lensllm.commands.tables import main
 
 if __name__ == "__main__":
     main()

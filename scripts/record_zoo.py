@@ -1,32 +1,8 @@
-"""Write the recorded curves of the zoo from the trial store of its sweep."""
-
-from __future__ import annotations
+"""The same as `lensllm record`."""
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-from pathlib import Path
-
-from omegaconf import DictConfig
-
-from lensllm.commands.config import RecordConfig
-from lensllm.commands.entry import entry_point
-
-
-@entry_point("record", RecordConfig)
-def main(cfg: DictConfig) -> None:
-    """Write `benchmarks/zoo.csv` of the package, or another file."""
-    import lensllm.evaluation
-    from lensllm.core.trials import TrialStore
-    from lensllm.studies.zoo.record import write_recorded_curves
-    from lensllm.zoo import zoo_models
-
-    default = Path(lensllm.evaluation.__file__).parent / "zoo.csv"
-    path = Path(cfg.path) if cfg.path else default
-    zoo = set(zoo_models())
-    results = [r for r in TrialStore(cfg.paths.store_dir).results() if r.trial.model in zoo]
-    n_rows = write_recorded_curves(results, path, extend=cfg.extend)
-    print(f"{n_rows} trials in {path}")
-
+from lensllm.commands.record import main
 
 if __name__ == "__main__":
     main()

@@ -1,43 +1,8 @@
-"""How well pre-hoc estimators do on the synthetic process: python scripts/study_prehoc.py."""
-
-from __future__ import annotations
+"""The same as `lensllm study_prehoc`."""
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig
-
-from lensllm.commands.config import StudyPrehocConfig
-from lensllm.commands.entry import entry_point, output_dir
-from lensllm.system.harmless import write_csv
-
-
-@entry_point("study_prehoc", StudyPrehocConfig)
-def main(cfg: DictConfig) -> None:
-    """Print two tables, and write them as `recovery.csv` and, if any, `regimes.csv`."""
-    import numpy as np
-
-    from lensllm.studies.prehoc.study import recovery, regimes
-
-    costs = np.geomspace(0.01, 1.0, 12)
-    process = instantiate(cfg.process)
-    table = recovery(process, costs, cfg.n_runs, cfg.prices, cfg.n_repetitions, n_draws=cfg.n_draws)
-    write_csv(table, output_dir() / "recovery.csv")
-    print(table.T.to_string(float_format="{:.3g}".format))
-    files = ["recovery.csv"]
-    if cfg.n_regime_repetitions:
-        found = regimes(
-            {name: instantiate(node) for name, node in cfg.processes.items()},
-            costs,
-            cfg.n_models,
-            cfg.n_seeds,
-            cfg.n_regime_repetitions,
-        )
-        write_csv(found, output_dir() / "regimes.csv")
-        print(found.T.to_string(float_format="{:.3g}".format))
-        files.append("regimes.csv")
-    print(f"results: {output_dir()}: {', '.join(files)}")
-
+from lensllm.commands.study_prehoc import main
 
 if __name__ == "__main__":
     main()

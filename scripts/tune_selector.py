@@ -1,76 +1,8 @@
-"""Choose settings on all data sets but the judged one: python -m scripts.tune_selector."""
-
-from __future__ import annotations
+"""The same as `lensllm tune`."""
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-
-from lensllm.commands.config import TuneConfig
-from lensllm.commands.entry import conf_dir, entry_point
-from lensllm.system.harmless import safe_name, write_csv
-from lensllm.system.limits import load_yaml
-
-
-@entry_point("tune", TuneConfig)
-def main(cfg: DictConfig) -> None:
-    """Choose settings, judge them where they were not chosen, and write both."""
-    from lensllm.evaluation import evaluate
-    from lensllm.evaluation.evaluation import with_prior_curves
-    from lensllm.reports.console import print_table, updating, wide_console
-    from lensllm.selectors import AcceptThenStop
-    from lensllm.studies.selectors.tuned import JUDGES, judge_choices
-    from lensllm.studies.selectors.tuning import sample_settings, tune
-    from lensllm.studies.selectors.tuning_report import Example, write_tuning_report
-
-    values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
-    benchmark = instantiate(cfg.benchmark)
-    known = sorted(path.stem for path in (conf_dir() / "selector").glob("*.yaml"))
-    if cfg.selector not in known:
-        raise ValueError(f"Expected selector among {', '.join(known)}, got {cfg.selector!r}")
-    base = load_yaml(conf_dir() / "selector" / f"{cfg.selector}.yaml")
-
-    def build(settings: Mapping[str, Any]) -> Any:
-        chosen = {"predictor": {"settings": dict(settings)}}
-        return instantiate(OmegaConf.merge(base, chosen), _convert_="all")
-
-    console, choices = wide_console(), {}
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    for number, stage in enumerate(values["stages"], start=1):
-        grid = sample_settings(stage["search"], values["n_settings"], values["seed"])
-        asked = (stage.get(key, values[key]) for key in ("budget_ratios", "targets"))
-        judge = JUDGES[stage["by"]](build, *asked)
-        with console.status(f"stage {number}") as status:
-            found = tune(benchmark, grid, judge, choices, progress=updating(status))
-        write_csv(found.scores, folder / f"stage_{number}.csv")
-        (folder / f"stage_{number}.json").write_text(json.dumps(grid, indent=2) + "\n")
-        choices = {name: {**choices.get(name, {}), **found.choice(name)} for name in found.chosen}
-    (folder / "choices.json").write_text(json.dumps(choices, indent=2) + "\n")
-    console.print_json(json.dumps(choices))
-    judged = judge_choices(
-        benchmark, choices, build, values["budget_ratios"], values["judged_targets"]
-    )
-    write_csv(judged.scores, folder / "scores.csv")
-    write_csv(judged.predictions, folder / "predictions.csv")
-    for label, calibration in judged.calibrations.items():
-        write_csv(calibration.candidates, folder / f"calibration_{safe_name(str(label))}.csv")
-    baseline = evaluate(benchmark, [AcceptThenStop()], values["budget_ratios"])
-    first = benchmark.datasets[0]
-    prior = benchmark.curves[benchmark.curves["dataset"] != first]
-    example = Example(
-        benchmark.runner(first), with_prior_curves(build(choices[first]).predictor, prior)
-    )
-    for table in write_tuning_report(judged, baseline.scores, example, folder):
-        print_table(table, console)
-    console.print(f"choices.json, scores.csv, predictions.csv and tables are in {folder}")
-
+from lensllm.commands.tune import main
 
 if __name__ == "__main__":
     main()

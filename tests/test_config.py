@@ -3,23 +3,25 @@
 import importlib
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from cloudpickle import register_pickle_by_value, unregister_pickle_by_value
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
+from joblib.externals.loky import ProcessPoolExecutor
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lensllm.commands.conf import command_names, conf_dir
 from lensllm.commands.config_checks import check_config
-from lensllm.commands.entry import conf_dir
 from lensllm.commands.targets import check_targets
 from lensllm.finetune.models import as_sources
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-PRIMARY = sorted(path.stem for path in CONF.glob("*.yaml"))
+PRIMARY = command_names()
 OWNERS = {  # the primary config that a group is composed into, where several have it
     "model": "train",
     "dataset": "train",
@@ -55,16 +57,30 @@ GIVEN = {  # what a user has to name
     ("benchmark", "csv"): ["benchmark.path=curves.csv"],
     ("law", "lensllm"): ["law.ntk_loss.weights=[1.0]", "law.ntk_loss.rates=[1e-3]"],
 }
-INSTANTIATED = ("model", "optimizer", "scheduler", "training", "finetune", "trainer")
+INSTANTIATED = (
+    *("model", "optimizer", "scheduler", "training", "finetune", "trainer"),
+    *("hardware", "logger", "executor"),
+)
 NEEDED = {"fit": ["curves=curves.csv"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _schemas():
-    """Schemas are in the ConfigStore once the scripts are imported."""
-    for path in SCRIPTS.glob("*.py"):
-        if "@entry_point(" in path.read_text(encoding="utf-8"):
-            importlib.import_module(f"scripts.{path.stem}")
+    """Schemas are in the ConfigStore once the commands are imported."""
+    for name in PRIMARY:
+        importlib.import_module(f"lensllm.commands.{name}")
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Calls a function of this file in a process that knows nothing but what it is sent.
+
+    That is how joblib's sweeps come by their configuration: pickled, with its schema.
+    """
+    with ProcessPoolExecutor(max_workers=1) as executor:
+        register_pickle_by_value(sys.modules[__name__])
+        yield lambda function, *arguments: executor.submit(function, *arguments).result()
+        unregister_pickle_by_value(sys.modules[__name__])
 
 
 def composed(config, *overrides):
@@ -116,39 +132,51 @@ def test_the_configuration_is_the_checkouts():
     assert conf_dir() == CONF
 
 
-@pytest.mark.parametrize("config", PRIMARY)
-def test_every_primary_config_composes_under_its_schema(config, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    cfg = composed(config)
-    assert f"{config}_schema.yaml" in ConfigStore.instance().repo
-    check_config(cfg, schema_of(config))
-    first = next(iter(OmegaConf.load(CONF / f"{config}.yaml").defaults))
-    assert first == f"{config}_schema"
+def check_primary(cfg, schema):
+    """Keys, types, targets and the signatures of what a primary config names."""
+    check_config(cfg, schema)
     resolved(cfg)
     for where, node in targets(cfg):
         check_signature(where, node)
+
+
+@pytest.mark.parametrize("config", PRIMARY)
+def test_every_primary_config_composes_under_its_schema(config, elsewhere, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert f"{config}_schema.yaml" in ConfigStore.instance().repo
+    first = next(iter(OmegaConf.load(CONF / f"{config}.yaml").defaults))
+    assert first == f"{config}_schema"
+    elsewhere(check_primary, composed(config), schema_of(config))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("config", PRIMARY)
 def test_every_primary_config_writes_below_its_output_folder(config):
-    text = OmegaConf.to_container(OmegaConf.load(CONF / f"{config}.yaml"))["hydra"]["run"]["dir"]
-    assert text.startswith(("${paths.output_dir}/", "outputs/")), text
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name=config):
+        cfg = compose(config, NEEDED.get(config), return_hydra_config=True)
+    for folder in (cfg.hydra.run.dir, cfg.hydra.sweep.dir):
+        assert Path(folder).parts[:2] == ("outputs", config), folder
 
 
-@pytest.mark.parametrize(("group", "name"), GROUPS)
-def test_every_option_composes_and_fits_what_it_configures(group, name):
-    config = OWNERS.get(group)
-    assert config is not None, f"tell in OWNERS which primary config has the group {group}"
-    cfg = composed(config, f"{group}={name}", *GIVEN.get((group, name), []))
+def check_option(cfg, group):
+    """Build what one option of a group names, or compare it with the signature; return how many."""
     resolved(cfg)
     check_targets(cfg)
     found = [(where, node) for where, node in targets(cfg[group] or {}, group)]
     for where, node in found:
         check_signature(where, node)
     if group in INSTANTIATED:
-        assert instantiate(cfg[group], _convert_="all") is not None
-    assert found or (group, name) in {
+        assert instantiate(cfg[group], _convert_="all") is not None or cfg[group] is None
+    return len(found)
+
+
+@pytest.mark.parametrize(("group", "name"), GROUPS)
+def test_every_option_composes_and_fits_what_it_configures(group, name, elsewhere):
+    config = OWNERS.get(group)
+    assert config is not None, f"tell in OWNERS which primary config has the group {group}"
+    cfg = composed(config, f"{group}={name}", *GIVEN.get((group, name), []))
+    assert elsewhere(check_option, cfg, group) or (group, name) in {
         ("logger", "none"),
         ("candidates", "zoo"),
         ("candidates", "custom"),
@@ -160,15 +188,7 @@ def test_every_option_composes_and_fits_what_it_configures(group, name):
 def test_every_experiment_composes_with_the_command_in_its_header(path):
     header = path.read_text(encoding="utf-8").split("\ndefaults")[0]
     assert header.startswith("# @package _global_\n")
-    script = {
-        "train.py": "train",
-        "select_model.py": "select",
-        "analyze_curvature.py": "curvature",
-        "prehoc.py": "prehoc",
-        "evaluate_selection.py": "evaluate",
-    }
-    command = next(line for line in header.splitlines() if f"experiment={path.stem}" in line)
-    config = next(name for key, name in script.items() if key in command)
+    config = re.search(rf"lensllm (\w+) experiment={path.stem}\b", header)[1]
     check_config(composed(config, f"experiment={path.stem}"), schema_of(config))
 
 

@@ -10,6 +10,8 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from lensllm.commands.conf import command_names
+
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHERS = {
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
@@ -75,16 +77,13 @@ def test_two_trials_at_once(launcher, tmp_path, model_folders, jsonl_300):
 def test_schemas_are_the_packages_own_so_that_every_process_can_import_them():
     import importlib
 
-    for path in (ROOT / "scripts").glob("*.py"):
-        if "@entry_point(" in path.read_text(encoding="utf-8"):
-            importlib.import_module(f"scripts.{path.stem}")
+    for name in command_names():
+        importlib.import_module(f"lensllm.commands.{name}")
     nodes = {
         name: entry.node
         for name, entry in ConfigStore.instance().repo.items()
         if name.endswith("_schema.yaml")
     }
-    assert {path.stem for path in (ROOT / "conf").glob("*.yaml")} == {
-        name.removesuffix("_schema.yaml") for name in nodes
-    }
+    assert set(command_names()) == {name.removesuffix("_schema.yaml") for name in nodes}
     for name, node in nodes.items():
         assert OmegaConf.get_type(node).__module__ == "lensllm.commands.config", name

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from lensllm.commands.entry import conf_dir
+from lensllm.commands.conf import command_names, conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,7 +32,7 @@ def commands(page: Path) -> list[str]:
     lines = "\n".join([*blocks, *quoted]).replace("\\\n", " ")
     lines = re.sub(r"'(\w+=\[[^']*?)\n\s*", r"'\1", lines)  # a list that goes on below
     found = [line.split("  #")[0].strip() for line in lines.splitlines()]
-    return [line for line in found if line.startswith(("python ", "make "))]
+    return [line for line in found if line.startswith(("lensllm ", "python ", "make "))]
 
 
 COMMANDS = {page.name: commands(page) for page in PAGES}
@@ -50,24 +50,26 @@ def test_make_targets_exist(target: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "command"), [c for c in ALL if c[1].startswith("python ")])
-def test_python_commands_compose(page: str, command: str) -> None:
+def test_scripts_have_the_options_that_pages_name(page: str, command: str) -> None:
     words = shlex.split(command)
     path = words[2].replace(".", "/") + ".py" if words[1] == "-m" else words[1]
-    assert (ROOT / path).is_file()
-    source = (ROOT / "scripts" / Path(path).name).read_text(encoding="utf-8")
-    config = re.search(r'@entry_point\("(\w+)"', source)
-    if config is None:  # benchmarks parse their options themselves
-        known = re.findall(r'"(--\w+)"', source)
-        assert {word for word in words if word.startswith("--")} <= set(known)
-        return
-    importlib.import_module(f"lensllm.scripts.{Path(path).stem}")
-    overrides = [NAMES.get(word, word) for word in words[1:] if "=" in word]
+    known = re.findall(r'"(--\w+)"', (ROOT / path).read_text(encoding="utf-8"))
+    assert {word for word in words if word.startswith("--")} <= set(known)
+    assert "main(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("page", "command"), [c for c in ALL if c[1].startswith("lensllm ")])
+def test_commands_compose(page: str, command: str) -> None:
+    _, name, *words = shlex.split(command)
+    assert name in command_names()
+    importlib.import_module(f"lensllm.commands.{name}")
+    overrides = [NAMES.get(word, word) for word in words if "=" in word]
     overrides = [word for word in overrides if word]
-    if words[2:3] == ["-m"]:  # a sweep's values one at a time
+    if "-m" in words:  # a sweep's values one at a time
         overrides = [re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        assert compose(config[1], overrides=overrides)
+        assert compose(name, overrides=overrides)
 
 
 def test_the_replay_example_runs(run_main, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from lensllm.commands.entry import conf_dir
+from lensllm.commands.conf import conf_dir
 from lensllm.core.trials import Trial
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "trial_keys.md"

@@ -6,26 +6,17 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from lensllm.commands.conf import conf_dir
 from lensllm.commands.targets import check_targets
 from lensllm.system.limits import walk
 
 _MAY_BE_NAN = ("price.money_per_hour",)  # not known, and needed with price.unit=money only
-
-
-def conf_dir() -> Path:
-    """The folder of YAML files: `conf` of the checkout, or the installed package's copy of it."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"Expected the configuration folder `conf` beside or inside {package}")
 
 
 def check_config(config: DictConfig, schema: type) -> None:

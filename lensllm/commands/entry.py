@@ -14,11 +14,12 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import hydra
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
@@ -32,11 +33,12 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from lensllm.commands.config_checks import check_config, conf_dir, no_choice, unknown_key
+from lensllm.commands.conf import conf_dir
+from lensllm.commands.config_checks import check_config, no_choice, unknown_key
+from lensllm.commands.help import command_help
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
-from lensllm.system.quiet import quiet_libraries
 
 BAD_INPUT = (
     ValueError,
@@ -50,7 +52,7 @@ BAD_INPUT = (
 
 def entry_point(
     config_name: str, schema: type
-) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+) -> Callable[[Callable[[DictConfig], Any]], Callable[..., None]]:
     """Turn a function of a config into a Hydra application that fails as the module says.
 
     Args:
@@ -60,11 +62,12 @@ def entry_point(
             the composed config (see `check_config`).
 
     Returns:
-        A decorator; what it returns takes no arguments and reads the command line.
+        A decorator; what it returns takes the words of a command, by default those of the command
+        line, and returns nothing.
     """
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
 
-    def decorate(function: Callable[[DictConfig], Any]) -> Callable[[], None]:
+    def decorate(function: Callable[[DictConfig], Any]) -> Callable[..., None]:
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
             if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
@@ -79,17 +82,10 @@ def entry_point(
                     raise
                 fail(error)  # told here, before Hydra adds lines of its own
 
-        def main() -> None:
-            # Hydra prints tracebacks and exits by itself unless asked for the whole error.
-            os.environ["HYDRA_FULL_ERROR"] = "1"
-            application = bounded_yaml()(
-                hydra.main(
-                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
-                )(task)
-            )
-            with ended_by_signals():
+        def main(words: Sequence[str] | None = None) -> None:
+            with ended_by_signals(), bounded_yaml():
                 try:
-                    application()
+                    run_hydra(config_name, task, sys.argv[1:] if words is None else words)
                 except Exception as error:
                     fail(error)
 
@@ -97,6 +93,30 @@ def entry_point(
         return main
 
     return decorate
+
+
+def run_hydra(config_name: str, task: Callable[[DictConfig], Any], words: Sequence[str]) -> None:
+    """Do what `hydra.main` does, with words that need not be the whole command line.
+
+    `sys.argv` stays as it is: Lightning starts further processes of a trial by it.
+
+    Raises:
+        ValueError: The command would load a pickle.
+    """
+    # Hydra prints tracebacks and exits by itself unless asked for the whole error.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    version.setbase("1.3")
+    parser = get_args_parser()
+    options = parser.parse_args(list(words))
+    if options.help:
+        print(command_help(config_name, options.config_dir))
+        return
+    if options.experimental_rerun is not None:
+        raise ValueError(
+            "Expected no --experimental-rerun, which loads a pickle: give the overrides again, "
+            "those in .hydra/overrides.yaml of the run's folder"
+        )
+    _run_hydra(options, parser, task, str(conf_dir()), config_name)
 
 
 def fail(error: Exception) -> NoReturn:
@@ -160,7 +180,6 @@ def instantiate_runner(cfg: DictConfig) -> Any:
     Raises:
         ValueError: The data set, the model or the candidates lack a value.
     """
-    quiet_libraries()
     for group in {"dataset", "model", "candidates"}.intersection(cfg):
         for key in OmegaConf.missing_keys(cfg[group] or {}):
             raise ValueError(f"Expected a value of {key}, got none: add {key}=... to the command")

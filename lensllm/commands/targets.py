@@ -7,6 +7,9 @@ that a file from elsewhere could load a pickle, delete a folder or run a command
 - optimizers and learning-rate schedules of torch, and schedules of transformers;
 - Lightning's trainer, callbacks, loggers, strategies, accelerators, plugins and profilers;
 - whatever lies in modules that the user names on the command line, `allowed_targets=[my_package]`.
+
+What the project's own YAML files name is known to be allowed (a test looks at each of them), and is
+not imported here: a replay then needs no torch.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from lensllm.commands.conf import conf_dir
 from lensllm.system.limits import walk
 
 _ROOTS = ("lensllm", "torch.optim", "pytorch_lightning", "lightning", "transformers")
@@ -69,6 +73,8 @@ def _refusal(target: str, allowed: tuple[str, ...]) -> str:
     """Why a target is refused; empty where it is allowed. Imports nothing but allowed modules."""
     if not _within(target, (*_ROOTS, *allowed)):
         return "not on the list"
+    if target in _own_targets():
+        return ""
     try:
         found = _locate(target)
     except (ImportError, AttributeError, ValueError) as error:
@@ -86,6 +92,13 @@ def _refusal(target: str, allowed: tuple[str, ...]) -> str:
         )
     public = not any(part.startswith("_") for part in name.split("."))
     return "" if good and public else f"it is {module}.{name}"
+
+
+@functools.cache
+def _own_targets() -> frozenset[str]:
+    """What the project's own YAML files name, but for what they tell Hydra itself."""
+    texts = (path.read_text(encoding="utf-8") for path in conf_dir().rglob("*.yaml"))
+    return frozenset(name for text in texts for name in re.findall(r"_target_: ([\w.]+)", text))
 
 
 def _within(name: str, modules: Sequence[str]) -> bool:

@@ -42,6 +42,7 @@ from lensllm.finetune.trial import (
 )
 from lensllm.system.atomic import StorageError, full_disk, write_whole
 from lensllm.system.claims import POLL_SECONDS
+from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class FineTuneRunner:
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
     ) -> None:
+        quiet_libraries()
         if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
             raise ValueError(
                 f"Expected `n_samples_full` between 1 and {len(data.train)}, the training pairs of "

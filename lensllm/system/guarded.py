@@ -18,9 +18,9 @@ def _is_entry_point() -> bool:
     checkout = os.path.dirname(package)
     folders = (os.path.join(checkout, "scripts"), os.path.join(package, "scripts"))
     return (
-        path == os.path.join(checkout, "train.py")
+        path in (os.path.join(checkout, "train.py"), os.path.join(package, "__main__.py"))
         or os.path.dirname(path) in folders
-        or os.path.basename(path).startswith("lensllm-")
+        or os.path.basename(path) == "lensllm"
     )
 
 

@@ -16,12 +16,14 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_NAME_BYTES = 120  # of a file name, which most file systems end at 255 bytes
 MIN_SECRET = 8  # characters; shorter values are words such as `yes` or `main`
@@ -119,6 +121,8 @@ def write_csv(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
         path: The file.
         **options: Those of `pandas.DataFrame.to_csv`.
     """
+    import pandas as pd
+
     texts = [i for i, kind in enumerate(frame.dtypes) if not pd.api.types.is_numeric_dtype(kind)]
     safe = frame.copy()
     for i in texts:

@@ -30,6 +30,11 @@ REPEAT_SECONDS = 0.3  # `timeout -s INT` sends a signal twice in a row: no secon
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the first of those that train together, or alone: the one to tell."""
+    return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
+
+
 class Ended(SystemExit):
     """What a signal raises; nobody but the guard should catch it."""
 
@@ -52,7 +57,7 @@ class SignalGuard:
     def __init__(
         self, tells: bool = True, grace: float = GRACE_SECONDS, raises: bool = True
     ) -> None:
-        self.tells = tells and all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
+        self.tells = tells and is_first_rank()
         self.grace = grace
         self.raises = self._entered = raises
         self.received: int | None = None

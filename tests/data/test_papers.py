@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import instantiate
 
 import scripts.train  # noqa: F401  its schema is in the ConfigStore then
-from lensllm.commands.entry import conf_dir
+from lensllm.commands.conf import conf_dir
 
 WMT_CARD = """---
 configs:

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import errors
 from omegaconf import OmegaConf
 
-from lensllm.commands.entry import conf_dir
+from lensllm.commands.conf import conf_dir
 from lensllm.finetune.hub import hub_commit
 from lensllm.finetune.models import ModelSource
 

@@ -1,0 +1,8 @@
+"""`python -m lensllm` is the command `lensllm`."""
+
+import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
+
+from lensllm.commands.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""The folder of YAML files, and what its primary files say of the commands that they configure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: `conf` of the checkout, or the installed package's copy of it."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"Expected the configuration folder `conf` beside or inside {package}")
+
+
+def command_names() -> list[str]:
+    """Names of the commands, sorted: each has a primary file and a module of its name."""
+    return sorted(path.stem for path in conf_dir().glob("*.yaml"))
+
+
+def header(command: str) -> list[str]:
+    """The comment at the top of a command's primary file: a sentence, then examples, by lines."""
+    lines = []
+    for line in (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").removeprefix(" "))
+    return lines

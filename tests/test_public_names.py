@@ -1,0 +1,38 @@
+"""What `import lensllm` hands out."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import lensllm
+
+
+@pytest.mark.parametrize("name", lensllm.__all__)
+def test_every_public_name_is_documented_and_what_type_checkers_see(name):
+    found = getattr(lensllm, name)
+    assert found.__doc__
+    assert vars(lensllm)[name] is found  # kept once it was asked for
+
+
+def test_type_checkers_see_the_same_names():
+    tree = ast.parse(Path(lensllm.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {(node.module, alias.name) for node in block.body for alias in node.names}
+    assert imported == {
+        (module, name) for module, names in lensllm._NAMES.items() for name in names
+    }
+    assert sorted(name for _, name in imported) == sorted(lensllm.__all__)
+
+
+def test_other_names_are_no_attributes():
+    with pytest.raises(AttributeError, match="module 'lensllm' has no attribute 'Selectr'"):
+        lensllm.Selectr  # noqa: B018
+
+
+def test_the_default_selector_needs_no_arguments():
+    runner = lensllm.ReplayRunner(lensllm.load_zoo().curves, "docstrings")
+    budget = lensllm.make_budget(runner.task(), fraction=0.05)
+    selection, curves = lensllm.run_campaign(lensllm.Adaptive(), runner, budget)
+    assert selection.best.model == "llama-64x3"
+    assert len(curves) > 0
