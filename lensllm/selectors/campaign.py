@@ -91,10 +91,11 @@ def run_campaign(
             sizes.setdefault(result.trial.model, []).append(str(result.trial.n_samples))
         points = "; ".join(f"{model} at D = {', '.join(n)}" for model, n in sizes.items())
         decisions.append(f"already paid, and not charged: {points}")
+    budget.charge(selector.preparation_cost(task))
     stopped: set[str] = set()
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names])
-        decision = selector.decide(task, seen, budget)
+        decision = selector.ask(task, seen, budget)
         decisions += [*_changes(stopped, decision), *decision.reasons]
         if not decision.trials:
             break
