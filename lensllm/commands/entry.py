@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -37,6 +37,9 @@ from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
 from lensllm.system.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from lensllm.core.protocols import Runner
 
 BAD_INPUT = (
     ValueError,
@@ -154,7 +157,7 @@ def run_group() -> str:
     return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
 
 
-def instantiate_runner(cfg: DictConfig) -> Any:
+def instantiate_runner(cfg: DictConfig) -> Runner:
     """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
 
     Raises:
