@@ -9,7 +9,7 @@ import pandas as pd
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.laws import ExponentialCurve
-from lensllm.selectors.base import Decision
+from lensllm.selectors.base import Decision, ask_for
 from lensllm.selectors.lensllm import LensLLM
 
 
@@ -49,7 +49,8 @@ class LensLLMStandIn(LensLLM):
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """As `LensLLM`; walks go on for the candidates whose L(0) is known."""
-        return super().ask(task, self._prepared(curves), budget)
+        wanted = super().ask(task, self._prepared(curves), budget).trials
+        return ask_for(task, curves, [(trial.model, trial.n_samples) for trial in wanted])
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """As `LensLLM`."""
