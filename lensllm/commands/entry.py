@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
@@ -39,6 +39,9 @@ from lensllm.commands.help import command_help
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
+
+if TYPE_CHECKING:
+    from lensllm.core.protocols import Runner
 
 BAD_INPUT = (
     ValueError,
@@ -174,7 +177,7 @@ def run_group() -> str:
     return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
 
 
-def instantiate_runner(cfg: DictConfig) -> Any:
+def instantiate_runner(cfg: DictConfig) -> Runner:
     """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
 
     Raises:

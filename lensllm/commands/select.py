@@ -33,12 +33,12 @@ def main(cfg: DictConfig) -> float:
     selector, executor = instantiate(cfg.selector), instantiate(cfg.executor)
     runner = instantiate_runner(cfg)
     check_writable(output_dir())
-    if cfg.preflight and hasattr(runner, "inspect"):  # recorded curves have no weights
-        for name, reason in runner.inspect(getattr(executor, "n_workers", 1)).items():
+    if cfg.preflight:
+        for name, reason in runner.inspect(executor.n_workers).items():
             console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     ledger, known = None, []
-    if cfg.reuse and hasattr(runner, "known"):
+    if cfg.reuse and runner.store is not None:
         ledger = Ledger(runner.store.folder, campaign_key(runner, stored_settings(cfg)))
         known = ledger.open(runner.known())
     with closing(executor):
@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> float:
     if console.quiet:
         return selection.best.predicted_loss
     settings = stored_settings(cfg)
-    data = runner.data.summary() if hasattr(runner, "data") else {}  # recorded curves have none
+    data = runner.data_summary()
     paths = write_selection(selection, curves, output_dir(), settings, data)  # type: ignore[arg-type]
     if ledger is not None:
         ledger.close()

@@ -16,7 +16,6 @@ from scipy import stats
 
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
-from lensllm.core.trials import Trial
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.metrics.functional import (
     interval_coverage,
@@ -27,7 +26,7 @@ from lensllm.evaluation.metrics.functional import (
     top_k_hit,
 )
 from lensllm.execution.replay import ReplayRunner
-from lensllm.selectors import Selector, run_campaign
+from lensllm.selectors import Decision, Selector, run_campaign
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +92,10 @@ class _Remembering(Selector):
     def name(self) -> str:
         return self.inner.name
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
-        return self.inner.wants(task, curves, budget)
+    def preparation_cost(self, task: Task) -> float:
+        return self.inner.preparation_cost(task)
 
-    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[Trial]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         return self.inner.ask(task, curves, budget)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
@@ -284,10 +283,9 @@ def _judge(selector: _Remembering, cell: Cell) -> tuple[dict[str, Any], list[dic
         logger.debug("%s, %s, %s: %s", task.dataset, _label(cell), selector.name, error)
         return {**keys, "status": "budget too small"}, []
     truth = cell.runner.truth()
-    sign = float(getattr(selector.inner, "score_sign", 1.0))
     row = {
         **keys,
-        **selection_metrics(selection, truth, sign),
+        **selection_metrics(selection, truth, selector.inner.score_sign),
         "cost_fraction": selection.cost_fraction,
         "selected": selection.best.model if selection.best.status == "ranked" else "",
         "status": selection.best.status,

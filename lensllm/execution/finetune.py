@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, NoCandidateError, Task
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
 from lensllm.data.pairs import TextData
@@ -77,7 +78,7 @@ def size_ladder(n_samples_full: int) -> tuple[int, ...]:
     return (0, *(size for size in sizes if size <= n_samples_full // 2))
 
 
-class FineTuneRunner:
+class FineTuneRunner(Runner):
     """Fine-tunes candidates, and answers finished trials from a store.
 
     Args:
@@ -157,7 +158,7 @@ class FineTuneRunner:
         self.make_scheduler = make_scheduler
         self.make_trainer = make_trainer
         self.settings = settings
-        self.store = store
+        self.store: TrialStore = store
         self.make_logger = make_logger or None  # an empty config group means none
         self.n_samples_full = len(data.train) if n_samples_full is None else n_samples_full
         self.sizes = size_ladder(self.n_samples_full) if sizes is None else tuple(sorted(sizes))
@@ -467,6 +468,10 @@ class FineTuneRunner:
             if found is not None:
                 results.append(self._in_unit(found))
         return results
+
+    def data_summary(self) -> dict[str, Any]:
+        """See `lensllm.data.pairs.TextData.summary`."""
+        return self.data.summary()
 
     def longest(self, name: str) -> tuple[int, int]:
         """Tokens of a candidate's longest input and longest target, of those that were counted."""

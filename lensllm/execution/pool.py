@@ -15,8 +15,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
-from lensllm.selectors.campaign import Runner
 from lensllm.system.interrupts import CHILD_GRACE_SECONDS, children_without_interrupts, end_with
 from lensllm.system.quiet import quiet_libraries
 
@@ -63,7 +63,7 @@ class Worker:
 
 
 @dataclass
-class PoolExecutor:
+class PoolExecutor(Executor):
     """Executes trials in processes of its own, each of which runs one at a time.
 
     The trials of one decision are independent, so their results do not depend on how many run at

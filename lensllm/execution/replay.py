@@ -8,13 +8,14 @@ import math
 import pandas as pd
 
 from lensllm.core.curves import check_curves
+from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, Task
 from lensllm.core.trials import Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 
 
-class ReplayRunner:
+class ReplayRunner(Runner):
     """Answers trials from a table of recorded curves of one data set.
 
     Where the table has FLOPs for all points, a trial costs what was recorded. Elsewhere it costs

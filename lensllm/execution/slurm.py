@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
-from lensllm.selectors.campaign import Runner
 from lensllm.system.interrupts import children_without_interrupts, end_with
 from lensllm.system.quiet import quiet_libraries
 
@@ -21,7 +21,7 @@ CLUSTERS = ("slurm", "local", "debug")
 
 
 @dataclass(frozen=True)
-class SlurmExecutor:
+class SlurmExecutor(Executor):
     """Submits the trials of a decision as one job each, and waits for them.
 
     A job that dies (its node, its time, its memory) is submitted again, and its trial goes on from

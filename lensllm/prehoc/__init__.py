@@ -7,11 +7,11 @@ from lensllm.prehoc.probing import Price, depth_and_breadth, optimal_probe
 from lensllm.prehoc.process import SyntheticProcess
 from lensllm.prehoc.risk import Decomposition, decompose
 from lensllm.prehoc.runs import ProbedRuns
-from lensllm.prehoc.stopping import Decision, StoppingRule
+from lensllm.prehoc.stopping import StopAdvice, StoppingRule
 
 __all__ = [
     "Analysis",
-    "Decision",
+    "StopAdvice",
     "Decomposition",
     "Phase",
     "Price",

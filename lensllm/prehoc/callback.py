@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from lensllm.core.trials import TrialResult
 from lensllm.prehoc.probes import planned_steps
-from lensllm.prehoc.stopping import Decision, StoppingRule
+from lensllm.prehoc.stopping import StopAdvice, StoppingRule
 
 Rivals = Callable[[float], Sequence[float]]
 
@@ -35,10 +35,10 @@ class ProbeStopping(Callback):
         self.rule = rule
         self.rivals = rivals
         self.monitor = monitor
-        self.decisions: list[tuple[float, Decision]] = []
+        self.decisions: list[tuple[float, StopAdvice]] = []
 
     @property
-    def decision(self) -> Decision | None:
+    def decision(self) -> StopAdvice | None:
         """The latest decision; `None` before the first validation."""
         return self.decisions[-1][1] if self.decisions else None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensllm.prehoc.breadth import best_breadth, corrected_unit
-from lensllm.prehoc.stopping import Decision, StoppingRule
+from lensllm.prehoc.stopping import StopAdvice, StoppingRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Standing:
     reached: np.ndarray
     losses: np.ndarray
     unit: float
-    decisions: dict[int, Decision]
+    decisions: dict[int, StopAdvice]
 
 
 def judge(
@@ -65,14 +65,16 @@ def judge(
             latest += np.mean(losses[finite, k] - latest[finite])
         latest[racing], reached[racing] = losses[racing, k], k
     unit = float(np.var(latest[np.isfinite(latest)]))
-    decisions: dict[int, Decision] = {}
+    decisions: dict[int, StopAdvice] = {}
     if k >= 0:
         unit, decisions = _who_stops(rule, costs, losses, latest, racing, prices, left, unit)
     racing = sorted((i for i in racing if i not in decisions), key=lambda i: latest[i])
     if not racing:
         return Standing((), k, reached, latest, unit, decisions)
     paid = int((np.cumsum(prices[racing, k + 1]) <= left * (1 + 1e-9)).sum())
-    nothing_left = Decision(True, "budget", f"what is left does not pay for c = {costs[k + 1]:.3g}")
+    nothing_left = StopAdvice(
+        True, "budget", f"what is left does not pay for c = {costs[k + 1]:.3g}"
+    )
     decisions |= dict.fromkeys(racing[paid:], nothing_left)
     return Standing(tuple(racing[:paid]), k + 1, reached, latest, unit, decisions)
 
@@ -86,20 +88,20 @@ def _who_stops(
     prices: np.ndarray,
     left: float,
     unit: float,
-) -> tuple[float, dict[int, Decision]]:
+) -> tuple[float, dict[int, StopAdvice]]:
     """The corrected unit, and who of those racing stops at the level they have reached."""
     k = int(np.flatnonzero(~np.isnan(losses[racing[0]]))[-1])
     finite = sorted((i for i in racing if np.isfinite(latest[i])), key=lambda i: latest[i])
-    diverged = Decision(True, "diverged", "its loss is not finite")
+    diverged = StopAdvice(True, "diverged", "its loss is not finite")
     stops = {i: diverged for i in racing if i not in finite}
     unit, degrees = corrected_unit(
         rule.law, costs[: k + 1], losses[finite, : k + 1], unit, rule.n_tasks
     )
     together = rule.decide(float(costs[k]))
     if k + 1 == len(costs):
-        together = Decision(True, "full_depth", f"at the largest probe, c = {costs[k]:.3g}")
+        together = StopAdvice(True, "full_depth", f"at the largest probe, c = {costs[k]:.3g}")
     elif len(finite) == 1:
-        together = Decision(True, "alone", "all others have stopped")
+        together = StopAdvice(True, "alone", "all others have stopped")
     if together.stop:
         return unit, stops | dict.fromkeys(finite, together)
     if len(finite) > 2:
@@ -113,7 +115,7 @@ def _who_stops(
         )
         best = latest[finite[0]]
         stops |= {
-            i: Decision(True, "breadth", words.format(latest[i] - best))
+            i: StopAdvice(True, "breadth", words.format(latest[i] - best))
             for i in finite[plan.n_kept :]
         }
     return unit, stops

@@ -12,7 +12,7 @@ from lensllm.prehoc.law import RiskLaw
 
 
 @dataclass(frozen=True)
-class Decision:
+class StopAdvice:
     """Whether to stop probing one candidate now.
 
     Attributes:
@@ -64,7 +64,7 @@ class StoppingRule:
 
     def decide(
         self, cost: float, loss: float = math.nan, rivals: Sequence[float] = (), unit: float = 1.0
-    ) -> Decision:
+    ) -> StopAdvice:
         """Judge one candidate.
 
         Args:
@@ -79,20 +79,20 @@ class StoppingRule:
         """
         others = [x for x in rivals if math.isfinite(x)]
         if cost >= self.max_cost * (1 - 1e-9):
-            return Decision(True, "full_depth", f"at the largest probe, c = {cost:.3g}")
+            return StopAdvice(True, "full_depth", f"at the largest probe, c = {cost:.3g}")
         if others:
             chance = self.chance_to_beat(cost, loss, others, unit)
             if chance < self.hopeless:
                 lead = loss - min(others)
-                return Decision(
+                return StopAdvice(
                     True, "hopeless", f"{lead:.3g} nats behind: {chance:.1%} to end ahead"
                 )
         gain = float(self.law.marginal(cost))
         if gain <= self.price:
-            return Decision(
+            return StopAdvice(
                 True, "price", f"a full run's compute would tell {gain:.3g}, at {self.price:.3g}"
             )
-        return Decision(False, "worth_it", f"a full run's compute tells {gain:.3g}")
+        return StopAdvice(False, "worth_it", f"a full run's compute tells {gain:.3g}")
 
     def chance_to_beat(
         self, cost: float, loss: float, others: Sequence[float], unit: float = 1.0

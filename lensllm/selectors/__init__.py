@@ -7,7 +7,7 @@ from lensllm.selectors.base import (
     Selector,
 )
 from lensllm.selectors.budget_optimal_probing import BudgetOptimalProbing
-from lensllm.selectors.campaign import Runner, run_campaign
+from lensllm.selectors.campaign import run_campaign
 from lensllm.selectors.every_size import EverySize
 from lensllm.selectors.last_line import LastLine
 from lensllm.selectors.law_extrapolation import LawExtrapolation
@@ -35,7 +35,6 @@ __all__ = [
     "OtherWinner",
     "PooledFit",
     "RandomChoice",
-    "Runner",
     "Selector",
     "SubTuning",
     "SuccessiveHalving",

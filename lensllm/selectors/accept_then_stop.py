@@ -11,7 +11,7 @@ import pandas as pd
 from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
-from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import Forecast, rank_forecasts, with_decisions
 from lensllm.selectors.line import LogLogLine
 
@@ -65,7 +65,7 @@ class AcceptThenStop(Selector):
         """`ats`, as in the papers' tables."""
         return "ats"
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """The k largest sizes of every candidate, then the next one of each open walk."""
         largest = affordable_size(task, budget, cumulative=True, include_zero=False)
         require_sizes(task, budget, largest, 2, "a line", include_zero=False)
@@ -78,7 +78,7 @@ class AcceptThenStop(Selector):
                 step = self.walk(sizes, losses.get(model, {}))
                 first = [] if step.ask is None else [step.ask]
             pairs += [(model, n) for n in first]
-        return pairs
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the accepted lines' predictions, smallest first."""

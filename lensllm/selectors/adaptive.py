@@ -52,12 +52,7 @@ class Adaptive(Selector):
         if not self.price >= 0:
             raise ValueError(f"Expected `price` >= 0 nats per full tuning, got {self.price:g}")
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
-        """The trials of the next decision."""
-        trials = self.decide(task, curves, budget).trials
-        return [(trial.model, trial.n_samples) for trial in trials]
-
-    def decide(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """The next round and why, or why no more.
 
         Raises:

@@ -9,8 +9,9 @@ own, so that a campaign can be killed and taken up again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ class Decision:
             in words. A candidate can come back when later trials of others change the picture.
     """
 
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = ()
     reasons: tuple[str, ...] = ()
     stopped: Mapping[str, str] = field(default_factory=dict)
 
@@ -38,10 +39,12 @@ class Decision:
 class Selector(ABC):
     """Decides which trials to run, and ranks the candidates by what they found.
 
-    A subclass says in `wants` which (candidate, D) pairs it would like to see, given what it has
-    seen, and in `rank` how it ranks. Selectors that weigh single trials against their price
-    override `decide` instead.
+    Attributes:
+        score_sign: Sign by which scores are multiplied before an evaluation correlates them with
+            losses.
     """
+
+    score_sign: ClassVar[float] = 1.0
 
     @property
     def name(self) -> str:
@@ -49,9 +52,22 @@ class Selector(ABC):
         letters = [f"_{c.lower()}" if c.isupper() else c for c in type(self).__name__]
         return "".join(letters).lstrip("_")
 
+    def preparation_cost(self, task: Task) -> float:
+        """FLOPs of what is needed before the first trial; a campaign charges them once."""
+        return 0.0
+
     @abstractmethod
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
-        """(candidate, D) pairs to have next, those already in `curves` included or not."""
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+        """The trials to run next; none when there is nothing more to learn or to spend.
+
+        Args:
+            task: The question.
+            curves: Tidy table of the points seen; losses that are not finite mean a diverged run.
+            budget: What may be spent, and what was; the campaign charges it.
+
+        Raises:
+            BudgetTooSmallError: The budget does not pay for the first trials.
+        """
 
     @abstractmethod
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
@@ -65,26 +81,11 @@ class Selector(ABC):
             The ranking without its cost, which the campaign fills in.
         """
 
-    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[Trial]:
-        """The trials to run next; an empty list when there is nothing more to learn or to spend.
 
-        Raises:
-            ValueError: The budget does not pay for the first trial.
-        """
-        seen = set(zip(curves["model"], curves["n_samples"].astype(int), strict=True))
-        return [
-            task.trial(model, n_samples)
-            for model, n_samples in dict.fromkeys(self.wants(task, curves, budget))
-            if (model, n_samples) not in seen
-        ]
-
-    def decide(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """What `ask` asks for, with the selector's reasons where it gives any.
-
-        Raises:
-            ValueError: The budget does not pay for the first trial.
-        """
-        return Decision(tuple(self.ask(task, curves, budget)))
+def ask_for(task: Task, curves: pd.DataFrame, pairs: Iterable[tuple[str, int]]) -> Decision:
+    """Ask for those (candidate, D) pairs that were not seen, each once, in their order."""
+    seen = set(zip(curves["model"], curves["n_samples"].astype(int), strict=True))
+    return Decision(tuple(task.trial(*pair) for pair in dict.fromkeys(pairs) if pair not in seen))
 
 
 def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zero: bool) -> int:

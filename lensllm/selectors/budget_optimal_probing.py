@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.prehoc.law import RiskLaw
 from lensllm.prehoc.standing import Standing, judge
 from lensllm.prehoc.stopping import StoppingRule
-from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.base import Decision, Selector, ask_for
 from lensllm.selectors.forecast import N_DRAWS
 
 
@@ -61,16 +61,8 @@ class BudgetOptimalProbing(Selector):
         law = RiskLaw(self.intrinsic, self.scale, self.decay)
         return StoppingRule(law, self.price, n_tasks=self.n_tasks)
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
-        """The next level of those still in the race, the best first, as far as the budget pays.
-
-        Raises:
-            BudgetTooSmallError: Not even the smallest size of every candidate can be paid for.
-        """
-        return [(t.model, t.n_samples) for t in self.decide(task, curves, budget).trials]
-
-    def decide(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """The same as trials, and why the others stop.
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+        """The next level of those still in the race, as far as the budget pays; why others stop.
 
         Raises:
             BudgetTooSmallError: Not even the smallest size of every candidate can be paid for.
@@ -84,13 +76,11 @@ class BudgetOptimalProbing(Selector):
                 f"of fine-tuning every candidate in full), which pays for one trial of every "
                 f"candidate at D = {sizes[0]}; got {budget.flops:.3g}"
             )
-        return Decision(
-            tuple(task.trial(task.names[i], sizes[standing.level]) for i in standing.going_on),
-            stopped={
-                task.names[i]: f"{why.reason}, {why.detail}"
-                for i, why in standing.decisions.items()
-            },
-        )
+        stopped = {
+            task.names[i]: f"{why.reason}, {why.detail}" for i, why in standing.decisions.items()
+        }
+        pairs = [(task.names[i], sizes[standing.level]) for i in standing.going_on]
+        return replace(ask_for(task, curves, pairs), stopped=stopped)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the latest losses, made comparable."""

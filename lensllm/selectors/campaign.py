@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import pandas as pd
 
+from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
-from lensllm.core.trials import Trial, TrialResult, results_table
+from lensllm.core.trials import TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
 
 logger = logging.getLogger(__name__)
-
-
-class Runner(Protocol):
-    """Executes trials: by looking them up (`Replay`) or by fine-tuning (`FineTune`)."""
-
-    def task(self) -> Task:
-        """What can be asked, and what it costs."""
-        ...
-
-    def run(self, trial: Trial) -> TrialResult:
-        """Run one trial, or return its stored result."""
-        ...
-
-
-class Executor(Protocol):
-    """Where trials are executed: in this process, or by several at once."""
-
-    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results of trials that do not wait for each other, in the order of the trials."""
-        ...
-
-
-def one_by_one(runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-    """Run trials here, each when the one before has ended."""
-    return (runner.run(trial) for trial in trials)
 
 
 def run_campaign(
@@ -81,7 +56,7 @@ def run_campaign(
     """
     if max_failures < 1:
         raise ValueError(f"Expected `max_failures` >= 1, got {max_failures}")
-    run_all = one_by_one if executor is None else executor.run
+    executor = executor or Executor()
     whole = task = runner.task()
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
     decisions: list[str] = [f"left out {name}: {why}" for name, why in task.failures.items()]
@@ -91,14 +66,15 @@ def run_campaign(
             sizes.setdefault(result.trial.model, []).append(str(result.trial.n_samples))
         points = "; ".join(f"{model} at D = {', '.join(n)}" for model, n in sizes.items())
         decisions.append(f"already paid, and not charged: {points}")
+    budget.charge(selector.preparation_cost(task))
     stopped: set[str] = set()
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names])
-        decision = selector.decide(task, seen, budget)
+        decision = selector.ask(task, seen, budget)
         decisions += [*_changes(stopped, decision), *decision.reasons]
         if not decision.trials:
             break
-        results_of_decision = run_all(runner, decision.trials)
+        results_of_decision = executor.run(runner, decision.trials)
         for trial, result in zip(decision.trials, results_of_decision, strict=True):
             most = task.costs[trial.model, trial.n_samples]
             cost = result.flops if math.isfinite(result.flops) else most

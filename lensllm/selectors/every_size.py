@@ -9,7 +9,7 @@ import pandas as pd
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.selectors.accept_then_stop import AcceptThenStop
-from lensllm.selectors.base import Selector
+from lensllm.selectors.base import Decision, Selector, ask_for
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,11 @@ class EverySize(Selector):
 
     ranker: Selector = field(default_factory=AcceptThenStop)
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def preparation_cost(self, task: Task) -> float:
+        """What the ranker needs."""
+        return self.ranker.preparation_cost(task)
+
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """All sizes of all candidates, by ascending size.
 
         Raises:
@@ -37,7 +41,7 @@ class EverySize(Selector):
             for model in task.names
             if size in task.available[model] and budget.allows(size)
         ]
-        cost = sum(task.costs[pair] for pair in pairs)
+        cost = self.preparation_cost(task) + sum(task.costs[pair] for pair in pairs)
         if cost > budget.flops:
             raise BudgetTooSmallError(
                 f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
@@ -45,7 +49,7 @@ class EverySize(Selector):
                 f"n_samples up to {task.sizes[-1]}; got {budget.flops:.3g} "
                 f"({budget.flops / task.full_cost:.2%}): raise budget.fraction, or list fewer sizes"
             )
-        return pairs
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """As the ranker does."""

@@ -10,7 +10,7 @@ import pandas as pd
 from lensllm.core.points import finite_points, largest_window, losses_by_size
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
-from lensllm.selectors.base import Selector
+from lensllm.selectors.base import Decision, Selector, ask_for
 from lensllm.selectors.forecast import Forecast, rank_forecasts
 from lensllm.selectors.line import LogLogLine
 
@@ -36,9 +36,9 @@ class LastLine(Selector):
         """`last_2_line`, `last_3_line`, ..."""
         return f"last_{self.n_points}_line"
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """The largest affordable sizes of every candidate."""
-        return largest_window(task, budget, self.n_points)
+        return ask_for(task, curves, largest_window(task, budget, self.n_points))
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the lines' predictions, smallest first."""

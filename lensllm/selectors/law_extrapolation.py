@@ -12,7 +12,7 @@ from lensllm.core.points import losses_by_size, require_sizes
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.laws import LawFits, ScalingLaw, fit_laws
-from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import N_DRAWS, Forecast, rank_forecasts, with_decisions
 
 
@@ -44,7 +44,7 @@ class LawExtrapolation(Selector):
         """`vanilla_fit`, `rectified_fit`, ..."""
         return f"{self.law.name}_fit"
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """All sizes up to the largest one that can be paid for together with all below it.
 
         Raises:
@@ -54,12 +54,13 @@ class LawExtrapolation(Selector):
         largest = affordable_size(task, budget, cumulative=True, include_zero=zero)
         what = f"the {self.law.name} law"
         require_sizes(task, budget, largest, self.law.n_params, what, include_zero=zero)
-        return [
+        pairs = [
             (model, n)
             for model in task.names
             for n in task.available[model]
             if n <= largest and (n > 0 or zero)
         ]
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the fitted laws at D_full, smallest first."""

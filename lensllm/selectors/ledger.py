@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lensllm.core.protocols import Runner
 from lensllm.core.trials import TrialResult, digest_of
 from lensllm.system.atomic import set_aside, write_whole
 
@@ -23,11 +24,11 @@ logger = logging.getLogger(__name__)
 _FREE = ("paths", "logger", "executor", "runner", "preflight", "allowed_targets")
 
 
-def campaign_key(runner: Any, settings: Mapping[str, Any]) -> str:
+def campaign_key(runner: Runner, settings: Mapping[str, Any]) -> str:
     """A hash of all that decides a campaign: its settings, and its candidates' files.
 
     Args:
-        runner: A `FineTuneRunner`.
+        runner: Who runs its trials.
         settings: The configuration as it is stored.
     """
     task = runner.task()

@@ -13,9 +13,8 @@ import pandas as pd
 from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
-from lensllm.core.trials import Trial
 from lensllm.laws import LawFit, LawFits, LensLLMLaw, NTKLossCurve, fit_laws
-from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import Forecast, rank_forecasts, with_decisions
 from lensllm.selectors.law_extrapolation import law_forecasts
 from lensllm.selectors.law_walk import LawWalk, Points, walk_together
@@ -92,23 +91,17 @@ class LensLLM(Selector):
         n_params = 4 if self.mode == "prediction" else 3
         return n_params - int(self.use_zero)
 
-    def preparation_flops(self, task: Task) -> float:
-        """FLOPs of the NTKs of all candidates, charged to the budget before the first trial."""
+    def preparation_cost(self, task: Task) -> float:
+        """FLOPs of the NTKs of all candidates."""
         return sum(float(getattr(self._record(m), "flops", 0.0)) for m in task.names)
 
-    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[Trial]:
-        """The trials to run next; the first question of a campaign is charged with the NTKs.
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+        """D = 0 and the first points of every candidate, then the next one of each open walk.
 
         Raises:
-            ValueError: The budget does not pay for the NTKs and the first trials.
+            BudgetTooSmallError: The budget does not pay for the NTKs and the first trials.
         """
-        if curves.empty:
-            budget.charge(self.preparation_flops(task))
-        return super().ask(task, curves, budget)
-
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
-        """D = 0 and the first points of every candidate, then the next one of each open walk."""
-        ntks = self.preparation_flops(task)
+        ntks = self.preparation_cost(task)
         if not budget.flops > ntks:
             raise BudgetTooSmallError(
                 f"Expected a budget of more than the {ntks:.3g} FLOPs that the NTKs "
@@ -133,7 +126,7 @@ class LensLLM(Selector):
         if walking:
             walks = self._walks(walking, losses, curves, self._scale(task, curves))
             pairs += [(model, walk.ask) for model, walk in walks.items() if walk.ask is not None]
-        return pairs
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the laws of the accepted points at D_full, smallest first."""

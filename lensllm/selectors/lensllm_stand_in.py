@@ -9,6 +9,7 @@ import pandas as pd
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.laws import ExponentialCurve
+from lensllm.selectors.base import Decision, ask_for
 from lensllm.selectors.lensllm import LensLLM
 
 
@@ -42,13 +43,14 @@ class LensLLMStandIn(LensLLM):
         """`lensllm_stand_in`, with `_kappa` where κ is fitted."""
         return super().name.replace("lensllm", "lensllm_stand_in")
 
-    def preparation_flops(self, task: Task) -> float:
+    def preparation_cost(self, task: Task) -> float:
         """Nothing: there is no kernel."""
         return 0.0
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """As `LensLLM`; walks go on for the candidates whose L(0) is known."""
-        return super().wants(task, self._prepared(curves), budget)
+        wanted = super().ask(task, self._prepared(curves), budget).trials
+        return ask_for(task, curves, [(trial.model, trial.n_samples) for trial in wanted])
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """As `LensLLM`."""

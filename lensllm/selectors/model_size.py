@@ -10,7 +10,7 @@ import pandas as pd
 
 from lensllm.core.selection import RankedModel, Selection, order
 from lensllm.core.task import Budget, Task
-from lensllm.selectors.base import Selector
+from lensllm.selectors.base import Decision, Selector
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class ModelSize(Selector):
 
     score_sign: ClassVar[float] = -1.0
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """Nothing."""
-        return []
+        return Decision()
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By number of parameters, largest first."""

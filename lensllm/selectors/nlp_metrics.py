@@ -10,7 +10,7 @@ import pandas as pd
 
 from lensllm.core.selection import RankedModel, Selection, order
 from lensllm.core.task import Budget, Task
-from lensllm.selectors.base import Selector
+from lensllm.selectors.base import Decision, Selector
 
 METRICS = ("pl_alpha", "e_tpl_lambda")
 _NAMES = {"pl_alpha": "PL_alpha", "e_tpl_lambda": "E_TPL_lambda"}
@@ -41,9 +41,9 @@ class NLPMetrics(Selector):
         """`nlp_metrics`, or `nlp_metrics_e_tpl_lambda` by that metric."""
         return "nlp_metrics" if self.metric == "pl_alpha" else f"nlp_metrics_{self.metric}"
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """Nothing."""
-        return []
+        return Decision()
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the metric, smallest first."""

@@ -11,7 +11,7 @@ import pandas as pd
 from lensllm.core.curves import read_curves
 from lensllm.core.selection import RankedModel, Selection, order
 from lensllm.core.task import Budget, Task
-from lensllm.selectors.base import Selector
+from lensllm.selectors.base import Decision, Selector
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ class OtherWinner(Selector):
 
     prior_curves: pd.DataFrame | str | None = None
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """Nothing."""
-        return []
+        return Decision()
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By mean relative accuracy elsewhere, largest first.

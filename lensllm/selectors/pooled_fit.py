@@ -12,7 +12,7 @@ from lensllm.core.points import require_sizes
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.predictors.pooled import PooledModel, PooledPredictor
-from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import forecasts_of_draws, rank_forecasts, with_decisions
 
 # Points of a candidate below which nothing but its own slope is known of it.
@@ -39,7 +39,7 @@ class PooledFit(Selector):
         if self.n_draws < 100:
             raise ValueError(f"Expected `n_draws` >= 100, got {self.n_draws}")
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """All sizes up to the largest one that can be paid for together with all below it.
 
         Raises:
@@ -47,9 +47,10 @@ class PooledFit(Selector):
         """
         largest = affordable_size(task, budget, cumulative=True, include_zero=False)
         require_sizes(task, budget, largest, _MIN_SIZES, "the pooled predictor", include_zero=False)
-        return [
+        pairs = [
             (model, n) for model in task.names for n in task.available[model] if 0 < n <= largest
         ]
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By expected log loss at D_full, smallest first."""

@@ -9,7 +9,7 @@ import pandas as pd
 from lensllm.core.points import losses_by_size
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
-from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import rank_losses_at
 
 
@@ -20,10 +20,11 @@ class SubTuning(Selector):
     D_max is one size for all candidates; a candidate that has no trial there comes last.
     """
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """D_max of every candidate that has it."""
         size = affordable_size(task, budget, cumulative=False, include_zero=False)
-        return [(model, size) for model in task.names if size in task.available[model]]
+        pairs = [(model, size) for model in task.names if size in task.available[model]]
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the loss at the largest size seen, smallest first."""

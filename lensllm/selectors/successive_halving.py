@@ -11,7 +11,7 @@ import pandas as pd
 from lensllm.core.points import losses_by_size, sizes_up_to
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
-from lensllm.selectors.base import Selector
+from lensllm.selectors.base import Decision, Selector, ask_for
 from lensllm.selectors.forecast import rank_forecasts, with_decisions
 from lensllm.selectors.last_line import last_line, line_forecast
 
@@ -41,7 +41,7 @@ class SuccessiveHalving(Selector):
         if self.n_points < 2:
             raise ValueError(f"Expected `n_points` >= 2 for a line, got {self.n_points}")
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """The first points of all candidates, then the next size of the survivors."""
         losses = losses_by_size(curves)
         grid = [n for n in task.sizes if n > 0 and budget.allows(n)]
@@ -58,7 +58,7 @@ class SuccessiveHalving(Selector):
             alive = self.survivors(task, losses, alive, grid[first + step - 1], count)
             size = grid[first + step]
             pairs += [(model, size) for model in alive if size in task.available[model]]
-        return pairs
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the latest lines' predictions, smallest first."""

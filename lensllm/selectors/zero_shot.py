@@ -9,7 +9,7 @@ import pandas as pd
 from lensllm.core.points import losses_by_size
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
-from lensllm.selectors.base import Selector, affordable_size
+from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import rank_losses_at
 
 
@@ -17,11 +17,12 @@ from lensllm.selectors.forecast import rank_losses_at
 class ZeroShot(Selector):
     """Choose the smallest L(0), the test loss before any fine-tuning (RSL, arXiv:2402.02314)."""
 
-    def wants(self, task: Task, curves: pd.DataFrame, budget: Budget) -> list[tuple[str, int]]:
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """D = 0 of every candidate that has it."""
         if 0 in task.sizes:
             affordable_size(task, budget, cumulative=False, include_zero=True)
-        return [(model, 0) for model in task.names if 0 in task.available[model]]
+        pairs = [(model, 0) for model in task.names if 0 in task.available[model]]
+        return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By L(0), smallest first."""

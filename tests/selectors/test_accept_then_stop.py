@@ -43,7 +43,7 @@ def test_a_diverged_trial_is_passed_over():
 def test_asks_for_k_then_walks_down(make_task, make_curves):
     task = make_task("ab", sizes=(0, *SIZES), full=102400)
     seen, asked = {"a": {}, "b": {}}, []
-    while trials := AcceptThenStop().ask(task, make_curves(seen), Budget()):
+    while trials := AcceptThenStop().ask(task, make_curves(seen), Budget()).trials:
         asked.append([(t.model, t.n_samples) for t in trials])
         for trial in trials:
             bend = 0.3 if trial.model == "a" else 0.0
@@ -62,7 +62,7 @@ def test_asks_for_k_then_walks_down(make_task, make_curves):
 def test_budget_sets_d_max_so_that_the_longest_walk_is_paid_for(make_task, make_curves):
     task = make_task("ab", sizes=SIZES, full=102400)
     budget = Budget(flops=3.0 * sum(SIZES[:4]))  # a trial of both costs 3 D
-    trials = AcceptThenStop().ask(task, make_curves({}), budget)
+    trials = AcceptThenStop().ask(task, make_curves({}), budget).trials
     assert {t.n_samples for t in trials} == {400, 800, 1600}
     with pytest.raises(BudgetTooSmallError, match="n_samples = 200; got 10"):
         AcceptThenStop().ask(task, make_curves({}), Budget(flops=10))

@@ -19,7 +19,7 @@ def play(selector, task, make_curves, budget, truth=loss):
     """Run a campaign by hand: the selection, and (trials, reasons, stopped) of every decision."""
     seen, decisions = {m: {} for m in task.names}, []
     while True:
-        decision = selector.decide(task, make_curves(seen), budget)
+        decision = selector.ask(task, make_curves(seen), budget)
         decisions.append(decision)
         if not decision.trials:
             return selector.rank(task, make_curves(seen)), decisions
@@ -139,14 +139,14 @@ def test_where_every_candidate_fails_the_campaign_ends(make_task, make_curves):
 def test_a_budget_below_the_smallest_size_of_every_candidate_is_refused(make_task, make_curves):
     task = make_task("ab", sizes=SIZES, full=12800)
     with pytest.raises(BudgetTooSmallError, match=r"at least 600 FLOPs \(1.56% .* got 50 "):
-        Adaptive().decide(task, make_curves({}), Budget(flops=50.0))
+        Adaptive().ask(task, make_curves({}), Budget(flops=50.0))
 
 
 def test_the_largest_size_of_the_papers_protocol_is_kept(task, make_curves):
     _, decisions = play(Adaptive(), task, make_curves, Budget(max_n_samples=800))
     assert max(t.n_samples for d in decisions for t in d.trials) == 800
     with pytest.raises(BudgetTooSmallError, match="n_samples <= 100"):
-        Adaptive().decide(task, make_curves({}), Budget(max_n_samples=100))
+        Adaptive().ask(task, make_curves({}), Budget(max_n_samples=100))
 
 
 @pytest.mark.parametrize("n_models", [1, 2])
@@ -176,7 +176,7 @@ def test_many_candidates_start_together(task, make_curves):
         {(name, n): float(n) for name in names for n in (*SIZES, 12800)},
     )
     budget = Budget(flops=0.05 * many.full_cost)
-    decision = Adaptive().decide(many, make_curves({}), budget)
+    decision = Adaptive().ask(many, make_curves({}), budget)
     assert [t.model for t in decision.trials] == names
     assert sum(many.costs[t.model, t.n_samples] for t in decision.trials) <= budget.flops
 

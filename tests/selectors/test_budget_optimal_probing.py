@@ -10,7 +10,7 @@ SIZES = (200, 400, 800, 1600)
 
 def play(selector, task, make_curves, budget, loss):
     seen, rounds = {m: {} for m in task.names}, []
-    while trials := selector.ask(task, make_curves(seen), budget):
+    while trials := selector.ask(task, make_curves(seen), budget).trials:
         rounds.append([(t.model, t.n_samples) for t in trials])
         for t in trials:
             budget.charge(task.costs[t.model, t.n_samples])
@@ -34,7 +34,7 @@ def test_the_one_far_behind_gets_no_second_probe_and_the_reason_is_said(make_tas
     assert sum(entry.p_best for entry in selection.ranking) == pytest.approx(1.0)
     assert math.isnan(selection.best.predicted_loss)
     seen = make_curves({m: {200: clear(m, 200)} for m in task.names})
-    decision = BudgetOptimalProbing().decide(task, seen, Budget(flops=9_000.0, spent=2_000.0))
+    decision = BudgetOptimalProbing().ask(task, seen, Budget(flops=9_000.0, spent=2_000.0))
     assert list(decision.stopped) == ["d"]
     assert decision.stopped["d"].startswith(
         "breadth, 6 nats behind at c = 0.0312; the budget is better spent on the 3 best"

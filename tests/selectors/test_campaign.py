@@ -7,7 +7,7 @@ from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task
 from lensllm.core.trials import Trial, TrialResult, TrialStore, results_table
 from lensllm.selectors import Decision
-from lensllm.selectors.base import Selector
+from lensllm.selectors.base import Selector, ask_for
 from lensllm.selectors.campaign import make_budget, run_campaign, tuning_warnings
 
 SIZES = (0, 200, 400)
@@ -57,12 +57,13 @@ class StepByStep(Selector):
     def __init__(self):
         self.seen = []
 
-    def wants(self, task, curves, budget):
+    def ask(self, task, curves, budget):
         self.seen.append((len(curves), budget.spent))
         done = curves["n_samples"].nunique()
         if done == len(SIZES) or budget.remaining < 100:
-            return []
-        return [(name, size) for size in SIZES[: done + 1] for name in task.names]
+            return Decision()
+        pairs = [(name, size) for size in SIZES[: done + 1] for name in task.names]
+        return ask_for(task, curves, pairs)
 
     def rank(self, task, curves):
         last = curves.dropna(subset=["test_loss"]).groupby("model")["test_loss"].last()
@@ -99,7 +100,7 @@ class Explaining(StepByStep):
     stopped = ({}, {"b": "P(best) 0.001"}, {"b": "P(best) 0.002"}, {}, {"b": "P(best) 0.003"})
     models = ("ab", "a", "a", "b", "")
 
-    def decide(self, task, curves, budget):
+    def ask(self, task, curves, budget):
         n = len(self.seen)
         self.seen.append(n)
         trials = tuple(task.trial(model, SIZES[n // 2]) for model in self.models[n])

@@ -7,7 +7,7 @@ from lensllm.selectors import AcceptThenStop, EverySize
 def test_every_size_is_asked_for_once_small_ones_first(make_task, make_curves):
     task = make_task("ab", sizes=(0, 200, 400))
     curves = make_curves({"b": {0: 3.0}})
-    asked = [(t.model, t.n_samples) for t in EverySize().ask(task, curves, Budget())]
+    asked = [(t.model, t.n_samples) for t in EverySize().ask(task, curves, Budget()).trials]
     assert asked == [("a", 0), ("a", 200), ("b", 200), ("a", 400), ("b", 400)]
 
 
@@ -28,4 +28,4 @@ def test_a_budget_that_does_not_pay_for_all_is_refused(make_task, make_curves):
     task = make_task("ab", sizes=(0, 200, 400))  # 600 of a, 1200 of b
     with pytest.raises(BudgetTooSmallError, match=r"at least 1.8e\+03 FLOPs .* got 1.7e\+03"):
         EverySize().ask(task, make_curves({}), Budget(flops=1700.0))
-    assert EverySize().ask(task, make_curves({}), Budget(flops=1800.0))
+    assert EverySize().ask(task, make_curves({}), Budget(flops=1800.0)).trials

@@ -57,9 +57,9 @@ def test_score_is_that_of_single_fits_without_zero(task_and_curves):
 def test_asks_for_zero_only_where_the_law_is_finite_there(make_task, make_curves):
     task = make_task("ab", sizes=SIZES, full=51200)
     budget = Budget(max_n_samples=1600)
-    asked = LawExtrapolation(VanillaLaw()).ask(task, make_curves({}), budget)
+    asked = LawExtrapolation(VanillaLaw()).ask(task, make_curves({}), budget).trials
     assert sorted({t.n_samples for t in asked}) == [200, 400, 800, 1600]
-    asked = LawExtrapolation(RectifiedLaw()).ask(task, make_curves({}), budget)
+    asked = LawExtrapolation(RectifiedLaw()).ask(task, make_curves({}), budget).trials
     assert sorted({t.n_samples for t in asked}) == [0, 200, 400, 800, 1600]
 
 

@@ -10,7 +10,7 @@ from lensllm.curvature import NTKLoss
 from lensllm.curvature.provider import NTKRecord
 from lensllm.execution.replay import ReplayRunner
 from lensllm.laws import LensLLMLaw
-from lensllm.selectors import run_campaign
+from lensllm.selectors import EverySize, run_campaign
 from lensllm.selectors.lensllm import SCALES, LensLLM
 
 SIZES = (0, 200, 400, 800, 1600, 3200, 6400, 12800)
@@ -38,7 +38,7 @@ def campaign(make_task, make_curves):
         budget = budget or Budget(max_n_samples=12800)
         seen = {name: {} for name in "abc"}
         asked = []
-        while trials := selector.ask(task, make_curves(seen), budget):
+        while trials := selector.ask(task, make_curves(seen), budget).trials:
             for trial in trials:
                 asked.append((trial.model, trial.n_samples))
                 loss = losses(trial.model, [trial.n_samples])[trial.n_samples]
@@ -94,29 +94,30 @@ def test_ntk_flops_are_taken_off_the_budget(make_task, make_curves):
 
     selector = LensLLM(provider)
     task = make_task("abc", SIZES, FULL)
-    assert selector.preparation_flops(task) == 300.0
+    assert selector.preparation_cost(task) == 300.0
     # A trial costs (position + 1) * D: all up to D = 800 cost 6 * 1400, up to 1600 6 * 3000.
     empty = make_curves({})
-    wanted = selector.wants(task, empty, Budget(6 * 3000 + 300))
-    assert max(n for _, n in wanted) == 1600
-    assert max(n for _, n in selector.wants(task, empty, Budget(6 * 3000 + 299))) == 800
+    for flops, largest in ((6 * 3000 + 300, 1600), (6 * 3000 + 299, 800)):
+        trials = selector.ask(task, empty, Budget(flops)).trials
+        assert max(trial.n_samples for trial in trials) == largest
     need = r"4 sizes .*beside 300 FLOPs .* pay for 3 \(D <= 400\); D up to 800 takes 8.4e\+03 FLOPs"
     with pytest.raises(BudgetTooSmallError, match=need):
-        selector.wants(task, empty, Budget(6 * 1400 + 299))
+        selector.ask(task, empty, Budget(6 * 1400 + 299))
     with pytest.raises(ValueError, match="more than the 300 FLOPs"):
-        selector.wants(task, empty, Budget(300))
+        selector.ask(task, empty, Budget(300))
 
 
-def test_a_campaign_is_charged_with_the_ntks():
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_campaign_is_charged_with_the_ntks_once_whoever_wraps_the_selector(wrapped):
     rows = [
         {"model": name, "dataset": "demo", "n_samples": n, "seed": 0, "test_loss": loss, "flops": n}
         for name in "abc"
         for n, loss in losses(name, (*SIZES, FULL)).items()
     ]
     runner = ReplayRunner(pd.DataFrame(rows), "demo")
-    selection, curves = run_campaign(
-        LensLLM(lambda name: NTKRecord(CURVES[name], 1000.0)), runner, Budget(120_000.0)
-    )
+    selector = LensLLM(lambda name: NTKRecord(CURVES[name], 1000.0))
+    budget = Budget(200_000.0)
+    selection, curves = run_campaign(EverySize(selector) if wrapped else selector, runner, budget)
     assert selection.best.model == "c"
     assert selection.cost_flops == curves["flops"].sum() + 3000.0
 

@@ -51,12 +51,14 @@ def test_ranks_by_predicted_loss_with_intervals_and_probabilities():
     assert selection.reason.startswith("a2 is ranked first, with a predicted loss at D = 51200")
 
 
-def test_wants_every_affordable_size_but_zero():
+def test_asks_for_every_affordable_size_but_zero():
     task = task_of(SLOPES)
-    asked = PooledFit().wants(task, curves_of({}), Budget(max_n_samples=800))
-    assert asked == [(name, n) for name in SLOPES for n in (200, 400, 800)]
+    trials = PooledFit().ask(task, curves_of({}), Budget(max_n_samples=800)).trials
+    assert [(trial.model, trial.n_samples) for trial in trials] == [
+        (name, n) for name in SLOPES for n in (200, 400, 800)
+    ]
     with pytest.raises(BudgetTooSmallError, match="3 sizes of every candidate that the pooled"):
-        PooledFit().wants(task, curves_of({}), Budget(flops=4 * 600.0))
+        PooledFit().ask(task, curves_of({}), Budget(flops=4 * 600.0))
 
 
 def test_candidates_that_diverged_come_last():

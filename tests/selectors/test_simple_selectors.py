@@ -17,14 +17,14 @@ def names(selection):
 
 def test_zero_shot_asks_for_zero_and_ranks_by_it(make_task, make_curves):
     task = make_task()
-    asked = ZeroShot().ask(task, make_curves(NOTHING), Budget())
+    asked = ZeroShot().ask(task, make_curves(NOTHING), Budget()).trials
     assert [(t.model, t.n_samples) for t in asked] == [("a", 0), ("b", 0), ("c", 0)]
     curves = make_curves({"a": {0: 3.0}, "b": {0: 2.0}, "c": {0: math.nan}})
     selection = ZeroShot().rank(task, curves)
     assert names(selection) == ["b", "a", "c"]
     assert selection.ranking[2].status == "diverged at D = 0"
     assert math.isnan(selection.best.predicted_loss)
-    assert not ZeroShot().ask(task, curves, Budget())
+    assert not ZeroShot().ask(task, curves, Budget()).trials
 
 
 def test_first_candidate_wins_ties(make_task, make_curves):
@@ -43,7 +43,7 @@ def test_model_size_ranks_unknown_sizes_last(make_task, make_curves):
 
 def test_sub_tuning_takes_the_largest_affordable_size(make_task, make_curves):
     task = make_task()  # one size D of all three costs 6 D
-    asked = SubTuning().ask(task, make_curves(NOTHING), Budget(flops=6 * 800.0))
+    asked = SubTuning().ask(task, make_curves(NOTHING), Budget(flops=6 * 800.0)).trials
     assert {t.n_samples for t in asked} == {800}
     with pytest.raises(BudgetTooSmallError, match=r"at least 1.2e\+03 FLOPs .* got 100"):
         SubTuning().ask(task, make_curves(NOTHING), Budget(flops=100))
@@ -77,9 +77,10 @@ def test_last_line_recovers_power_laws(make_task, make_curves, n_points):
 
 
 def test_last_line_asks_for_what_it_can_pay(make_task, make_curves):
-    asked = LastLine(3).ask(make_task(), make_curves(NOTHING), Budget(flops=6 * (200 + 400 + 800)))
+    budget = Budget(flops=6 * (200 + 400 + 800))
+    asked = LastLine(3).ask(make_task(), make_curves(NOTHING), budget).trials
     assert sorted({t.n_samples for t in asked}) == [200, 400, 800]
-    asked = LastLine(3).ask(make_task(), make_curves(NOTHING), Budget(max_n_samples=400))
+    asked = LastLine(3).ask(make_task(), make_curves(NOTHING), Budget(max_n_samples=400)).trials
     assert sorted({t.n_samples for t in asked}) == [200, 400]
     with pytest.raises(BudgetTooSmallError, match="pays for two trials of every candidate"):
         LastLine(3).ask(make_task(), make_curves(NOTHING), Budget(flops=100))

@@ -13,7 +13,7 @@ def loss(model, d):
 
 def play(selector, task, make_curves, budget):
     seen, rounds = {m: {} for m in task.names}, []
-    while trials := selector.ask(task, make_curves(seen), budget):
+    while trials := selector.ask(task, make_curves(seen), budget).trials:
         rounds.append([(t.model, t.n_samples) for t in trials])
         for t in trials:
             budget.charge(task.costs[t.model, t.n_samples])

@@ -12,7 +12,7 @@ import pandas as pd
 from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.runs import ProbedRuns
 from lensllm.prehoc.standing import judge
-from lensllm.prehoc.stopping import Decision, StoppingRule
+from lensllm.prehoc.stopping import StopAdvice, StoppingRule
 
 FIXED_DEPTHS = (0.01, 0.05, 0.10, 0.25)
 NEAR = 1.4  # a recorded cost within this factor stands for a fixed depth
@@ -32,7 +32,7 @@ class RaceResult:
     chosen: int
     spent: float
     depths: np.ndarray
-    decisions: tuple[Decision, ...]
+    decisions: tuple[StopAdvice, ...]
 
 
 def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResult:
@@ -48,7 +48,7 @@ def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResul
     """
     prices = runs.level_flops
     losses = np.full(runs.probes.shape, np.nan)
-    decisions: dict[int, Decision] = {}
+    decisions: dict[int, StopAdvice] = {}
     spent = 0.0
     while True:
         standing = judge(rule, runs.costs, losses, prices, budget_flops - spent)
@@ -68,7 +68,7 @@ def fixed_depth(runs: ProbedRuns, depth: float) -> RaceResult:
     """Probe every candidate to the nearest recorded cost to `depth` (in log), and take the best."""
     k = int(np.argmin(np.abs(np.log(runs.costs / depth))))
     cost = float(runs.costs[k])
-    stop = Decision(True, "fixed", f"fixed depth {cost:.3g}")
+    stop = StopAdvice(True, "fixed", f"fixed depth {cost:.3g}")
     chosen = int(np.argmin(runs.probes[:, k]))
     n = len(runs)
     return RaceResult(chosen, cost * float(runs.flops.sum()), np.full(n, cost), (stop,) * n)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lensllm.core.protocols import Runner
 from lensllm.core.task import BudgetTooSmallError
 from lensllm.selectors.base import Selector
-from lensllm.selectors.campaign import Runner, make_budget, run_campaign
+from lensllm.selectors.campaign import make_budget, run_campaign
 
 
 def candidate_sets(
