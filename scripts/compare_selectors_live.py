@@ -17,16 +17,20 @@ from lensllm.system.harmless import write_csv
 @entry_point("live", LiveConfig)
 def main(cfg: DictConfig) -> None:
     """Run every selector in every repetition; write each campaign as it ends, then the summary."""
+    import numpy as np
     import pandas as pd
 
     from lensllm.commands.named import named_selectors
+    from lensllm.evaluation.evaluation import random_subsets
     from lensllm.reports.console import print_table, wide_console
-    from lensllm.studies.selectors.live import candidate_sets, judge_live, summarize_live
+    from lensllm.studies.selectors.live import judge_live, summarize_live
     from lensllm.studies.selectors.live_table import live_table
 
     console = wide_console()
     curves = instantiate(cfg.benchmark).curves
-    sets = candidate_sets(list(cfg.candidates.models), cfg.n_subsets, cfg.subset_size, cfg.seed)
+    names = list(cfg.candidates.models)
+    rng = np.random.default_rng(cfg.seed)
+    sets = [tuple(names), *random_subsets(names, cfg.subset_size, cfg.n_subsets, rng)]
     rows: list[dict[str, Any]] = []
     for seed in cfg.seeds:
         for models in sets:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-from dataclasses import replace
 from typing import Any
 
 from hydra.utils import instantiate
@@ -19,35 +18,30 @@ from lensllm.system.harmless import write_csv
 def main(cfg: DictConfig) -> None:
     """Replay the campaigns; write them, means with intervals, and how far P(best) was true."""
     from lensllm.commands.named import named_selectors
-    from lensllm.evaluation.evaluation import with_prior_curves
-    from lensllm.predictors import load_prior
+    from lensllm.evaluation import evaluate
+    from lensllm.reports.console import updating, wide_console
     from lensllm.studies.selectors.calibration_figure import calibration_figure
-    from lensllm.studies.selectors.judging import judge, reliability, summarize
+    from lensllm.studies.selectors.judging import campaigns, reliability, summarize, unseen
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
 
     def selectors(dataset: str) -> list[Any]:
         found = named_selectors(values["selectors"], conf_dir() / "selector", values)
-        others = benchmark.curves[benchmark.curves["dataset"] != dataset]
-        unseen = load_prior().without({dataset})
-        ready = []
-        for item in found:
-            predictor = getattr(item, "predictor", None)
-            if hasattr(predictor, "prior"):
-                item = replace(item, predictor=replace(predictor, prior=unseen))
-            ready.append(with_prior_curves(item, others) if cfg.earlier_tasks else item)
-        return ready
+        return unseen(found, benchmark, dataset, cfg.earlier_tasks)
 
-    rows = judge(
-        benchmark,
-        selectors,
-        cfg.budget_fractions,
-        values["set_sizes"],
-        cfg.n_sets,
-        cfg.seed,
-        progress=lambda name: print(name, flush=True),
-    )
+    with wide_console().status("judging") as status:
+        found = evaluate(
+            benchmark,
+            selectors,
+            budget_ratios=(),
+            budget_fractions=values["budget_fractions"],
+            progress=updating(status),
+            set_sizes=values["set_sizes"],
+            n_sets=cfg.n_sets,
+            set_seed=cfg.seed,
+        )
+    rows = campaigns(found.scores)
     write_csv(rows, output_dir() / "campaigns.csv")
     first = str(rows["selector"].iloc[0])
     for metric in ("regret", "relative_regret"):

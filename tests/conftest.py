@@ -168,3 +168,46 @@ def run_main(monkeypatch, capsys):
         return SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     return run
+
+
+@pytest.fixture
+def make_task():
+    """A task of given sizes; a trial costs (position of the candidate + 1) * D."""
+    from lensllm.core.task import Candidate, Task
+
+    def make(names="abc", sizes=(0, 200, 400, 800, 1600), full=6400, n_params=None):
+        names = tuple(names)
+        params = n_params or [10.0 * (i + 1) for i in range(len(names))]
+        return Task(
+            "demo",
+            tuple(Candidate(n, p) for n, p in zip(names, params, strict=True)),
+            full,
+            {n: tuple(sizes) for n in names},
+            {(n, d): (i + 1.0) * d for i, n in enumerate(names) for d in (*sizes, full)},
+        )
+
+    return make
+
+
+@pytest.fixture
+def draw():
+    """Runs of a synthetic process: static, dynamic or noisy by its variances."""
+    import numpy as np
+
+    from lensllm.prehoc.process import SyntheticProcess
+
+    default = np.geomspace(0.01, 1.0, 12)
+
+    def make(n_models=24, n_seeds=3, seed=0, task="synthetic", costs=default, **process):
+        rng = np.random.default_rng(seed)
+        return SyntheticProcess(**process).draw(costs, n_models, n_seeds, rng, task)
+
+    return make
+
+
+@pytest.fixture
+def two_tasks(draw):
+    """Runs of two tasks with eight models and three seeds each."""
+    from lensllm.studies.prehoc.load import concatenate
+
+    return concatenate([draw(8, 3, seed=i, task=f"task-{i}") for i in range(2)])

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-_CELL = ["dataset", "seed", "protocol", "budget_ratio", "budget_fraction"]
+_CELL = ["dataset", "seed", "candidate_set", "protocol", "budget_ratio", "budget_fraction"]
 # A selector that answered fewer cells than this share would leave the others too few in common.
 MIN_ANSWERED = 0.5
 # Fewer data sets than this cannot be resampled to any purpose.

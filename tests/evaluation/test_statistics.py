@@ -12,6 +12,7 @@ def predictions(scores, losses, datasets=("x",)):
             {
                 "dataset": ds,
                 "seed": 0,
+                "candidate_set": 0,
                 "protocol": "papers",
                 "budget_ratio": 8.0,
                 "budget_fraction": np.nan,

@@ -1,28 +1,6 @@
-import numpy as np
 import pytest
 
 from lensllm.core.trials import Trial, TrialResult
-from lensllm.prehoc.process import SyntheticProcess
-from lensllm.studies.prehoc.load import concatenate
-
-COSTS = np.geomspace(0.01, 1.0, 12)
-
-
-@pytest.fixture
-def draw():
-    """Runs of a synthetic process: static, dynamic or noisy by its variances."""
-
-    def make(n_models=24, n_seeds=3, seed=0, task="synthetic", costs=COSTS, **process):
-        rng = np.random.default_rng(seed)
-        return SyntheticProcess(**process).draw(costs, n_models, n_seeds, rng, task)
-
-    return make
-
-
-@pytest.fixture
-def two_tasks(draw):
-    """Runs of two tasks with eight models and three seeds each."""
-    return concatenate([draw(8, 3, seed=i, task=f"task-{i}") for i in range(2)])
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@ import math
 import pandas as pd
 import pytest
 
-from lensllm.evaluation import Benchmark
+from lensllm.evaluation import Benchmark, evaluate
+from lensllm.evaluation.evaluation import candidate_sets
 from lensllm.selectors import Adaptive, ModelSize, SubTuning
-from lensllm.studies.selectors.judging import candidate_sets, judge, reliability, summarize
+from lensllm.studies.selectors.judging import campaigns, reliability, summarize
 
 SIZES = (200, 400, 800, 1600)
 
@@ -23,9 +24,14 @@ def benchmark():
     return Benchmark("demo", pd.DataFrame(rows))
 
 
-def test_sets_are_all_candidates_and_distinct_names():
-    sets = list(candidate_sets("fedcba", (None, 4, 6), 2, 0))
-    assert sets[0] == tuple("abcdef")
+def judge(benchmark, selectors, fractions, set_sizes):
+    found = evaluate(benchmark, selectors, (), fractions, set_sizes=set_sizes)
+    return campaigns(found.scores)
+
+
+def test_sets_are_all_candidates_and_distinct_names(benchmark):
+    sets = list(candidate_sets(benchmark, "x", 0, (None, 4, 6), 2))
+    assert sets[0] is None
     assert [len(names) for names in sets[1:]] == [4, 4]
     assert all(len(set(names)) == 4 for names in sets[1:])
 

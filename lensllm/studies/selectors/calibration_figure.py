@@ -15,7 +15,7 @@ def calibration_figure(rows: pd.DataFrame) -> Figure:
     """P(best) said and true, and the share of true losses inside 80 % intervals by budget.
 
     Args:
-        rows: Rows of one selector of `lensllm.studies.selectors.judging.judge`.
+        rows: Rows of one selector of `lensllm.studies.selectors.judging.campaigns`.
 
     Returns:
         The figure. Bars on the left are one binomial standard error, those on the right one

@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lensllm.core.task import BudgetTooSmallError
+from lensllm.evaluation.judge import judge
 from lensllm.selectors.base import Selector
-from lensllm.selectors.campaign import Runner, make_budget, run_campaign
-
-
-def candidate_sets(
-    models: Sequence[str], n_subsets: int, subset_size: int, seed: int
-) -> list[tuple[str, ...]]:
-    """All candidates, then distinct random subsets of them.
-
-    Args:
-        models: Names of the candidates.
-        n_subsets: Subsets beside the whole set.
-        subset_size: Candidates of a subset, at least 2 and fewer than there are.
-        seed: Seed of the subsets.
-
-    Raises:
-        ValueError: The subsets are too small or too large, or there are not as many.
-    """
-    if n_subsets and not 2 <= subset_size < len(models):
-        raise ValueError(
-            f"Expected `subset_size` from 2 to {len(models) - 1} of {len(models)} candidates, "
-            f"got {subset_size}"
-        )
-    if n_subsets > math.comb(len(models), subset_size):
-        raise ValueError(
-            f"Expected at most {math.comb(len(models), subset_size)} subsets of {subset_size} "
-            f"candidates, got `n_subsets` = {n_subsets}"
-        )
-    rng = np.random.default_rng(seed)
-    found = [tuple(models)]
-    while len(found) <= n_subsets:
-        picked = sorted(rng.choice(len(models), size=subset_size, replace=False))
-        subset = tuple(models[i] for i in picked)
-        if subset not in found:
-            found.append(subset)
-    return found
+from lensllm.selectors.campaign import Runner, make_budget
 
 
 def judge_live(
     selector: Selector, runner: Runner, fraction: float, truth: Mapping[str, float]
 ) -> dict[str, Any]:
-    """One campaign of one selector, against losses at D_full that it has not seen.
+    """One campaign of one selector that really fine-tunes.
 
     Args:
         selector: Who decides.
@@ -60,27 +26,12 @@ def judge_live(
         truth: Loss at D_full of every candidate.
 
     Returns:
-        `selector`, `budget_fraction`, `selected`, `regret` in nats, `cost_fraction`, `p_best`,
-        `n_trials` and `status`; no choice and `nan` where the budget is too small.
+        The scores of `lensllm.evaluation.judge.judge` with `budget_fraction`; no choice and `nan`
+        where the budget is too small.
     """
-    task = runner.task()
-    row: dict[str, Any] = {"selector": selector.name, "budget_fraction": fraction}
-    try:
-        selection, curves = run_campaign(selector, runner, make_budget(task, fraction))
-    except BudgetTooSmallError:
-        unknown = dict.fromkeys(("regret", "cost_fraction", "p_best"), math.nan)
-        return {**row, "selected": "", **unknown, "n_trials": 0, "status": "budget too small"}
-    best = min(truth[name] for name in task.names)
-    ranked = selection.best.status == "ranked"
-    return {
-        **row,
-        "selected": selection.best.model if ranked else "",
-        "regret": truth[selection.best.model] - best if ranked else math.nan,
-        "cost_fraction": selection.cost_fraction,
-        "p_best": selection.best.p_best,
-        "n_trials": len(curves),
-        "status": selection.best.status,
-    }
+    row, _ = judge(selector, runner, make_budget(runner.task(), fraction), truth)
+    nothing = dict.fromkeys(("regret", "cost_fraction", "p_best"), math.nan)
+    return {"budget_fraction": fraction, "selected": "", **nothing, "n_trials": 0, **row}
 
 
 def summarize_live(

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.evaluation import evaluate
+from lensllm.evaluation.judge import correlations
+from lensllm.evaluation.metrics import relative_accuracy
 from lensllm.predictors.pooled import PooledPredictor
 from lensllm.selectors.pooled_fit import PooledFit
 from lensllm.studies.selectors.calibration import Calibration, Question, calibrate, questions
@@ -104,9 +107,8 @@ def correlation_and_accuracy(question: Question[PooledPredictor]) -> float:
     if not truth.size:
         return math.nan
     predicted = np.exp(log_loss.mean(axis=0))
-    pearson = float(np.corrcoef(predicted, truth)[0, 1])
-    accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
-    return pearson + float(accuracy)
+    accuracy = relative_accuracy(torch.from_numpy(predicted), torch.from_numpy(truth))
+    return correlations(predicted, truth)["pearson"] + float(accuracy)
 
 
 def log_p_best(question: Question[PooledPredictor]) -> float:
