@@ -19,9 +19,10 @@ def main(cfg: DictConfig) -> None:
     """Replay the campaigns; write them, means with intervals, and how far P(best) was true."""
     from lensllm.commands.named import named_selectors
     from lensllm.evaluation import evaluate
+    from lensllm.evaluation.statistics import reliability
     from lensllm.reports.console import updating, wide_console
     from lensllm.studies.selectors.calibration_figure import calibration_figure
-    from lensllm.studies.selectors.judging import campaigns, reliability, summarize, unseen
+    from lensllm.studies.selectors.judging import P_EDGES, campaigns, summarize, unseen
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
@@ -48,7 +49,7 @@ def main(cfg: DictConfig) -> None:
         summary = summarize(rows, metric, first)
         write_csv(summary, output_dir() / f"{metric}.csv")
         print(f"\n{metric}\n{summary.to_string(index=False, float_format='{:.4f}'.format)}")
-    bins = reliability(rows, ["selector"])
+    bins = reliability(rows, P_EDGES, by=["selector"])
     write_csv(bins, output_dir() / "reliability.csv")
     own = rows[(rows["selector"] == first) & rows["p_best"].notna()]
     if len(own):

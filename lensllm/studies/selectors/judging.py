@@ -12,10 +12,11 @@ import pandas as pd
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.evaluation import with_prior_curves
 from lensllm.evaluation.judge import TOO_SMALL
+from lensllm.evaluation.statistics import paired_means
 from lensllm.predictors import load_prior
 from lensllm.selectors import Selector
 
-P_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+P_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of bins of P(best)
 _CAMPAIGN = ["dataset", "seed", "candidate_set", "budget_fraction"]
 
 
@@ -81,44 +82,9 @@ def summarize(
     rng = np.random.default_rng(seed)
     found = []
     for fraction, part in [*rows.groupby("budget_fraction"), ("all", rows)]:
-        by_task = part.pivot_table(index="dataset", columns="selector", values=metric)
-        by_task = by_task.dropna()
-        values = by_task.to_numpy()
-        picks = rng.integers(len(values), size=(n_resamples, len(values)))
-        means = values[picks].mean(axis=1)
-        own = list(by_task.columns).index(reference)
-        for column, name in enumerate(by_task.columns):
-            apart = means[:, column] - means[:, own]
-            low, high = np.percentile(means[:, column], [2.5, 97.5])
-            behind = np.percentile(apart, [2.5, 97.5])
-            found.append(
-                {
-                    "budget_fraction": fraction,
-                    "selector": name,
-                    "mean": values[:, column].mean(),
-                    "lower": low,
-                    "upper": high,
-                    "behind": values[:, column].mean() - values[:, own].mean(),
-                    "behind_lower": behind[0],
-                    "behind_upper": behind[1],
-                }
-            )
-    return pd.DataFrame(found)
-
-
-def reliability(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """How often choices with a P(best) between two edges were right.
-
-    Args:
-        rows: Rows of `campaigns` of one selector.
-        by: Columns by which to tell campaigns apart.
-
-    Returns:
-        One row a bin: `said` (mean), `true` (share), `n`.
-    """
-    known = rows[np.isfinite(rows["p_best"])]
-    bins = pd.cut(known["p_best"], list(P_EDGES), include_lowest=True).rename("bin")
-    grouped = known.groupby([*by, bins], observed=True)
-    return grouped.agg(
-        said=("p_best", "mean"), true=("right", "mean"), n=("right", "size")
-    ).reset_index()
+        by_task = part.pivot_table(index="dataset", columns="selector", values=metric).dropna()
+        means = paired_means(by_task, reference, n_resamples, rng).reset_index(names="selector")
+        means.columns = means.columns.str.replace("difference", "behind")
+        means.insert(0, "budget_fraction", fraction)
+        found.append(means)
+    return pd.concat(found, ignore_index=True)

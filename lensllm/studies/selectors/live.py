@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lensllm.evaluation.judge import judge
+from lensllm.evaluation.statistics import paired_means
 from lensllm.selectors.base import Selector
 from lensllm.selectors.campaign import Runner, make_budget
 
@@ -54,35 +55,25 @@ def summarize_live(
     """
     rng = np.random.default_rng(seed)
     found = []
+    index, values = ["seed", "candidates"], ["regret", "cost_fraction"]
     for fraction, part in rows.groupby("budget_fraction"):
-        index = ["seed", "candidates"]
-        regret = part.pivot(index=index, columns="selector", values="regret")
-        cost = part.pivot(index=index, columns="selector", values="cost_fraction")
-        picks = rng.integers(len(regret), size=(n_resamples, len(regret)))
-        for name in regret:
-            difference = regret[name] - regret[reference]
-            found.append(
-                {
-                    "budget_fraction": fraction,
-                    "selector": name,
-                    "n": int(regret[name].notna().sum()),
-                    "right": float((regret[name] == 0).sum() / max(regret[name].count(), 1)),
-                    **_interval("regret", regret[name], picks),
-                    **_interval("cost_fraction", cost[name], picks),
-                    **_interval("difference", difference, picks),
-                }
-            )
-    frame = pd.DataFrame.from_records(found)
+        wide = part.pivot(index=index, columns="selector", values=values).astype(float)
+        summary = paired_means(wide, ("regret", reference), n_resamples, rng)
+        regret, cost = summary.loc["regret"], summary.loc["cost_fraction"]
+        known = wide["regret"].notna().sum()
+        columns = {
+            "budget_fraction": fraction,
+            "selector": regret.index,
+            "n": known,
+            "right": (wide["regret"] == 0).sum() / known.clip(lower=1),
+            "regret": regret["mean"],
+            "regret_lower": regret["lower"],
+            "regret_upper": regret["upper"],
+            "cost_fraction": cost["mean"],
+            "cost_fraction_lower": cost["lower"],
+            "cost_fraction_upper": cost["upper"],
+            **regret.filter(like="difference"),
+        }
+        found.append(pd.DataFrame(columns))
+    frame = pd.concat(found, ignore_index=True)
     return frame.sort_values(["budget_fraction", "regret"], kind="stable").reset_index(drop=True)
-
-
-def _interval(name: str, values: pd.Series, picks: np.ndarray) -> dict[str, float]:
-    """Mean and 95 % interval of the mean over resampled repetitions; `nan` left out."""
-    array = values.to_numpy(dtype=float)
-    known = np.isfinite(array)
-    if not known.any():
-        return dict.fromkeys((name, f"{name}_lower", f"{name}_upper"), math.nan)
-    weight = known[picks].sum(axis=1)
-    means = np.where(known, array, 0.0)[picks].sum(axis=1)[weight > 0] / weight[weight > 0]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {name: float(array[known].mean()), f"{name}_lower": low, f"{name}_upper": high}

@@ -16,6 +16,7 @@ from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.evaluation import evaluate
 from lensllm.evaluation.judge import correlations
 from lensllm.evaluation.metrics import relative_accuracy
+from lensllm.evaluation.statistics import resample_rows
 from lensllm.predictors.pooled import PooledPredictor
 from lensllm.selectors.pooled_fit import PooledFit
 from lensllm.studies.selectors.calibration import Calibration, Question, calibrate, questions
@@ -215,10 +216,8 @@ def bootstrap_over_models(
     cells = ["dataset", "seed", "max_n_samples"]
     score = predictions.pivot_table(index=cells, columns="model", values="score").to_numpy()
     truth = predictions.pivot_table(index=cells, columns="model", values="true_loss").to_numpy()
-    rng = np.random.default_rng(seed)
     rows = []
-    for _ in range(n_resamples):
-        drawn = rng.integers(0, score.shape[1], score.shape[1])
+    for drawn in resample_rows(score.shape[1], n_resamples, np.random.default_rng(seed)):
         x, y = score[:, drawn], truth[:, drawn]
         chosen = np.take_along_axis(y, x.argmin(axis=1)[:, None], axis=1)[:, 0]
         worst, best = y.max(axis=1), y.min(axis=1)
