@@ -18,6 +18,7 @@ from lensllm.system.lazy import lazily
 
 if TYPE_CHECKING:
     from lensllm.core.curves import read_curves
+    from lensllm.core.protocols import Executor, Runner
     from lensllm.core.selection import RankedModel, Selection, Verdict
     from lensllm.core.task import Budget, BudgetTooSmallError, Candidate, NoCandidateError, Task
     from lensllm.core.trials import Trial, TrialResult, TrialStore
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
         OtherWinner,
         PooledFit,
         RandomChoice,
-        Runner,
         Selector,
         SubTuning,
         SuccessiveHalving,
@@ -61,6 +61,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "lensllm.core.curves": ("read_curves",),
+    "lensllm.core.protocols": ("Executor", "Runner"),
     "lensllm.core.selection": ("RankedModel", "Selection", "Verdict"),
     "lensllm.core.task": ("Budget", "BudgetTooSmallError", "Candidate", "NoCandidateError", "Task"),
     "lensllm.core.trials": ("Trial", "TrialResult", "TrialStore"),
@@ -91,7 +92,6 @@ _NAMES = {
         "OtherWinner",
         "PooledFit",
         "RandomChoice",
-        "Runner",
         "Selector",
         "SubTuning",
         "SuccessiveHalving",
@@ -112,6 +112,7 @@ __all__ = [
     "Decision",
     "Evaluation",
     "EverySize",
+    "Executor",
     "FineTuneRunner",
     "LastLine",
     "LawExtrapolation",

@@ -7,25 +7,28 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import LiveConfig
-from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.commands.entry import conf_dir, entry_point, instantiate_runner, output_dir
 from lensllm.system.harmless import write_csv
 
 
 @entry_point("live", LiveConfig)
 def main(cfg: DictConfig) -> None:
     """Run every selector in every repetition; write each campaign as it ends, then the summary."""
+    import numpy as np
     import pandas as pd
 
     from lensllm.commands.named import named_selectors
+    from lensllm.evaluation.evaluation import random_subsets
     from lensllm.reports.console import print_table, wide_console
-    from lensllm.studies.selectors.live import candidate_sets, judge_live, summarize_live
+    from lensllm.studies.selectors.live import judge_live, summarize_live
     from lensllm.studies.selectors.live_table import live_table
 
     console = wide_console()
     curves = instantiate(cfg.benchmark).curves
-    sets = candidate_sets(list(cfg.candidates.models), cfg.n_subsets, cfg.subset_size, cfg.seed)
+    names = list(cfg.candidates.models)
+    rng = np.random.default_rng(cfg.seed)
+    sets = [tuple(names), *random_subsets(names, cfg.subset_size, cfg.n_subsets, rng)]
     rows: list[dict[str, Any]] = []
     for seed in cfg.seeds:
         for models in sets:

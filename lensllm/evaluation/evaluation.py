@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import stats
 
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.evaluation.benchmark import Benchmark
-from lensllm.evaluation.metrics.functional import (
-    interval_coverage,
-    interval_width,
-    log_rmse,
-    regret,
-    relative_accuracy,
-    top_k_hit,
-)
+from lensllm.evaluation.judge import judge
 from lensllm.execution.replay import ReplayRunner
-from lensllm.selectors import Decision, Selector, run_campaign
+from lensllm.selectors import Decision, Selector
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +31,12 @@ SCORE_COLUMNS = [
     *("pearson", "spearman", "relative_accuracy", "regret", "top3_hit", "log_rmse", "coverage80"),
     *("cost_fraction", "kendall", "width80", "protocol", "budget_ratio", "budget_fraction"),
     *("selected", "status", "n_candidates", "n_trials"),
+    *("candidate_set", "relative_regret", "p_best", "verdict", "held", "n_sizes"),
 ]
 PREDICTION_COLUMNS = [
     *("dataset", "selector", "max_n_samples", "target_n_samples", "seed", "model"),
     *("predicted_loss", "lower80", "upper80", "true_loss", "score", "p_best", "status"),
-    *("protocol", "budget_ratio", "budget_fraction"),
+    *("protocol", "budget_ratio", "budget_fraction", "candidate_set"),
 ]
 
 
@@ -67,11 +59,12 @@ class Cell:
     """One question with one budget.
 
     Attributes:
-        runner: Replays the data set.
+        runner: Replays the data set, with the candidates of a set.
         protocol: `papers` (every D ≤ D_max may be had) or `flops` (a budget of FLOPs).
         budget: Makes the budget, since a campaign charges it in place.
         ratio: D_full / D_max in the papers' protocol, else `nan`.
         fraction: Budget as a share of full fine-tuning in the FLOPs' protocol, else `nan`.
+        candidate_set: Number of the set of candidates; see `candidate_sets`.
     """
 
     runner: ReplayRunner
@@ -79,6 +72,21 @@ class Cell:
     budget: Callable[[], Budget]
     ratio: float = math.nan
     fraction: float = math.nan
+    candidate_set: int = 0
+
+    def keys(self) -> dict[str, Any]:
+        """Columns that tell the cell's rows from those of others."""
+        task, budget = self.runner.task(), self.budget()
+        return {
+            "dataset": task.dataset,
+            "target_n_samples": task.n_samples_full,
+            "max_n_samples": budget.max_n_samples,
+            "seed": task.seed,
+            "protocol": self.protocol,
+            "budget_ratio": self.ratio,
+            "budget_fraction": self.fraction,
+            "candidate_set": self.candidate_set,
+        }
 
 
 class _Remembering(Selector):
@@ -91,6 +99,10 @@ class _Remembering(Selector):
     @property
     def name(self) -> str:
         return self.inner.name
+
+    @property
+    def score_sign(self) -> float:  # type: ignore[override]
+        return self.inner.score_sign
 
     def preparation_cost(self, task: Task) -> float:
         return self.inner.preparation_cost(task)
@@ -108,20 +120,24 @@ class _Remembering(Selector):
 
 def evaluate(
     benchmark: Benchmark,
-    selectors: Sequence[Selector],
+    selectors: Sequence[Selector] | Callable[[str], Sequence[Selector]],
     budget_ratios: Sequence[int] = BUDGET_RATIOS,
     budget_fractions: Sequence[float] = (),
     datasets: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     progress: Callable[[str], None] | None = None,
+    set_sizes: Sequence[int | None] = (None,),
+    n_sets: int = 1,
+    set_seed: int = 0,
 ) -> Evaluation:
-    """Judge selectors on a recorded benchmark.
+    """Judge selectors on a recorded benchmark: every campaign by replay, against the truth.
 
     A selector with a field `prior_curves` that is not set gets the curves of the other data sets.
 
     Args:
         benchmark: The benchmark.
-        selectors: The selectors; their names must differ.
+        selectors: The selectors; their names must differ. Or a function from the name of a data
+            set to who is judged on it, who are then taken as they are.
         budget_ratios: D_full / D_max, for the papers' protocol: every D ≤ D_max may be had, and
             what a selector asks for is its cost. Ratios that leave no size are passed over.
         budget_fractions: FLOPs that may be spent, as shares of fine-tuning every candidate on
@@ -129,16 +145,18 @@ def evaluate(
         datasets: Which data sets; all by default.
         seeds: Which seeds; all that have losses at D_full by default.
         progress: Called with the name of every cell before it is run.
+        set_sizes: Sizes of the sets of candidates; see `candidate_sets`.
+        n_sets: Random sets of each size.
+        set_seed: Seed of the sets.
 
     Returns:
-        Scores and predictions, in the order of data sets, seeds, budgets and selectors.
+        Scores and predictions, in the order of data sets, seeds, sets, budgets and selectors.
 
     Raises:
         ValueError: A name is unknown or stands there twice, or a budget is out of range.
     """
-    names = [selector.name for selector in selectors]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"Expected selectors with different names, got {names}")
+    if not callable(selectors):
+        _check_names(selectors)
     unknown = sorted(set(datasets or ()) - set(benchmark.datasets))
     if unknown:
         listed = ", ".join(benchmark.datasets)
@@ -146,19 +164,100 @@ def evaluate(
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     for dataset in benchmark.datasets if datasets is None else datasets:
-        prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
-        informed = [_Remembering(with_prior_curves(item, prior)) for item in selectors]
+        judged = [_Remembering(item) for item in _informed(benchmark, selectors, dataset)]
         for seed in _seeds(benchmark, dataset, seeds):
-            runner = benchmark.runner(dataset, seed)
-            _warn_if_undefined(runner)
-            for cell in _cells(runner, budget_ratios, budget_fractions):
-                for selector in informed:
-                    if progress is not None:
-                        progress(f"{dataset} seed {seed} {_label(cell)} {selector.name}")
-                    row, lines = _judge(selector, cell)
-                    scores.append(row)
-                    predictions += lines
+            _warn_if_undefined(benchmark.runner(dataset, seed))
+            for position, names in enumerate(
+                candidate_sets(benchmark, dataset, seed, set_sizes, n_sets, set_seed)
+            ):
+                runner = benchmark.runner(dataset, seed, names)
+                for cell in _cells(runner, budget_ratios, budget_fractions, position):
+                    keys = cell.keys()
+                    for selector in judged:
+                        if progress is not None:
+                            progress(f"{dataset} seed {seed} {_label(cell)} {selector.name}")
+                        row, lines = judge(selector, runner, cell.budget(), runner.truth())
+                        scores.append({**keys, **row})
+                        predictions += [{**keys, **line} for line in lines]
     return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
+
+
+def candidate_sets(
+    benchmark: Benchmark,
+    dataset: str,
+    seed: int,
+    sizes: Sequence[int | None] = (None,),
+    n_sets: int = 1,
+    set_seed: int = 0,
+) -> Iterator[tuple[str, ...] | None]:
+    """All candidates of a data set (`None`), and random sets of each smaller size.
+
+    Args:
+        benchmark: The benchmark.
+        dataset: The data set.
+        seed: Seed of its curves.
+        sizes: Sizes of sets; those that are not smaller than the whole are passed over.
+        n_sets: Sets of each size; as many as there are where that is fewer.
+        set_seed: Seed of the sets.
+    """
+    rng = np.random.default_rng(set_seed)
+    names = sorted(benchmark.runner(dataset, seed).task().names)
+    for size in sizes:
+        if size is None:
+            yield None
+        elif size < len(names):
+            yield from random_subsets(names, size, min(n_sets, math.comb(len(names), size)), rng)
+
+
+def random_subsets(
+    names: Sequence[str], size: int, n_subsets: int, rng: np.random.Generator
+) -> list[tuple[str, ...]]:
+    """Distinct random subsets, their names in the given order.
+
+    Args:
+        names: What to draw from.
+        size: Names of a subset, at least 2 and fewer than there are.
+        n_subsets: How many.
+        rng: Source of randomness.
+
+    Raises:
+        ValueError: The subsets are too small or too large, or there are not as many.
+    """
+    if n_subsets and not 2 <= size < len(names):
+        raise ValueError(
+            f"Expected subsets of 2 to {len(names) - 1} of {len(names)} candidates, got {size}"
+        )
+    if n_subsets > math.comb(len(names), size):
+        raise ValueError(
+            f"Expected at most {math.comb(len(names), size)} subsets of {size} candidates, got "
+            f"{n_subsets}"
+        )
+    found: dict[tuple[str, ...], None] = {}
+    while len(found) < n_subsets:
+        picked = np.sort(rng.choice(len(names), size, replace=False))
+        found[tuple(names[i] for i in picked)] = None
+    return list(found)
+
+
+def _check_names(selectors: Sequence[Selector]) -> None:
+    """Refuse selectors whose rows could not be told apart."""
+    names = [selector.name for selector in selectors]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"Expected selectors with different names, got {names}")
+
+
+def _informed(
+    benchmark: Benchmark,
+    selectors: Sequence[Selector] | Callable[[str], Sequence[Selector]],
+    dataset: str,
+) -> Sequence[Selector]:
+    """Who is judged on a data set, with the curves of the others where they take them."""
+    if callable(selectors):
+        judged = selectors(dataset)
+        _check_names(judged)
+        return judged
+    prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
+    return [with_prior_curves(item, prior) for item in selectors]
 
 
 def _warn_if_undefined(runner: ReplayRunner) -> None:
@@ -230,8 +329,13 @@ def _seeds(benchmark: Benchmark, dataset: str, seeds: Sequence[int] | None) -> S
     return known if seeds is None else seeds
 
 
-def _cells(runner: ReplayRunner, ratios: Sequence[int], fractions: Sequence[float]) -> list[Cell]:
-    """The budgets of one data set and seed."""
+def _cells(
+    runner: ReplayRunner,
+    ratios: Sequence[int],
+    fractions: Sequence[float],
+    candidate_set: int,
+) -> list[Cell]:
+    """The budgets of one data set, seed and set of candidates."""
     task = runner.task()
     cells = []
     smallest = min((n for n in task.sizes if n > 0), default=math.inf)
@@ -242,125 +346,15 @@ def _cells(runner: ReplayRunner, ratios: Sequence[int], fractions: Sequence[floa
         if largest < smallest:
             logger.debug("%s has no size <= %d: ratio %s passed over", task.dataset, largest, ratio)
             continue
-        cells.append(Cell(runner, "papers", _budget_of_size(largest), ratio=ratio))
+        budget = partial(Budget, max_n_samples=largest)
+        cells.append(Cell(runner, "papers", budget, ratio=ratio, candidate_set=candidate_set))
     for fraction in fractions:
         if not 0 < fraction <= 1:
             raise ValueError(f"Expected budget fractions in (0, 1], got {fraction:g}")
-        flops = fraction * task.full_cost
-        cells.append(Cell(runner, "flops", _budget_of_flops(flops), fraction=fraction))
+        budget = partial(Budget, flops=fraction * task.full_cost)
+        cells.append(Cell(runner, "flops", budget, fraction=fraction, candidate_set=candidate_set))
     return cells
-
-
-def _budget_of_size(n: int) -> Callable[[], Budget]:
-    return lambda: Budget(max_n_samples=n)
-
-
-def _budget_of_flops(flops: float) -> Callable[[], Budget]:
-    return lambda: Budget(flops=flops)
 
 
 def _label(cell: Cell) -> str:
     return f"D/{cell.ratio:g}" if cell.protocol == "papers" else f"{cell.fraction:.2%} of FLOPs"
-
-
-def _judge(selector: _Remembering, cell: Cell) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Run one selector on one cell: a row of scores, and rows of predictions."""
-    task, budget = cell.runner.task(), cell.budget()
-    keys = {
-        "dataset": task.dataset,
-        "selector": selector.name,
-        "target_n_samples": task.n_samples_full,
-        "max_n_samples": budget.max_n_samples,
-        "seed": task.seed,
-        "protocol": cell.protocol,
-        "budget_ratio": cell.ratio,
-        "budget_fraction": cell.fraction,
-        "n_candidates": len(task.names),
-    }
-    try:
-        selection, curves = run_campaign(selector, cell.runner, budget)
-    except BudgetTooSmallError as error:
-        logger.debug("%s, %s, %s: %s", task.dataset, _label(cell), selector.name, error)
-        return {**keys, "status": "budget too small"}, []
-    truth = cell.runner.truth()
-    row = {
-        **keys,
-        **selection_metrics(selection, truth, selector.inner.score_sign),
-        "cost_fraction": selection.cost_fraction,
-        "selected": selection.best.model if selection.best.status == "ranked" else "",
-        "status": selection.best.status,
-        "n_trials": len(curves),
-    }
-    del keys["n_candidates"]
-    lines = [
-        {
-            **keys,
-            "model": entry.model,
-            "predicted_loss": entry.predicted_loss,
-            "lower80": entry.lower80,
-            "upper80": entry.upper80,
-            "true_loss": truth[entry.model],
-            "score": entry.score,
-            "p_best": entry.p_best,
-            "status": entry.status,
-        }
-        for entry in selection.ranking
-    ]
-    return row, lines
-
-
-def selection_metrics(
-    selection: Selection, truth: dict[str, float], score_sign: float = 1.0
-) -> dict[str, float]:
-    """All metrics of one selection.
-
-    Args:
-        selection: The selection.
-        truth: True loss at D_full by candidate.
-        score_sign: Sign by which scores are multiplied before they are correlated.
-
-    Returns:
-        The metrics by name; `nan` where undefined.
-    """
-    entries = {entry.model: entry for entry in selection.ranking}
-    # In the order of the ranking, so that ties in score go to the one that was chosen.
-    models = [model for model in entries if model in truth]
-
-    def column(name: str) -> torch.Tensor:
-        values = [float(getattr(entries[model], name)) for model in models]
-        return torch.tensor(values, dtype=torch.float64)
-
-    scores, predicted = column("score"), column("predicted_loss")
-    low, high = column("lower80"), column("upper80")
-    losses = torch.tensor([truth[model] for model in models], dtype=torch.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        found = {
-            "relative_accuracy": relative_accuracy(scores, losses),
-            "regret": regret(scores, losses),
-            "top3_hit": top_k_hit(scores, losses, 3),
-            "log_rmse": log_rmse(predicted, losses),
-            "coverage80": interval_coverage(low, high, losses),
-            "width80": interval_width(low, high, losses),
-        }
-    return {
-        **{name: float(value) for name, value in found.items()},
-        **correlations(score_sign * scores.numpy(), losses.numpy()),
-    }
-
-
-def correlations(scores: np.ndarray, losses: np.ndarray) -> dict[str, float]:
-    """Pearson, Spearman and Kendall correlation over the candidates that have both values.
-
-    Returns:
-        The three by name; `nan` with fewer than two candidates, or where either side is constant.
-    """
-    used = np.isfinite(scores) & np.isfinite(losses)
-    x, y = scores[used], losses[used]
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return dict.fromkeys(("pearson", "spearman", "kendall"), math.nan)
-    return {
-        "pearson": float(stats.pearsonr(x, y).statistic),
-        "spearman": float(stats.spearmanr(x, y).statistic),
-        "kendall": float(stats.kendalltau(x, y).statistic),
-    }

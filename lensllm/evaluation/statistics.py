@@ -1,15 +1,20 @@
-"""Which differences between selectors are more than luck with the candidates."""
+"""Which differences are more than luck: bootstraps over candidates, data sets and other units.
+
+Whatever is compared is compared on the same resamples. `paired_bootstrap` resamples who competes,
+and lets selectors choose again; `resampled_means` resamples rows of finished numbers.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-_CELL = ["dataset", "seed", "protocol", "budget_ratio", "budget_fraction"]
+_CELL = ["dataset", "seed", "candidate_set", "protocol", "budget_ratio", "budget_fraction"]
 # A selector that answered fewer cells than this share would leave the others too few in common.
 MIN_ANSWERED = 0.5
 # Fewer data sets than this cannot be resampled to any purpose.
@@ -124,6 +129,127 @@ def paired_bootstrap(
         n_cells,
         over_datasets,
     )
+
+
+def resample_rows(n_rows: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions drawn with replacement, shape (n_resamples, n_rows)."""
+    return rng.integers(n_rows, size=(n_resamples, n_rows))
+
+
+def resampled_means(
+    values: np.ndarray,
+    n_resamples: int,
+    rng: np.random.Generator,
+    clusters: np.ndarray | None = None,
+) -> np.ndarray:
+    """Means of columns over resampled rows, the same rows for all columns.
+
+    Args:
+        values: Shape (n_rows, n_columns); `nan` is left out.
+        n_resamples: Resamples.
+        rng: Source of randomness.
+        clusters: Cluster of each row, shape (n_rows,): clusters are resampled, then rows inside
+            each (the two-stage bootstrap of Davison and Hinkley 1997, 3.8), and a mean is that of
+            the clusters' means. Without, rows are resampled alone.
+
+    Returns:
+        Shape (n_resamples, n_columns); `nan` where nothing was drawn that is known.
+    """
+    if clusters is None:
+        rows = resample_rows(len(values), n_resamples, rng)
+        known = np.isfinite(values)
+        count = known[rows].sum(axis=1)
+        total = np.where(known, values, 0.0)[rows].sum(axis=1)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    groups = [np.flatnonzero(clusters == name) for name in np.unique(clusters)]
+    draws = np.empty((n_resamples, values.shape[1]))
+    for k in range(n_resamples):
+        picked = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
+        means = [values[rng.choice(rows, size=len(rows))].mean(axis=0) for rows in picked]
+        draws[k] = np.mean(means, axis=0)
+    return draws
+
+
+def paired_means(
+    table: pd.DataFrame,
+    reference: Hashable,
+    n_resamples: int,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    clusters: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Means of columns and of their differences to one of them, with bootstrap intervals.
+
+    Args:
+        table: One row a unit, one column a way to be compared.
+        reference: The column from which differences are taken, row by row.
+        n_resamples: Resamples.
+        rng: Source of randomness.
+        level: Level of the intervals.
+        clusters: See `resampled_means`.
+
+    Returns:
+        Indexed by the columns: `mean`, `lower`, `upper`, `difference`, `difference_lower` and
+        `difference_upper`; `nan` where nothing is known.
+    """
+    values = table.to_numpy(dtype=float)
+    both = np.hstack([values, values - table[[reference]].to_numpy(dtype=float)])
+    draws = resampled_means(both, n_resamples, rng, clusters)
+    tails = 100 * np.array([0.5 - level / 2, 0.5 + level / 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # columns of nan alone
+        means = np.nanmean(both, axis=0)
+        low, high = np.nanpercentile(draws, tails, axis=0)
+    n = values.shape[1]
+    columns = {
+        f"{prefix}{end}": array[part]
+        for prefix, part in (("", slice(n)), ("difference_", slice(n, None)))
+        for end, array in (("mean", means), ("lower", low), ("upper", high))
+    }
+    frame = pd.DataFrame(columns, index=table.columns)
+    return frame.rename(columns={"difference_mean": "difference"})
+
+
+def spearman_interval(
+    x: np.ndarray, y: np.ndarray, n_resamples: int = 2000, seed: int = 0, level: float = 0.8
+) -> tuple[float, float]:
+    """Ends of the interval of a rank correlation, resampling pairs.
+
+    Args:
+        x: One side, shape (n,).
+        y: The other.
+        n_resamples: Resamples; those of fewer than three distinct pairs are left out.
+        seed: Their seed.
+        level: Level of the interval.
+    """
+    rows = resample_rows(len(x), n_resamples, np.random.default_rng(seed))
+    rows = rows[[len(set(row)) > 2 for row in rows.tolist()]]
+    a, b = (rankdata(np.asarray(side)[rows], axis=1) for side in (x, y))
+    a, b = (side - side.mean(axis=1, keepdims=True) for side in (a, b))
+    draws = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def reliability(
+    rows: pd.DataFrame, edges: Sequence[float], hit: str = "right", by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """How often what was given a probability between two edges came true.
+
+    Args:
+        rows: One row a statement, with the column `p_best`; those without a probability do not
+            count.
+        edges: Edges of the bins.
+        hit: Column that says what came true.
+        by: Columns by which to tell statements apart.
+
+    Returns:
+        One row a bin: those of `by`, `bin`, `said` (mean), `true` (share), `n`.
+    """
+    known = rows[np.isfinite(rows["p_best"])]
+    bins = pd.cut(known["p_best"], list(edges), include_lowest=True).rename("bin")
+    grouped = known.groupby([*by, bins], observed=True)
+    return grouped.agg(said=("p_best", "mean"), true=(hit, "mean"), n=(hit, "size")).reset_index()
 
 
 def _stack(

@@ -10,10 +10,11 @@ from lensllm.evaluation import Benchmark, evaluate, load_rsl
 from lensllm.evaluation.evaluation import (
     PREDICTION_COLUMNS,
     SCORE_COLUMNS,
-    correlations,
     expected_random,
+    random_subsets,
     with_prior_curves,
 )
+from lensllm.evaluation.judge import correlations
 from lensllm.predictors.pooled import PooledPredictor
 from lensllm.selectors import (
     AcceptThenStop,
@@ -162,6 +163,30 @@ def test_a_selector_of_ones_own_needs_no_registration():
 def test_bad_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluate(Benchmark("demo", curves("ab")), *arguments)
+
+
+def test_random_subsets_are_distinct_and_keep_the_order():
+    sets = random_subsets("dcba", 2, 5, np.random.default_rng(3))
+    assert len(set(sets)) == 5
+    assert all(len(s) == 2 and list(s) == sorted(s, reverse=True) for s in sets)
+    assert sets == random_subsets("dcba", 2, 5, np.random.default_rng(3))
+    assert random_subsets("ab", 0, 0, np.random.default_rng(0)) == []
+    with pytest.raises(ValueError, match=r"subsets of 2 to 3 of 4 candidates, got 4"):
+        random_subsets("abcd", 4, 1, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"at most 6 subsets of 2 candidates, got 7"):
+        random_subsets("abcd", 2, 7, np.random.default_rng(0))
+
+
+def test_sets_of_candidates_are_judged_one_by_one():
+    benchmark = Benchmark("demo", curves("abcd"))
+    found = evaluate(benchmark, [SubTuning()], [8], datasets=["x"], set_sizes=(None, 2), n_sets=3)
+    assert found.scores["n_candidates"].tolist() == [4, 2, 2, 2]
+    assert found.scores["candidate_set"].tolist() == [0, 1, 2, 3]
+    assert found.predictions.groupby("candidate_set")["model"].nunique().tolist() == [4, 2, 2, 2]
+    whole = evaluate(benchmark, lambda dataset: [SubTuning()], [8], datasets=["x"]).scores
+    pd.testing.assert_frame_equal(found.scores[:1], whole)
+    with pytest.raises(ValueError, match="selectors with different names"):
+        evaluate(benchmark, lambda dataset: [SubTuning(), SubTuning()], [8])
 
 
 def test_expected_random_is_the_mean_over_choices():

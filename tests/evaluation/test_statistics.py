@@ -1,8 +1,17 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from lensllm.evaluation.statistics import paired_bootstrap
+from lensllm.evaluation.statistics import (
+    paired_bootstrap,
+    paired_means,
+    reliability,
+    resampled_means,
+    spearman_interval,
+)
 
 
 def predictions(scores, losses, datasets=("x",)):
@@ -12,6 +21,7 @@ def predictions(scores, losses, datasets=("x",)):
             {
                 "dataset": ds,
                 "seed": 0,
+                "candidate_set": 0,
                 "protocol": "papers",
                 "budget_ratio": 8.0,
                 "budget_fraction": np.nan,
@@ -103,3 +113,70 @@ def test_a_selector_that_ranked_nobody_is_left_out():
     assert found.selectors == ("a",)
     assert found.mean.tolist() == [0.0]
     assert found.leads.tolist() == [True]
+
+
+def test_bootstrap_of_a_rank_correlation():
+    x = pd.Series(np.arange(12.0))
+    assert spearman_interval(x, -(x**3)) == pytest.approx((-1.0, -1.0))
+    y = pd.Series(np.random.default_rng(0).permutation(12).astype(float))
+    low, high = spearman_interval(x, y)
+    assert low < stats.spearmanr(x, y).statistic < high
+
+
+def test_intervals_of_means_are_those_of_scipys_percentile_bootstrap():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(40, 2)), columns=["x", "y"])
+    found = paired_means(table, "x", 20_000, rng, level=0.9)
+    for name, values in (("", table["y"]), ("difference_", table["y"] - table["x"])):
+        interval = stats.bootstrap(
+            (values,), np.mean, confidence_level=0.9, method="percentile", n_resamples=20_000
+        ).confidence_interval
+        assert found.loc["y", f"{name}lower"] == pytest.approx(interval.low, abs=0.01)
+        assert found.loc["y", f"{name}upper"] == pytest.approx(interval.high, abs=0.01)
+    assert found.loc["y", "difference"] == pytest.approx((table["y"] - table["x"]).mean())
+    assert found.loc["x", ["difference", "difference_lower", "difference_upper"]].eq(0).all()
+
+
+def test_rows_that_are_not_known_are_left_out_of_means():
+    values = np.array([[1.0, np.nan], [3.0, np.nan], [np.nan, np.nan]])
+    draws = resampled_means(values, 500, np.random.default_rng(0))
+    assert set(np.unique(draws[:, 0][np.isfinite(draws[:, 0])])) <= {
+        1,
+        1.5,
+        5 / 3,
+        2,
+        7 / 3,
+        2.5,
+        3,
+    }
+    assert np.isnan(draws[:, 1]).all()
+    found = paired_means(
+        pd.DataFrame(values, columns=["x", "y"]), "x", 50, np.random.default_rng(0)
+    )
+    assert found.loc["x", "mean"] == 2.0
+    assert found.loc["y"].isna().all()
+
+
+def test_rows_of_one_cluster_say_less_than_as_many_clusters():
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(size=(6, 1)), 50, axis=0)
+    clusters = np.repeat(np.arange(6), 50)
+    alone = resampled_means(values, 400, rng).std()
+    whole = resampled_means(values, 400, rng, clusters).std()
+    assert alone == pytest.approx(values.std() / np.sqrt(300), rel=0.15)
+    assert whole == pytest.approx(values.std() / np.sqrt(6), rel=0.15)
+
+
+def test_reliability_counts_what_was_said_and_what_was_true():
+    rows = pd.DataFrame(
+        {
+            "p_best": [0.1, 0.15, 0.9, 0.95, math.nan],
+            "right": [False, True, True, True, True],
+            "n_sizes": [1, 1, 1, 2, 2],
+        }
+    )
+    table = reliability(rows, (0, 0.2, 0.8, 1))
+    assert table["said"].tolist() == pytest.approx([0.125, 0.925])
+    assert table["true"].tolist() == [0.5, 1.0]
+    assert table["n"].tolist() == [2, 2]
+    assert reliability(rows, (0, 0.2, 0.8, 1), by=["n_sizes"])["n"].tolist() == [2, 1, 1]

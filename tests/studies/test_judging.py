@@ -1,11 +1,10 @@
-import math
-
 import pandas as pd
 import pytest
 
-from lensllm.evaluation import Benchmark
+from lensllm.evaluation import Benchmark, evaluate
+from lensllm.evaluation.evaluation import candidate_sets
 from lensllm.selectors import Adaptive, ModelSize, SubTuning
-from lensllm.studies.selectors.judging import candidate_sets, judge, reliability, summarize
+from lensllm.studies.selectors.judging import campaigns, summarize
 
 SIZES = (200, 400, 800, 1600)
 
@@ -23,9 +22,14 @@ def benchmark():
     return Benchmark("demo", pd.DataFrame(rows))
 
 
-def test_sets_are_all_candidates_and_distinct_names():
-    sets = list(candidate_sets("fedcba", (None, 4, 6), 2, 0))
-    assert sets[0] == tuple("abcdef")
+def judge(benchmark, selectors, fractions, set_sizes):
+    found = evaluate(benchmark, selectors, (), fractions, set_sizes=set_sizes)
+    return campaigns(found.scores)
+
+
+def test_sets_are_all_candidates_and_distinct_names(benchmark):
+    sets = list(candidate_sets(benchmark, "x", 0, (None, 4, 6), 2))
+    assert sets[0] is None
     assert [len(names) for names in sets[1:]] == [4, 4]
     assert all(len(set(names)) == 4 for names in sets[1:])
 
@@ -61,18 +65,3 @@ def test_means_and_differences_with_intervals(benchmark):
     row = table.loc[("all", "model_size")]
     assert (row["mean"], row["lower"], row["upper"]) == (1.0, 1.0, 1.0)
     assert (row["behind"], row["behind_lower"], row["behind_upper"]) == (1.0, 1.0, 1.0)
-
-
-def test_reliability_counts_what_was_said_and_what_was_true():
-    rows = pd.DataFrame(
-        {
-            "p_best": [0.1, 0.15, 0.9, 0.95, math.nan],
-            "right": [False, True, True, True, True],
-            "n_sizes": [1, 1, 1, 2, 2],
-        }
-    )
-    table = reliability(rows)
-    assert table["said"].tolist() == pytest.approx([0.125, 0.925])
-    assert table["true"].tolist() == [0.5, 1.0]
-    assert table["n"].tolist() == [2, 2]
-    assert reliability(rows, ["n_sizes"])["n"].tolist() == [2, 1, 1]

@@ -5,7 +5,7 @@ import pytest
 
 from lensllm.core.trials import TrialResult
 from lensllm.selectors import ModelSize, SubTuning
-from lensllm.studies.selectors.live import candidate_sets, judge_live, summarize_live
+from lensllm.studies.selectors.live import judge_live, summarize_live
 
 SIZES = (0, 200, 400)
 
@@ -23,19 +23,6 @@ class LineRunner:
         loss = 4.0 - self._task.names.index(trial.model) - trial.n_samples / 1000
         cost = self._task.costs[trial.model, trial.n_samples]
         return TrialResult(trial, "completed", loss, flops=cost)
-
-
-def test_sets_are_all_candidates_and_distinct_subsets():
-    sets = candidate_sets("abcd", n_subsets=5, subset_size=2, seed=3)
-    assert sets[0] == ("a", "b", "c", "d")
-    assert len(set(sets)) == 6
-    assert all(len(s) == 2 and list(s) == sorted(s) for s in sets[1:])
-    assert sets == candidate_sets("abcd", 5, 2, 3)
-    assert candidate_sets("ab", 0, 0, 0) == [("a", "b")]
-    with pytest.raises(ValueError, match=r"from 2 to 3 of 4 candidates, got 4"):
-        candidate_sets("abcd", 1, 4, 0)
-    with pytest.raises(ValueError, match=r"at most 6 subsets of 2 candidates, got `n_subsets` = 7"):
-        candidate_sets("abcd", 7, 2, 0)
 
 
 def test_a_campaign_is_judged_by_the_truth_that_it_has_not_seen(make_task):

@@ -7,14 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from lensllm.curvature import NTKLoss
 from lensllm.evaluation import Benchmark
 from lensllm.laws import LensLLMLaw, RectifiedLaw, fit_laws
 from lensllm.studies.curvature.hessian_study import (
     Analyses,
-    bootstrap_spearman,
     gap_correlations,
     save_hessian_figure,
 )
@@ -137,14 +135,6 @@ def test_the_line_is_that_of_the_largest_sizes_alone():
         (3200, 6400),
     ]
     assert np.abs(found["log_error"]).max() < 1e-12
-
-
-def test_bootstrap_of_a_rank_correlation():
-    x = pd.Series(np.arange(12.0))
-    assert bootstrap_spearman(x, -(x**3)) == pytest.approx((-1.0, -1.0))
-    y = pd.Series(RNG.permutation(12).astype(float))
-    low, high = bootstrap_spearman(x, y)
-    assert low < stats.spearmanr(x, y).statistic < high
 
 
 def test_the_hessian_term_beside_the_gap():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from lensllm.evaluation import Benchmark
+from lensllm.evaluation.statistics import reliability
 from lensllm.predictors.draws import LossDraws
 from lensllm.studies.selectors.calibration import calibrate
 from lensllm.studies.selectors.tuned import JUDGES, best_in_top, bootstrap_over_models
@@ -86,9 +87,9 @@ def test_coverage_of_a_predictor_whose_error_is_known():
     narrow = calibrate(benchmark, Truthful(truth, 0.1, 0.05), (8,), n_draws=1000)
     assert narrow.coverage(0.8).mean() == pytest.approx(0.478, abs=0.04)  # 2 Φ(0.641) − 1
     assert narrow.interval_score(0.8).mean() > found.interval_score(0.8).mean()
-    table = found.reliability((0, 0.01, 0.1, 0.5, 1))
+    table = reliability(found.candidates, (0, 0.01, 0.1, 0.5, 1), "is_best")
     assert table["n"].sum() == len(found.candidates)
-    assert (np.abs(table["p_best"] - table["is_best"]) < 0.35).all()
+    assert (np.abs(table["said"] - table["true"]) < 0.35).all()
     assert found.candidates.groupby("dataset")["p_best"].sum().to_numpy() == pytest.approx(1.0)
 
 

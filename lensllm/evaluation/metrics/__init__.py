@@ -11,6 +11,7 @@ from lensllm.evaluation.metrics.functional import (
     log_rmse,
     regret,
     relative_accuracy,
+    relative_regret,
     top_k_hit,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "log_rmse",
     "regret",
     "relative_accuracy",
+    "relative_regret",
     "top_k_hit",
 ]
 

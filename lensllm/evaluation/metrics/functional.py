@@ -61,6 +61,29 @@ def regret(scores: Tensor, losses: Tensor) -> Tensor:
     return chosen - known.min()
 
 
+def relative_regret(scores: Tensor, losses: Tensor) -> Tensor:
+    """(L_selected − L_best) / (L_median − L_best), at most 1; 0 where the two are equal.
+
+    One number for data sets whose losses spread differently: 1 is a choice that is no better than
+    half of the candidates.
+
+    Args:
+        scores: See `relative_accuracy`.
+        losses: See `relative_accuracy`.
+
+    Returns:
+        A scalar in [0, 1].
+    """
+    lost = regret(scores, losses)
+    known = torch.as_tensor(losses, dtype=torch.float64)
+    known = known[torch.isfinite(known)].sort().values
+    if not torch.isfinite(lost):
+        return lost
+    median = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
+    spread = median - known[0]
+    return (lost / spread).clamp(max=1.0) if spread > 0 else torch.zeros_like(lost)
+
+
 def top_k_hit(scores: Tensor, losses: Tensor, k: int = 3) -> Tensor:
     """1 if the selected candidate is truly among the k best, else 0.
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from lensllm.curvature.bound import fit_hessian_decay
+from lensllm.evaluation.statistics import spearman_interval
 from lensllm.reports.tables import Table
 from lensllm.system.harmless import safe_name
 
@@ -126,7 +127,7 @@ def gap_correlations(sizes: pd.DataFrame) -> str:
         gap = rows["test_loss"] - rows["training_loss"]
         if len(rows) > 2:
             rho = spearmanr(rows["hessian_term"], gap).statistic
-            low, high = bootstrap_spearman(rows["hessian_term"], gap)
+            low, high = spearman_interval(rows["hessian_term"], gap)
             texts.append(f"{rho:.2f} [{low:.2f}, {high:.2f}] at D = {n}")
     if not texts:
         return "Too few candidates for a correlation with the gap."
@@ -143,19 +144,6 @@ def _beta_of_unit_moves(layers: pd.DataFrame) -> float:
     if len(table) < 2:
         return float("nan")
     return fit_hessian_decay(table.index.to_numpy(), table.to_numpy().tolist(), 1.0).beta2
-
-
-def bootstrap_spearman(
-    x: pd.Series, y: pd.Series, n_draws: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Ends of the 80 % interval of a rank correlation, resampling pairs."""
-    rows = np.random.default_rng(seed).integers(len(x), size=(n_draws, len(x)))
-    rows = rows[[len(set(row)) > 2 for row in rows.tolist()]]
-    a, b = (rankdata(np.asarray(side)[rows], axis=1) for side in (x, y))
-    a, b = (side - side.mean(axis=1, keepdims=True) for side in (a, b))
-    draws = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    low, high = np.quantile(draws, [0.1, 0.9])
-    return float(low), float(high)
 
 
 def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:

@@ -13,13 +13,13 @@ from scipy import stats
 
 from lensllm.curvature.ntk_loss import NTKLoss
 from lensllm.evaluation import Benchmark, Evaluation, evaluate
+from lensllm.evaluation.statistics import spearman_interval
 from lensllm.laws import RectifiedLaw
 from lensllm.reports.tables import Table
 from lensllm.selectors import AcceptThenStop, LawExtrapolation, LensLLM, Selector
 from lensllm.selectors.line import LogLogLine
 from lensllm.studies.curvature.hessian_study import (
     Analyses,
-    bootstrap_spearman,
     bound_table,
     layer_table,
 )
@@ -159,7 +159,7 @@ class NTKStudy:
         """How F(0), which nothing was fitted to, orders the candidates beside D_l."""
         means = self.terms.groupby("model")[["ntk_zero", "pre_learned_size"]].mean()
         rho = stats.spearmanr(means["ntk_zero"], means["pre_learned_size"]).statistic
-        low, high = bootstrap_spearman(means["ntk_zero"], means["pre_learned_size"])
+        low, high = spearman_interval(means["ntk_zero"], means["pre_learned_size"])
         ratio = (means["pre_learned_size"] / means["ntk_zero"]).median()
         return (
             f"Spearman correlation of F(0) and D_l over the {len(means)} candidates {rho:.2f} "

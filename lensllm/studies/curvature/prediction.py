@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lensllm.curvature.ntk_loss import NTKLoss
+from lensllm.evaluation.statistics import resampled_means
 from lensllm.laws import LensLLMLaw, RectifiedLaw, ScalingLaw, fit_law, fit_laws
 
 
@@ -156,8 +157,7 @@ def compare_with_rectified(table: pd.DataFrame, n_draws: int = 4000, seed: int =
     squares = table.assign(square=table["log_error"] ** 2)
     by_model = squares.pivot_table(index="model", columns="law", values="square", aggfunc="mean")
     rng = np.random.default_rng(seed)
-    rows = rng.integers(len(by_model), size=(n_draws, len(by_model)))
-    draws = np.sqrt(by_model.to_numpy()[rows].mean(axis=1))
+    draws = np.sqrt(resampled_means(by_model.to_numpy(), n_draws, rng))
     point = np.sqrt(by_model.mean())
     base = list(by_model.columns).index("rectified")
     lower, upper = np.quantile(draws - draws[:, [base]], [0.1, 0.9], axis=0)

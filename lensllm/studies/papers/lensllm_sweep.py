@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from lensllm.core.task import Budget, BudgetTooSmallError
 from lensllm.core.trials import TrialResult, TrialStore, results_table
 from lensllm.evaluation import Benchmark
-from lensllm.evaluation.evaluation import selection_metrics
+from lensllm.evaluation.judge import selection_metrics
 from lensllm.reports.tables import Table
 from lensllm.selectors import AcceptThenStop, SubTuning, ZeroShot, run_campaign
 from lensllm.selectors.lensllm_stand_in import LensLLMStandIn

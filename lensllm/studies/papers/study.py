@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from lensllm.evaluation import Benchmark, Evaluation, evaluate
-from lensllm.evaluation.evaluation import selection_metrics
+from lensllm.evaluation.judge import selection_metrics
 from lensllm.selectors import Selector
 
 

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from lensllm.evaluation.statistics import paired_means
 from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.runs import ProbedRuns
 from lensllm.prehoc.standing import judge
@@ -202,26 +203,18 @@ def compare_with_hindsight(
         frames["hindsight"] = pd.concat(chosen).droplevel("depth")
     rows = []
     for name, frame in frames.items():
-        gain = frame["rule"] - frame["fixed"]
-        low, high = np.quantile(_nested_bootstrap(gain, n_draws, rng), [0.05, 0.95])
+        ways = frame[["fixed", "rule"]]
+        tasks = ways.index.get_level_values("task").to_numpy()
+        found = paired_means(ways, "fixed", n_draws, rng, level=0.9, clusters=tasks)
+        rule = found.loc["rule"]
         rows.append(
             {
                 "depth": name,
-                "fixed": frame["fixed"].mean(),
-                "rule": frame["rule"].mean(),
-                "difference": gain.mean(),
-                "lower90": low,
-                "upper90": high,
+                "fixed": found.loc["fixed", "mean"],
+                "rule": rule["mean"],
+                "difference": rule["difference"],
+                "lower90": rule["difference_lower"],
+                "upper90": rule["difference_upper"],
             }
         )
     return pd.DataFrame(rows)
-
-
-def _nested_bootstrap(values: pd.Series, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Means under resampling of tasks, then of seeds inside each; shape (n_draws,)."""
-    groups = [group.to_numpy() for _, group in values.groupby("task")]
-    drawn = []
-    for _ in range(n_draws):
-        picked = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
-        drawn.append(np.mean([rng.choice(g, size=len(g)).mean() for g in picked]))
-    return np.array(drawn)

@@ -63,19 +63,6 @@ class Calibration:
         missed = (low - truth).clip(lower=0) + (truth - high).clip(lower=0)
         return (high - low + 2.0 / (1.0 - level) * missed).rename(f"interval_score{name}")
 
-    def reliability(self, edges: Sequence[float]) -> pd.DataFrame:
-        """How often the candidates with a P(best) between two edges were best.
-
-        Returns:
-            One row a bin: `p_best` (mean), `is_best` (share), `n`.
-        """
-        bins = pd.cut(self.candidates["p_best"], list(edges), include_lowest=True)
-        grouped = self.candidates.groupby(bins, observed=True)
-        table = grouped.agg(
-            p_best=("p_best", "mean"), is_best=("is_best", "mean"), n=("is_best", "size")
-        )
-        return table.reset_index(drop=True)
-
 
 def calibrate(
     benchmark: Benchmark,

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lensllm.studies.selectors.judging import reliability
+from lensllm.evaluation.statistics import reliability
+from lensllm.studies.selectors.judging import P_EDGES
 
 _COLOR = "#2f6f9f"
 
@@ -15,7 +16,7 @@ def calibration_figure(rows: pd.DataFrame) -> Figure:
     """P(best) said and true, and the share of true losses inside 80 % intervals by budget.
 
     Args:
-        rows: Rows of one selector of `lensllm.studies.selectors.judging.judge`.
+        rows: Rows of one selector of `lensllm.studies.selectors.judging.campaigns`.
 
     Returns:
         The figure. Bars on the left are one binomial standard error, those on the right one
@@ -23,7 +24,7 @@ def calibration_figure(rows: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(8.4, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    bins = reliability(rows)
+    bins = reliability(rows, P_EDGES)
     error = np.sqrt((bins["true"] * (1 - bins["true"])).clip(lower=0.01) / bins["n"])
     left.plot([0, 1], [0, 1], color="0.7", lw=1)
     left.errorbar(bins["said"], bins["true"], error, fmt="o", color=_COLOR, capsize=2)

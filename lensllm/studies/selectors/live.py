@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lensllm.core.protocols import Runner
-from lensllm.core.task import BudgetTooSmallError
+from lensllm.evaluation.judge import judge
+from lensllm.evaluation.statistics import paired_means
 from lensllm.selectors.base import Selector
-from lensllm.selectors.campaign import make_budget, run_campaign
-
-
-def candidate_sets(
-    models: Sequence[str], n_subsets: int, subset_size: int, seed: int
-) -> list[tuple[str, ...]]:
-    """All candidates, then distinct random subsets of them.
-
-    Args:
-        models: Names of the candidates.
-        n_subsets: Subsets beside the whole set.
-        subset_size: Candidates of a subset, at least 2 and fewer than there are.
-        seed: Seed of the subsets.
-
-    Raises:
-        ValueError: The subsets are too small or too large, or there are not as many.
-    """
-    if n_subsets and not 2 <= subset_size < len(models):
-        raise ValueError(
-            f"Expected `subset_size` from 2 to {len(models) - 1} of {len(models)} candidates, "
-            f"got {subset_size}"
-        )
-    if n_subsets > math.comb(len(models), subset_size):
-        raise ValueError(
-            f"Expected at most {math.comb(len(models), subset_size)} subsets of {subset_size} "
-            f"candidates, got `n_subsets` = {n_subsets}"
-        )
-    rng = np.random.default_rng(seed)
-    found = [tuple(models)]
-    while len(found) <= n_subsets:
-        picked = sorted(rng.choice(len(models), size=subset_size, replace=False))
-        subset = tuple(models[i] for i in picked)
-        if subset not in found:
-            found.append(subset)
-    return found
+from lensllm.selectors.campaign import make_budget
 
 
 def judge_live(
     selector: Selector, runner: Runner, fraction: float, truth: Mapping[str, float]
 ) -> dict[str, Any]:
-    """One campaign of one selector, against losses at D_full that it has not seen.
+    """One campaign of one selector that really fine-tunes.
 
     Args:
         selector: Who decides.
@@ -61,27 +28,12 @@ def judge_live(
         truth: Loss at D_full of every candidate.
 
     Returns:
-        `selector`, `budget_fraction`, `selected`, `regret` in nats, `cost_fraction`, `p_best`,
-        `n_trials` and `status`; no choice and `nan` where the budget is too small.
+        The scores of `lensllm.evaluation.judge.judge` with `budget_fraction`; no choice and `nan`
+        where the budget is too small.
     """
-    task = runner.task()
-    row: dict[str, Any] = {"selector": selector.name, "budget_fraction": fraction}
-    try:
-        selection, curves = run_campaign(selector, runner, make_budget(task, fraction))
-    except BudgetTooSmallError:
-        unknown = dict.fromkeys(("regret", "cost_fraction", "p_best"), math.nan)
-        return {**row, "selected": "", **unknown, "n_trials": 0, "status": "budget too small"}
-    best = min(truth[name] for name in task.names)
-    ranked = selection.best.status == "ranked"
-    return {
-        **row,
-        "selected": selection.best.model if ranked else "",
-        "regret": truth[selection.best.model] - best if ranked else math.nan,
-        "cost_fraction": selection.cost_fraction,
-        "p_best": selection.best.p_best,
-        "n_trials": len(curves),
-        "status": selection.best.status,
-    }
+    row, _ = judge(selector, runner, make_budget(runner.task(), fraction), truth)
+    nothing = dict.fromkeys(("regret", "cost_fraction", "p_best"), math.nan)
+    return {"budget_fraction": fraction, "selected": "", **nothing, "n_trials": 0, **row}
 
 
 def summarize_live(
@@ -104,35 +56,25 @@ def summarize_live(
     """
     rng = np.random.default_rng(seed)
     found = []
+    index, values = ["seed", "candidates"], ["regret", "cost_fraction"]
     for fraction, part in rows.groupby("budget_fraction"):
-        index = ["seed", "candidates"]
-        regret = part.pivot(index=index, columns="selector", values="regret")
-        cost = part.pivot(index=index, columns="selector", values="cost_fraction")
-        picks = rng.integers(len(regret), size=(n_resamples, len(regret)))
-        for name in regret:
-            difference = regret[name] - regret[reference]
-            found.append(
-                {
-                    "budget_fraction": fraction,
-                    "selector": name,
-                    "n": int(regret[name].notna().sum()),
-                    "right": float((regret[name] == 0).sum() / max(regret[name].count(), 1)),
-                    **_interval("regret", regret[name], picks),
-                    **_interval("cost_fraction", cost[name], picks),
-                    **_interval("difference", difference, picks),
-                }
-            )
-    frame = pd.DataFrame.from_records(found)
+        wide = part.pivot(index=index, columns="selector", values=values).astype(float)
+        summary = paired_means(wide, ("regret", reference), n_resamples, rng)
+        regret, cost = summary.loc["regret"], summary.loc["cost_fraction"]
+        known = wide["regret"].notna().sum()
+        columns = {
+            "budget_fraction": fraction,
+            "selector": regret.index,
+            "n": known,
+            "right": (wide["regret"] == 0).sum() / known.clip(lower=1),
+            "regret": regret["mean"],
+            "regret_lower": regret["lower"],
+            "regret_upper": regret["upper"],
+            "cost_fraction": cost["mean"],
+            "cost_fraction_lower": cost["lower"],
+            "cost_fraction_upper": cost["upper"],
+            **regret.filter(like="difference"),
+        }
+        found.append(pd.DataFrame(columns))
+    frame = pd.concat(found, ignore_index=True)
     return frame.sort_values(["budget_fraction", "regret"], kind="stable").reset_index(drop=True)
-
-
-def _interval(name: str, values: pd.Series, picks: np.ndarray) -> dict[str, float]:
-    """Mean and 95 % interval of the mean over resampled repetitions; `nan` left out."""
-    array = values.to_numpy(dtype=float)
-    known = np.isfinite(array)
-    if not known.any():
-        return dict.fromkeys((name, f"{name}_lower", f"{name}_upper"), math.nan)
-    weight = known[picks].sum(axis=1)
-    means = np.where(known, array, 0.0)[picks].sum(axis=1)[weight > 0] / weight[weight > 0]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {name: float(array[known].mean()), f"{name}_lower": low, f"{name}_upper": high}

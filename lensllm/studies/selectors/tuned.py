@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.evaluation import evaluate
+from lensllm.evaluation.judge import correlations
+from lensllm.evaluation.metrics import relative_accuracy
+from lensllm.evaluation.statistics import resample_rows
 from lensllm.predictors.pooled import PooledPredictor
 from lensllm.selectors.pooled_fit import PooledFit
 from lensllm.studies.selectors.calibration import Calibration, Question, calibrate, questions
@@ -104,9 +108,8 @@ def correlation_and_accuracy(question: Question[PooledPredictor]) -> float:
     if not truth.size:
         return math.nan
     predicted = np.exp(log_loss.mean(axis=0))
-    pearson = float(np.corrcoef(predicted, truth)[0, 1])
-    accuracy = (truth.max() - truth[predicted.argmin()]) / np.ptp(truth)
-    return pearson + float(accuracy)
+    accuracy = relative_accuracy(torch.from_numpy(predicted), torch.from_numpy(truth))
+    return correlations(predicted, truth)["pearson"] + float(accuracy)
 
 
 def log_p_best(question: Question[PooledPredictor]) -> float:
@@ -213,10 +216,8 @@ def bootstrap_over_models(
     cells = ["dataset", "seed", "max_n_samples"]
     score = predictions.pivot_table(index=cells, columns="model", values="score").to_numpy()
     truth = predictions.pivot_table(index=cells, columns="model", values="true_loss").to_numpy()
-    rng = np.random.default_rng(seed)
     rows = []
-    for _ in range(n_resamples):
-        drawn = rng.integers(0, score.shape[1], score.shape[1])
+    for drawn in resample_rows(score.shape[1], n_resamples, np.random.default_rng(seed)):
         x, y = score[:, drawn], truth[:, drawn]
         chosen = np.take_along_axis(y, x.argmin(axis=1)[:, None], axis=1)[:, 0]
         worst, best = y.max(axis=1), y.min(axis=1)

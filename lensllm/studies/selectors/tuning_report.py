@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lensllm.evaluation.statistics import reliability
 from lensllm.execution.replay import ReplayRunner
 from lensllm.predictors.draws import Predictor
 from lensllm.reports.tables import Table
@@ -70,7 +71,7 @@ def tuning_tables(judged: Judged, n_resamples: int = 1000) -> list[Table]:
             "tuning_reliability",
             f"P(best) against how often it was, at D_full = {full}, settings chosen on the other "
             "data sets.",
-            _at(judged.calibrations["held_out"], full).reliability(_EDGES).mul([100, 100, 1]),
+            _reliability(_at(judged.calibrations["held_out"], full)).mul([100, 100, 1]),
             {"n": 0},
         ),
     ]
@@ -93,7 +94,7 @@ def tuning_figure(judged: Judged, baseline: pd.DataFrame, example: Example) -> F
     _draw_correlations(left, scores[scores["settings"] == "held_out"], baseline)
     found = _at(judged.calibrations["held_out"], full)
     _draw_coverage(middle, found)
-    _draw_reliability(right, found.reliability(_EDGES))
+    _draw_reliability(right, _reliability(found))
     return figure
 
 
@@ -171,6 +172,12 @@ def _at(calibration: Calibration, full: int) -> Calibration:
     """The part at one D_full."""
     rows = calibration.candidates
     return Calibration(rows[rows["target_n_samples"] == full].reset_index(drop=True))
+
+
+def _reliability(calibration: Calibration) -> pd.DataFrame:
+    """How often the candidates with a P(best) between two edges were best."""
+    table = reliability(calibration.candidates, _EDGES, hit="is_best").drop(columns="bin")
+    return table.rename(columns={"said": "p_best", "true": "is_best"})
 
 
 def _draw_example(axes: Axes, example: Example) -> None:

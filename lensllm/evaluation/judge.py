@@ -1,0 +1,141 @@
+"""One campaign of one selector against the truth: a row of scores, and its predictions."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, BudgetTooSmallError
+from lensllm.evaluation.metrics import (
+    interval_coverage,
+    interval_width,
+    log_rmse,
+    regret,
+    relative_accuracy,
+    relative_regret,
+    top_k_hit,
+)
+from lensllm.selectors import Selector, run_campaign
+from lensllm.selectors.campaign import Runner
+
+TOO_SMALL = "budget too small"
+
+
+def judge(
+    selector: Selector, runner: Runner, budget: Budget, truth: Mapping[str, float]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run one campaign of one selector, and score its answer by losses that it has not seen.
+
+    Args:
+        selector: Who decides.
+        runner: Who executes: a replay, or a runner that fine-tunes.
+        budget: What may be spent; it is charged in place.
+        truth: Loss at D_full by candidate, in nats per target token.
+
+    Returns:
+        A row of scores: `selector`, `n_candidates`, `status`, and, where the budget is not too
+        small, those of `selection_metrics` with `cost_fraction`, `selected`, `n_trials`, `p_best`
+        of the choice, the kind of its `verdict`, whether its contenders `held` the best, and
+        `n_sizes` of the choice. Then a row of predictions for each candidate.
+    """
+    task = runner.task()
+    keys: dict[str, Any] = {"selector": selector.name, "n_candidates": len(task.names)}
+    try:
+        selection, curves = run_campaign(selector, runner, budget)
+    except BudgetTooSmallError:
+        return {**keys, "status": TOO_SMALL}, []
+    best, verdict = selection.best, selection.verdict
+    lowest = min(truth[name] for name in task.names)
+    row = {
+        **keys,
+        **selection_metrics(selection, truth, selector.score_sign),
+        "cost_fraction": selection.cost_fraction,
+        "selected": best.model if best.status == "ranked" else "",
+        "status": best.status,
+        "n_trials": len(curves),
+        "p_best": best.p_best,
+        "n_sizes": int((curves["model"] == best.model).sum()),
+    }
+    if verdict is not None:
+        held = any(truth[name] <= lowest for name in verdict.contenders)
+        row |= {"verdict": verdict.kind, "held": float(held)}
+    lines = [
+        {
+            "selector": selector.name,
+            "model": entry.model,
+            "predicted_loss": entry.predicted_loss,
+            "lower80": entry.lower80,
+            "upper80": entry.upper80,
+            "true_loss": truth[entry.model],
+            "score": entry.score,
+            "p_best": entry.p_best,
+            "status": entry.status,
+        }
+        for entry in selection.ranking
+    ]
+    return row, lines
+
+
+def selection_metrics(
+    selection: Selection, truth: Mapping[str, float], score_sign: float = 1.0
+) -> dict[str, float]:
+    """All metrics of one selection.
+
+    Args:
+        selection: The selection.
+        truth: True loss at D_full by candidate.
+        score_sign: Sign by which scores are multiplied before they are correlated.
+
+    Returns:
+        The metrics by name; `nan` where undefined.
+    """
+    entries = {entry.model: entry for entry in selection.ranking}
+    # In the order of the ranking, so that ties in score go to the one that was chosen.
+    models = [model for model in entries if model in truth]
+
+    def column(name: str) -> torch.Tensor:
+        values = [float(getattr(entries[model], name)) for model in models]
+        return torch.tensor(values, dtype=torch.float64)
+
+    scores, predicted = column("score"), column("predicted_loss")
+    low, high = column("lower80"), column("upper80")
+    losses = torch.tensor([truth[model] for model in models], dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        found = {
+            "relative_accuracy": relative_accuracy(scores, losses),
+            "regret": regret(scores, losses),
+            "relative_regret": relative_regret(scores, losses),
+            "top3_hit": top_k_hit(scores, losses, 3),
+            "log_rmse": log_rmse(predicted, losses),
+            "coverage80": interval_coverage(low, high, losses),
+            "width80": interval_width(low, high, losses),
+        }
+    return {
+        **{name: float(value) for name, value in found.items()},
+        **correlations(score_sign * scores.numpy(), losses.numpy()),
+    }
+
+
+def correlations(scores: np.ndarray, losses: np.ndarray) -> dict[str, float]:
+    """Pearson, Spearman and Kendall correlation over the candidates that have both values.
+
+    Returns:
+        The three by name; `nan` with fewer than two candidates, or where either side is constant.
+    """
+    used = np.isfinite(scores) & np.isfinite(losses)
+    x, y = scores[used], losses[used]
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return dict.fromkeys(("pearson", "spearman", "kendall"), math.nan)
+    return {
+        "pearson": float(stats.pearsonr(x, y).statistic),
+        "spearman": float(stats.spearmanr(x, y).statistic),
+        "kendall": float(stats.kendalltau(x, y).statistic),
+    }
