@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         ZeroShot,
         run_campaign,
     )
+    from lensllm.selectors.ask_tell import Study
     from lensllm.selectors.campaign import make_budget
 
 __version__ = "0.1.0"
@@ -98,6 +99,7 @@ _NAMES = {
         "ZeroShot",
         "run_campaign",
     ),
+    "lensllm.selectors.ask_tell": ("Study",),
     "lensllm.selectors.campaign": ("make_budget",),
 }
 
@@ -132,6 +134,7 @@ __all__ = [
     "ScalingLaw",
     "Selection",
     "Selector",
+    "Study",
     "SubTuning",
     "SuccessiveHalving",
     "Task",

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from lensllm.core.trials import Trial
 
+# The ladder of sizes starts here, and lower where that leaves fewer sizes than this many.
+BASE_SIZE = 200
+MIN_SIZES = 4
+
 
 class BudgetTooSmallError(ValueError):
     """The budget does not pay for the first trials that a selector needs."""
@@ -152,3 +156,26 @@ class Budget:
     def allows(self, n_samples: int) -> bool:
         """Whether a trial of this size is permitted (whatever it costs)."""
         return self.max_n_samples is None or n_samples <= self.max_n_samples
+
+
+def size_ladder(n_samples_full: int) -> tuple[int, ...]:
+    """Sizes that trials can have: 0, then doublings of 200 up to half of `n_samples_full`.
+
+    Where that leaves fewer than four sizes above 0, the ladder starts lower: at 100, 50, 25 or 12.
+
+    Args:
+        n_samples_full: Size D_full at which candidates are compared.
+
+    Returns:
+        Sizes D, ascending.
+
+    Example:
+        >>> size_ladder(1000)
+        (0, 50, 100, 200, 400)
+    """
+    sizes = [BASE_SIZE]
+    while sizes[-1] * 2 <= n_samples_full // 2:
+        sizes.append(sizes[-1] * 2)
+    while sizes[0] > 12 and (len(sizes) < MIN_SIZES or sizes[MIN_SIZES - 1] > n_samples_full // 2):
+        sizes.insert(0, sizes[0] // 2)
+    return (0, *(size for size in sizes if size <= n_samples_full // 2))

@@ -17,7 +17,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from lensllm.core.protocols import Runner
-from lensllm.core.task import Candidate, NoCandidateError, Task
+from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
 from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
@@ -47,35 +47,9 @@ from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
 
-BASE_SIZE = 200
-MIN_SIZES = 4
-
 
 class TrackerError(ValueError):
     """The experiment tracker of a trial does not start."""
-
-
-def size_ladder(n_samples_full: int) -> tuple[int, ...]:
-    """Sizes that trials can have: 0, then doublings of 200 up to half of `n_samples_full`.
-
-    Where that leaves fewer than four sizes above 0, the ladder starts lower: at 100, 50, 25 or 12.
-
-    Args:
-        n_samples_full: Size D_full at which candidates are compared.
-
-    Returns:
-        Sizes D, ascending.
-
-    Example:
-        >>> size_ladder(1000)
-        (0, 50, 100, 200, 400)
-    """
-    sizes = [BASE_SIZE]
-    while sizes[-1] * 2 <= n_samples_full // 2:
-        sizes.append(sizes[-1] * 2)
-    while sizes[0] > 12 and (len(sizes) < MIN_SIZES or sizes[MIN_SIZES - 1] > n_samples_full // 2):
-        sizes.insert(0, sizes[0] // 2)
-    return (0, *(size for size in sizes if size <= n_samples_full // 2))
 
 
 class FineTuneRunner(Runner):

@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 import torch
 
-from lensllm.core.task import NoCandidateError
+from lensllm.core.task import NoCandidateError, size_ladder
 from lensllm.core.trials import Trial, TrialStore
 from lensllm.data.pairs import make_text_data
-from lensllm.execution.finetune import FineTuneRunner, size_ladder
+from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import ModelSource, TrainingSettings, warmup_schedule
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=1, patience=9, n_evaluations=2)

@@ -1,0 +1,491 @@
+"""Ask and tell: a campaign whose trials are run by somebody else's program."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import get_args
+
+import pandas as pd
+
+from lensllm.core.protocols import Executor, Runner
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget, Candidate, NoCandidateError, Task, size_ladder
+from lensllm.core.trials import MAX_LOSS, Status, Trial, TrialResult, digest_of, results_table
+from lensllm.selectors.adaptive import Adaptive
+from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.campaign import run_campaign
+from lensllm.system.atomic import check_writable, write_whole
+from lensllm.system.claims import POLL_SECONDS, Claims
+
+FORMAT_VERSION = 1
+
+Cost = Callable[[str, int], float]
+
+
+class Study:
+    """Which candidate to fine-tune, when the training loop is one's own.
+
+    `ask` names the next trial, `tell` takes its loss. What was told decides everything: the same
+    answers lead to the same questions, however many workers share the folder and in whatever order
+    they come back, since a round of trials is decided when the one before is complete.
+
+    Args:
+        candidates: Names, or `Candidate` objects, whose families and numbers of parameters help.
+        n_samples_full: Size D_full of the data on which the chosen one will be fine-tuned.
+        budget: What all trials may cost, in the unit of `costs`; or a share of fine-tuning every
+            candidate on all of the data, as in `"10%"`.
+        sizes: Sizes D that trials may have; doublings up to half of `n_samples_full` by default.
+        costs: The cost of a trial of (model, D), in FLOPs, seconds or money. `None`: it is learned
+            from what `tell` is told, and until then taken as proportional to D and parameters.
+        folder: Where the study is kept; several workers may open it, and one that was killed goes
+            on. `None` keeps it for the life of this object.
+        selector: Who decides.
+        max_failures: Failed or diverged trials after which a candidate is set aside.
+        seed: Seed that the trials carry.
+
+    Raises:
+        ValueError: An argument is out of range, or the folder has another study.
+
+    Example:
+        >>> study = Study(["a", "b"], n_samples_full=3200, budget="20%")
+        >>> while (trial := study.ask()) is not None:
+        ...     loss = {"a": 2.0, "b": 1.0}[trial.model] + 5 * trial.n_samples**-0.5
+        ...     study.tell(trial, loss)
+        >>> study.best
+        'b'
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[str | Candidate],
+        n_samples_full: int,
+        budget: float | str,
+        *,
+        sizes: Sequence[int] | None = None,
+        costs: Cost | None = None,
+        folder: str | Path | None = None,
+        selector: Selector | None = None,
+        max_failures: int = 2,
+        seed: int = 0,
+    ) -> None:
+        self._share, self._amount = _budget(budget)
+        named = tuple(Candidate(item) if isinstance(item, str) else item for item in candidates)
+        ladder = size_ladder(n_samples_full)[1:] if sizes is None else sorted(set(sizes))
+        if not ladder or ladder[0] <= 0 or ladder[-1] >= n_samples_full:
+            raise ValueError(
+                f"Expected `sizes` above 0 and below n_samples_full = {n_samples_full}, got "
+                f"{', '.join(map(str, ladder)) or 'none'}"
+            )
+        known = {
+            (item.name, n): _positive(costs(item.name, n), f"the cost of {item.name} at D = {n}")
+            for item in named
+            for n in (*ladder, n_samples_full)
+            if costs is not None
+        }
+        self._learns = costs is None
+        available = {item.name: tuple(ladder) for item in named}
+        guess = known or proportional_costs(named, (*ladder, n_samples_full), {})
+        self.task = Task("study", named, n_samples_full, available, guess, seed)
+        self.max_failures = max_failures
+        self._selector = _Remembering(selector or Adaptive(), self)
+        self._private = None if folder is not None else tempfile.TemporaryDirectory()
+        self.folder = Path(folder if folder is not None else self._private.name)  # type: ignore[union-attr]
+        self._told = _ToldTrials(self.folder / "told")
+        self._claims = Claims(self.folder / ".claims")
+        self._held: dict[tuple[int, str], contextlib.ExitStack] = {}
+        self._current: dict[int, Trial] = {}
+        self._check_same()
+
+    def ask(self) -> Trial | None:
+        """The next trial to run; `None` when there is nothing more to learn or to spend.
+
+        A worker (a thread of a process) has one trial at a time: asking again without having told
+        its outcome gives the same one. While all trials of a round are with other workers it waits
+        for them; the trial of one that was killed is given again.
+
+        Raises:
+            BudgetTooSmallError: The budget does not pay for the first trials.
+            NoCandidateError: All candidates have failed.
+        """
+        me = threading.get_ident()
+        if me in self._current:
+            return self._current[me]
+        while True:
+            missing = self._missing()
+            if not missing:
+                return None
+            for trial in missing:
+                held = contextlib.ExitStack()
+                mine = held.enter_context(self._claims.hold(trial.key))
+                if mine and self._told.get(trial) is None:  # nobody told it meanwhile
+                    self._current[me], self._held[me, trial.key] = trial, held
+                    return trial
+                held.close()
+            time.sleep(POLL_SECONDS)
+
+    def tell(
+        self,
+        trial: Trial,
+        value: float | None = None,
+        *,
+        cost: float | None = None,
+        status: Status = "completed",
+        reason: str = "",
+    ) -> None:
+        """Say how a trial ended.
+
+        Args:
+            trial: What `ask` gave.
+            value: Its test loss, in one unit for all candidates; lower is better.
+            cost: What it cost, in the unit of the budget; `costs` tells by default.
+            status: `completed`, `diverged` (training left the finite numbers) or `failed`.
+            reason: Why it failed, in one line.
+
+        Raises:
+            ValueError: The trial was never asked for, or told before; or a value is out of range.
+        """
+        if status not in get_args(Status):
+            raise ValueError(
+                f"Expected a status among {', '.join(get_args(Status))}, got {status!r}"
+            )
+        if (status == "completed") != (value is not None):
+            raise ValueError(
+                "Expected a value with status='completed' and none with another one, got "
+                f"{value!r} with {status!r}"
+            )
+        if value is not None and not 0 < value <= MAX_LOSS:
+            raise ValueError(
+                f"Expected a loss above 0 and at most {MAX_LOSS:g}, got {value!r}: tell "
+                "status='diverged' of a trial whose training left the finite numbers"
+            )
+        if cost is not None:
+            _positive(cost, "`cost`")
+        elif self._learns and self._share is None:
+            raise ValueError(
+                f"Expected the `cost` of {_name(trial)}, since the budget is {self._amount:g} and "
+                "`costs` was not given; got none"
+            )
+        if self._told.get(trial) is not None:
+            raise ValueError(f"Expected a trial that is open, got {_name(trial)}, told before")
+        if trial not in self._missing():
+            raise ValueError(f"Expected a trial that `ask` gave, got {_name(trial)}")
+        told = _Told(None if value is None else float(value), cost, status, reason)
+        self._told.add(trial, told)
+        for (worker, key), held in list(self._held.items()):
+            if key == trial.key:
+                held.close()
+                del self._held[worker, key]
+                self._current.pop(worker, None)
+
+    @property
+    def selection(self) -> Selection:
+        """The answer by what was told so far: ranking, intervals, P(best) and verdict.
+
+        Raises:
+            ValueError: Nothing was told yet.
+        """
+        curves = self.curves
+        if curves.empty:
+            raise ValueError("Expected at least one trial that was told, got none: ask and tell")
+        try:
+            selection, _ = self._campaign()
+        except _OpenError:
+            selection = self._selector.rank(self.task, curves)
+        task = self.priced(self.task, curves)
+        spent = self.spent(task, curves)
+        return replace(selection, cost_flops=spent, cost_fraction=spent / task.full_cost)
+
+    @property
+    def best(self) -> str:
+        """The candidate to fine-tune, by what was told so far.
+
+        Raises:
+            NoCandidateError: No candidate has a usable trial.
+        """
+        ranking = self.selection.ranking
+        if ranking[0].status != "ranked":
+            raise NoCandidateError("study", {entry.model: entry.status for entry in ranking})
+        return ranking[0].model
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """What was told so far, as a tidy table (`lensllm.core.curves`)."""
+        trials = [self.task.trial(model, n) for model in self.task.names for n in self.task.sizes]
+        return results_table([told for t in trials if (told := self.outcome(t)) is not None])
+
+    def leaderboard(self) -> pd.DataFrame:
+        """The ranking as a table, the best candidate first."""
+        return pd.DataFrame([asdict(entry) for entry in self.selection.ranking])
+
+    def outcome(self, trial: Trial) -> TrialResult | None:
+        """The result of a trial as it was told, its cost in `flops`; `None` where it is open."""
+        told = self._told.get(trial)
+        if told is None:
+            return None
+        candidate = next(item for item in self.task.candidates if item.name == trial.model)
+        known = None if self._learns else self.task.costs[trial.model, trial.n_samples]
+        cost = known if told.cost is None else told.cost
+        return TrialResult(
+            trial,
+            told.status,
+            math.nan if told.value is None else told.value,
+            family=candidate.family,
+            flops=math.nan if cost is None else cost,
+            reason=told.reason,
+        )
+
+    def priced(self, task: Task, curves: pd.DataFrame) -> Task:
+        """A task with its costs as far as they can be known after some trials."""
+        if not self._learns:
+            return task
+        told = self._costs(curves)
+        sizes = sorted({n for _, n in task.costs})
+        return replace(task, costs=proportional_costs(task.candidates, sizes, told))
+
+    def spent(self, task: Task, curves: pd.DataFrame) -> float:
+        """What trials have cost, as told or else as the task has it."""
+        told = self._costs(curves)
+        pairs = zip(curves["model"], curves["n_samples"].astype(int), strict=True)
+        return sum(told.get(pair, task.costs[pair]) for pair in pairs)
+
+    def allowance(self, task: Task) -> float:
+        """The budget in the unit of a task's costs."""
+        return self._amount if self._share is None else self._share * task.full_cost
+
+    def is_unpriced(self, curves: pd.DataFrame) -> bool:
+        """Whether the budget is in a unit in which nothing was told yet."""
+        return self._learns and self._share is None and not self._costs(curves)
+
+    def _costs(self, curves: pd.DataFrame) -> dict[tuple[str, int], float]:
+        """Costs of trials that were told."""
+        pairs = zip(curves["model"], curves["n_samples"].astype(int), strict=True)
+        told = {pair: self._told.get(self.task.trial(*pair)) for pair in pairs}
+        return {pair: o.cost for pair, o in told.items() if o is not None and o.cost is not None}
+
+    def _missing(self) -> tuple[Trial, ...]:
+        """Trials of the round that is open; none when the campaign has ended."""
+        try:
+            self._campaign()
+        except _OpenError as found:
+            return found.trials
+        return ()
+
+    def _campaign(self) -> tuple[Selection, pd.DataFrame]:
+        """The campaign from its start, with the results that were told.
+
+        Raises:
+            _OpenError: Trials of a round were not told yet.
+        """
+        return run_campaign(
+            self._selector,
+            _Teller(self),
+            Budget(),
+            executor=_WholeRounds(),
+            max_failures=self.max_failures,
+        )
+
+    def _check_same(self) -> None:
+        """Keep what the study asks beside its results, and compare it when it is opened again."""
+        check_writable(self.folder)
+        task = self.task
+        question = {
+            "format": FORMAT_VERSION,
+            "candidates": sorted(task.names),
+            "n_samples_full": task.n_samples_full,
+            "sizes": list(task.sizes),
+            "seed": task.seed,
+        }
+        path = self.folder / "study.json"
+        if not path.is_file():
+            write_whole(path, json.dumps(question, indent=1) + "\n")
+            return
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for name, value in question.items():
+            if found.get(name) != value:
+                raise ValueError(
+                    f"Expected the study of {self.folder}, whose {name} is {found.get(name)}, got "
+                    f"{value}: give the same, or another folder"
+                )
+
+
+class _OpenError(Exception):
+    """Trials that were not told yet."""
+
+    def __init__(self, trials: tuple[Trial, ...]) -> None:
+        super().__init__(trials)
+        self.trials = trials
+
+
+class _Teller(Runner):
+    """A runner that knows what was told."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def task(self) -> Task:
+        """The question."""
+        return self._study.task
+
+    def run(self, trial: Trial) -> TrialResult:
+        """What was told of a trial.
+
+        Raises:
+            _OpenError: Nothing was.
+        """
+        result = self._study.outcome(trial)
+        if result is None:
+            raise _OpenError((trial,))
+        return result
+
+
+class _WholeRounds(Executor):
+    """An executor that has a round when all of its trials were told."""
+
+    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
+        """Results of a round.
+
+        Raises:
+            _OpenError: With all trials that were not told.
+        """
+        found, missing = [], []
+        for trial in trials:
+            try:
+                found.append(runner.run(trial))
+            except _OpenError:
+                missing.append(trial)
+        if missing:
+            raise _OpenError(tuple(missing))
+        return iter(found)
+
+
+class _Remembering(Selector):
+    """A selector that decides by the study's costs, and each question once."""
+
+    def __init__(self, selector: Selector, study: Study) -> None:
+        self._selector = selector
+        self._study = study
+        self._decisions: dict[str, Decision] = {}
+
+    @property
+    def name(self) -> str:
+        return self._selector.name
+
+    def preparation_cost(self, task: Task) -> float:
+        return self._selector.preparation_cost(task)
+
+    def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
+        key = digest_of([task.names, curves["key"].tolist()])
+        if key not in self._decisions:
+            self._decisions[key] = self._decide(task, curves)
+        return self._decisions[key]
+
+    def _decide(self, task: Task, curves: pd.DataFrame) -> Decision:
+        if self._study.is_unpriced(curves):
+            smallest = [task.trial(model, task.available[model][0]) for model in task.names]
+            return Decision(tuple(smallest))
+        task = self._study.priced(task, curves)
+        return self._selector.ask(
+            task,
+            curves,
+            Budget(self._study.allowance(task), spent=self._study.spent(task, curves)),
+        )
+
+    def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
+        return self._selector.rank(task, curves)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What was told of a trial."""
+
+    value: float | None
+    cost: float | None
+    status: Status
+    reason: str
+
+
+class _ToldTrials:
+    """A folder with one JSON file a trial that was told; what is there never changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[str, _Told] = {}
+
+    def add(self, trial: Trial, told: _Told) -> None:
+        record = {"trial": asdict(trial), **asdict(told)}
+        write_whole(self._folder / f"{trial.key}.json", json.dumps(record, indent=1) + "\n")
+
+    def get(self, trial: Trial) -> _Told | None:
+        if trial.key not in self._seen:
+            path = self._folder / f"{trial.key}.json"
+            if not path.is_file():
+                return None
+            record = json.loads(path.read_text(encoding="utf-8"))
+            self._seen[trial.key] = _Told(**{k: record[k] for k in _Told.__dataclass_fields__})
+        return self._seen[trial.key]
+
+
+def proportional_costs(
+    candidates: Sequence[Candidate],
+    sizes: Sequence[int],
+    told: Mapping[tuple[str, int], float],
+) -> dict[tuple[str, int], float]:
+    """Costs of trials that are proportional to D.
+
+    A candidate's cost per sample is that of its trials. Where it has none, it is the others' cost
+    per sample and parameter (their median) times its parameters, or per sample alone where numbers
+    of parameters are not known; where nothing was told, 1 takes the place of that median.
+
+    Args:
+        candidates: The candidates.
+        sizes: Sizes D > 0.
+        told: What trials of (model, D) have cost.
+
+    Example:
+        >>> few, many = Candidate("few", 10.0), Candidate("many", 30.0)
+        >>> proportional_costs([few, many], [100], {("few", 50): 1.0})
+        {('few', 100): 2.0, ('many', 100): 6.0}
+    """
+    known = all(math.isfinite(item.n_params) for item in candidates)
+    weights = {item.name: item.n_params if known else 1.0 for item in candidates}
+    rates = {}
+    for name in weights:
+        mine = {n: cost for (model, n), cost in told.items() if model == name}
+        if mine:
+            rates[name] = sum(mine.values()) / sum(mine)
+    typical = median(rates[name] / weights[name] for name in rates) if rates else 1.0
+    return {
+        (name, n): n * rates.get(name, typical * weight)
+        for name, weight in weights.items()
+        for n in sizes
+    }
+
+
+def _budget(budget: float | str) -> tuple[float | None, float]:
+    """A share, or `None` and an amount."""
+    if isinstance(budget, str):
+        found = re.fullmatch(r"\s*([0-9.]+)\s*%\s*", budget)
+        if found is None:
+            raise ValueError(f"Expected a budget such as 3600 or '10%', got {budget!r}")
+        return _positive(float(found[1]) / 100, "the budget"), math.nan
+    return None, _positive(budget, "the budget")
+
+
+def _positive(value: float, what: str) -> float:
+    if isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"Expected {what} to be a finite number above 0, got {value!r}")
+    return float(value)
+
+
+def _name(trial: Trial) -> str:
+    return f"{trial.model} at D = {trial.n_samples}"
