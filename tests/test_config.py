@@ -31,6 +31,7 @@ OWNERS = {  # the primary config that a group is composed into, where several ha
     "finetune": "train",
     "trainer": "train",
     "hardware": "estimate",
+    "callbacks": "train",
     "logger": "train",
     "paths": "train",
     "candidates": "select",
@@ -55,11 +56,14 @@ GIVEN = {  # what a user has to name
     ("dataset", "chat"): ["dataset.path=chats.jsonl"],
     ("dataset", "hub"): ["dataset.path=a/b", "dataset.name=b"],
     ("benchmark", "csv"): ["benchmark.path=curves.csv"],
+    ("callbacks", "probe_stopping"): [
+        f"callbacks.probe_stopping.rule.law.{name}=0.01" for name in ("intrinsic", "scale", "decay")
+    ],
     ("law", "lensllm"): ["law.ntk_loss.weights=[1.0]", "law.ntk_loss.rates=[1e-3]"],
 }
 INSTANTIATED = (
     *("model", "optimizer", "scheduler", "training", "finetune", "trainer"),
-    *("hardware", "logger", "executor"),
+    *("hardware", "callbacks", "logger", "executor"),
 )
 NEEDED = {"fit": ["curves=curves.csv"]}
 
@@ -177,6 +181,7 @@ def test_every_option_composes_and_fits_what_it_configures(group, name, elsewher
     assert config is not None, f"tell in OWNERS which primary config has the group {group}"
     cfg = composed(config, f"{group}={name}", *GIVEN.get((group, name), []))
     assert elsewhere(check_option, cfg, group) or (group, name) in {
+        ("callbacks", "none"),
         ("logger", "none"),
         ("candidates", "zoo"),
         ("candidates", "custom"),

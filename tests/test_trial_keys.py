@@ -82,6 +82,8 @@ OTHER = {
     "runner.loss_unit": "byte",
     "runner.checkpoint_minutes": "0",
     "runner.token_cache": "null",
+    "runner.make_callbacks": "{stop:{_target_:pytorch_lightning.callbacks.EarlyStopping,"
+    "_partial_:true,monitor:val_loss,patience:1}}",
     "runner.make_logger": "{_target_:lensllm.finetune.loggers.CSVTrialLogger,_partial_:true}",
     "runner.finetune": "{_target_:lensllm.finetune.FineTuning,method:lora}",
 }

@@ -53,6 +53,7 @@ class FineTuneConfig(EntryConfig):
     training: Any = field(default=MISSING, metadata=_GROUP)
     finetune: Any = None
     trainer: Any = field(default=MISSING, metadata=_GROUP)
+    callbacks: Any = None
     logger: Any = None
     runner: Any = field(default=MISSING, metadata=_GROUP)
 

@@ -8,6 +8,7 @@ what to do); 130 interrupted and 143 terminated (one line as well); 1 anything e
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import logging
 import multiprocessing
 import os
@@ -130,8 +131,26 @@ def fail(error: Exception) -> NoReturn:
     leave_if_ended()
     if os.environ.get("LENSLLM_DEBUG") == "1":
         traceback.print_exception(error)
+    if (words := missing_package(error)) is not None:
+        error = ValueError(words)
     print(f"error: {plain(redact(one_line(error)))}", file=sys.stderr)
     sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
+
+
+def missing_package(error: BaseException | None) -> str | None:
+    """What to say where an error comes from a package that an extra of lensllm installs.
+
+    Returns:
+        The message; `None` where it comes from anything else.
+    """
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__
+    package = (getattr(error, "name", None) or "").partition(".")[0].replace("_", "-")
+    for line in importlib.metadata.requires("lensllm") or ():
+        found = re.fullmatch(rf"{re.escape(package)}\b(?!-).*extra == \"(\w+)\"", line)
+        if package and found:
+            return f"Expected the package {package}, found none: pip install 'lensllm[{found[1]}]'"
+    return None
 
 
 def one_line(error: BaseException) -> str:

@@ -21,6 +21,12 @@ from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
 from lensllm.data.pairs import TextData
 from lensllm.finetune.adapters import FULL, FineTuning
+from lensllm.finetune.callbacks import (
+    MakeCallback,
+    WithCallbacks,
+    as_callbacks,
+    callback_settings,
+)
 from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
 from lensllm.finetune.example_losses import ExampleLosses
@@ -75,6 +81,7 @@ class FineTuneRunner(Runner):
             on; they are in the store's folder until the trial is stored. `None` for none.
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
             for none.
+        make_callbacks: By name, to Lightning callbacks that every trial has beside its own.
 
     Attributes:
         failures: Candidates that cannot be tried, with the reason; see `inspect`.
@@ -102,6 +109,7 @@ class FineTuneRunner(Runner):
         finetune: FineTuning | None = None,
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
+        make_callbacks: Mapping[str, MakeCallback] | None = None,
     ) -> None:
         quiet_libraries()
         if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
@@ -130,7 +138,10 @@ class FineTuneRunner(Runner):
         self.data = data
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
-        self.make_trainer = make_trainer
+        callbacks = as_callbacks(make_callbacks)
+        self.make_trainer = WithCallbacks(make_trainer, callbacks) if callbacks else make_trainer
+        self._plain_trainer = make_trainer
+        self._callback_settings = callback_settings(callbacks)
         self.settings = settings
         self.store: TrialStore = store
         self.make_logger = make_logger or None  # an empty config group means none
@@ -193,11 +204,13 @@ class FineTuneRunner(Runner):
             "dtype": source.dtype,
             "encoding": digest_of(self._encoder(trial.model).signature()),
             "training": self.settings.decisive(trial.n_samples),
-            "trainer": trainer_settings(self.make_trainer, trial.n_samples),
+            "trainer": trainer_settings(self._plain_trainer, trial.n_samples),
             "device": device_of(self.make_trainer),
             "environment": environment(method),
             **method.settings(),
         }
+        if self._callback_settings:
+            decisive["callbacks"] = self._callback_settings
         if trial.n_samples > 0:
             decisive |= {
                 "optimizer": describe(self.optimizer_of(source), "optimizer"),

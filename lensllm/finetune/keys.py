@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib.metadata
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from lensllm.finetune.adapters import FineTuning
@@ -30,7 +32,7 @@ FREE_TRAINER = (
 )
 # Those that a trial sets by itself, and the setting to change instead.
 OWN_TRAINER = {
-    "callbacks": "none",
+    "callbacks": "callbacks=",
     "logger": "logger=",
     "max_epochs": "training.max_epochs",
     "val_check_interval": "training.n_evaluations",
@@ -173,6 +175,11 @@ def _plain(value: Any, what: str) -> Any:
         return redact(value)  # the key is stored, and no secret is
     if isinstance(value, int | float | bool) or value is None:
         return value
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist(), what)
+    if is_dataclass(value) and not isinstance(value, type):
+        members = {field.name: getattr(value, field.name) for field in fields(value)}
+        return describe(partial(type(value), **members), what)
     if isinstance(value, Mapping):
         return {str(key): _plain(item, f"{what}.{key}") for key, item in value.items()}
     if isinstance(value, Sequence):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import logging
@@ -33,6 +34,15 @@ MIN_FIT_POINTS = 5
 MAX_PANELS = 12
 MAX_NAMED = 6
 _PREDICTED = "#b5442e"
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the packages that decide, of those that are installed: a replay needs few."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def observed_points(curves: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
@@ -91,7 +101,7 @@ def selection_record(
         "data_fingerprint": data.get("fingerprint", ""),
         "data": dict(data),
         "settings": dict(settings),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": _versions(),
     }
 
 

@@ -6,13 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from hydra.errors import InstantiationException
 from omegaconf.errors import ConfigKeyError
 
-from lensllm.commands.entry import fail, one_line
+from lensllm.commands.entry import fail, missing_package, one_line
 from lensllm.zoo import zoo_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -286,6 +287,24 @@ def test_the_cause_that_hydra_wrapped_is_told_with_its_key():
     error = InstantiationException("Error in call\nfull_key: optimizer")
     error.__cause__ = ValueError("Expected `lr` > 0,\n got -1")
     assert one_line(error) == "optimizer: Expected `lr` > 0, got -1"
+
+
+def test_a_package_that_is_not_installed_is_told_with_its_extra(capsys, monkeypatch):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].items()
+    lines = [f'{line}; extra == "{name}"' for name, given in extras for line in given]
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: project["dependencies"] + lines)
+    error = InstantiationException("Error locating target 'torch.optim.AdamW'")
+    error.__cause__ = ImportError("Error loading 'torch.optim.AdamW'")
+    error.__cause__.__cause__ = ModuleNotFoundError("No module named 'torch'", name="torch.optim")
+    with pytest.raises(SystemExit) as stop:
+        fail(error)
+    assert stop.value.code == 2
+    words = "Expected the package torch, found none: pip install 'lensllm[finetune]'"
+    assert capsys.readouterr().err == f"error: {words}\n"
+    assert missing_package(ModuleNotFoundError(name="pytorch_lightning.cli")).endswith("finetune]'")
+    assert missing_package(ModuleNotFoundError(name="colours")) is None
+    assert missing_package(ValueError("x")) is None
 
 
 @pytest.mark.slow
