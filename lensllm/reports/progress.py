@@ -8,6 +8,7 @@ from rich.console import Console
 
 from lensllm.core.task import Budget
 from lensllm.core.trials import TrialResult
+from lensllm.reports.words import outcome_words
 
 
 class CampaignProgress:
@@ -26,13 +27,9 @@ class CampaignProgress:
         """Print the line of one trial."""
         self.n_trials += 1
         trial = result.trial
-        outcome = {
-            "completed": f"test loss {result.test_loss:.4f}",
-            "failed": f"failed: {result.reason}",
-        }.get(result.status, result.status)
         self.console.print(
             f"[{time.perf_counter() - self.start:6.0f} s] trial {self.n_trials}: {trial.model}, "
-            f"D = {trial.n_samples}: {outcome}; "
+            f"D = {trial.n_samples}: {outcome_words(result)}; "
             f"{budget.spent / budget.flops:.0%} of the budget spent",
             markup=False,
             highlight=False,

@@ -23,12 +23,14 @@ from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reports.campaign_figure import campaign_figure
 from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.reports.words import decision_words, reason_words
 from lensllm.system.atomic import StorageError, write_whole
 from lensllm.system.harmless import redact, write_csv
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
+FORMAT_VERSION = 2  # of selection.json; the first, without events, had no number
 MIN_FIT_POINTS = 5
 MAX_PANELS = 12
 MAX_NAMED = 6
@@ -62,9 +64,10 @@ def selection_record(
         data: Summary of the data set, see `TextData`; empty for recorded curves.
 
     Returns:
-        Keys `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`, `reason`,
-        `ranking`, `cost_flops`, `cost_fraction`, `decisions`, `warnings`, `data_fingerprint`,
-        `data`, `settings`, `versions`.
+        Keys `format`, `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`,
+        `reason`, `ranking`, `cost_flops`, `cost_fraction`, `events` (see `lensllm.core.events`),
+        `decisions` (the same in words), `warnings`, `data_fingerprint`, `data`, `settings`,
+        `versions`.
     """
     points = observed_points(curves)
     ranking = [
@@ -76,17 +79,19 @@ def selection_record(
         for entry in selection.ranking
     ]
     return {
+        "format": FORMAT_VERSION,
         "selector": selection.selector,
         "dataset": selection.dataset,
         "n_samples_full": selection.n_samples_full,
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
         "sentence": selection_sentence(selection),
-        "reason": selection.reason,
+        "reason": reason_words(selection),
         "ranking": ranking,
         "cost_flops": selection.cost_flops,
         "cost_fraction": selection.cost_fraction,
-        "decisions": list(selection.decisions),
+        "events": [event.to_json() for event in selection.events],
+        "decisions": decision_words(selection),
         "warnings": list(selection.warnings),
         "data_fingerprint": data.get("fingerprint", ""),
         "data": dict(data),
@@ -248,7 +253,7 @@ def write_selection(
         return _save(selection_figure(selection, curves, unit), path)
 
     def write_campaign(path: Path) -> bool:
-        return _save(campaign_figure(selection.decisions, ranked), path)
+        return _save(campaign_figure(selection.events, ranked), path)
 
     for kind, name, write in (
         ("curves", "curves.csv", write_table),

@@ -9,6 +9,16 @@ from dataclasses import replace
 
 import pandas as pd
 
+from lensllm.core.events import (
+    KNOWN,
+    LEFT_OUT,
+    PREPARED,
+    RAN,
+    RESUMED,
+    SET_ASIDE,
+    STOPPED,
+    Event,
+)
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
@@ -59,19 +69,16 @@ def run_campaign(
     executor = executor or Executor()
     whole = task = runner.task()
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
-    decisions: list[str] = [f"left out {name}: {why}" for name, why in task.failures.items()]
-    if known:
-        sizes: dict[str, list[str]] = {}
-        for result in results:
-            sizes.setdefault(result.trial.model, []).append(str(result.trial.n_samples))
-        points = "; ".join(f"{model} at D = {', '.join(n)}" for model, n in sizes.items())
-        decisions.append(f"already paid, and not charged: {points}")
-    budget.charge(selector.preparation_cost(task))
+    events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
+    events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]
+    if (needed := selector.preparation_cost(task)) > 0:
+        budget.charge(needed)
+        events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names])
         decision = selector.ask(task, seen, budget)
-        decisions += [*_changes(stopped, decision), *decision.reasons]
+        events += _news(stopped, decision)
         if not decision.trials:
             break
         results_of_decision = executor.run(runner, decision.trials)
@@ -80,15 +87,11 @@ def run_campaign(
             cost = result.flops if math.isfinite(result.flops) else most
             budget.charge(cost)
             results.append(replace(result, trial=trial, flops=cost))
-            outcome = {
-                "completed": f"test loss {result.test_loss:.4f}",
-                "failed": f"failed: {result.reason}",
-            }.get(result.status, result.status)
-            decisions.append(f"ran {trial.model} at D = {trial.n_samples}: {outcome}")
+            events.append(_ran(result))
             if on_result is not None:
                 on_result(result, budget)
         set_aside = _set_aside(task, results, max_failures)
-        decisions += [f"set aside {model}: {reason}" for model, reason in set_aside.items()]
+        events += [Event(SET_ASIDE, model, message=why) for model, why in set_aside.items()]
         if set_aside:
             task = task.without(set_aside)
     selection = selector.rank(task, seen)
@@ -99,7 +102,7 @@ def run_campaign(
             ranking=_with_failures(selection.ranking, task, results),
             cost_flops=budget.spent,
             cost_fraction=budget.spent / whole.full_cost,
-            decisions=(*selection.decisions, *decisions),
+            events=(*selection.events, *events),
             warnings=(*selection.warnings, *tuning_warnings(curves, task.losses_before)),
         ),
         curves,
@@ -175,21 +178,26 @@ def tuning_warnings(
     )
 
 
-def _changes(stopped: set[str], decision: Decision) -> list[str]:
-    """Who is stopped since the last decision, with the reason, and who gets a trial after all.
+def _ran(result: TrialResult) -> Event:
+    """What came of a trial."""
+    loss = result.test_loss if math.isfinite(result.test_loss) else None
+    trial = result.trial
+    return Event(RAN, trial.model, trial.n_samples, loss, result.status, result.reason)
+
+
+def _news(stopped: set[str], decision: Decision) -> list[Event]:
+    """What a decision says that was not said before: who gets a trial after all, who is stopped.
 
     Args:
         stopped: Candidates that were said to be stopped; brought up to date in place.
         decision: What is decided now.
     """
     back = sorted(stopped & {trial.model for trial in decision.trials})
-    new = {model: reason for model, reason in decision.stopped.items() if model not in stopped}
     stopped -= set(back)
-    stopped |= set(new)
-    return [
-        *(f"stopped {model}: {reason}" for model, reason in new.items()),
-        *(f"{model} is back in play" for model in back),
-    ]
+    news = [Event(RESUMED, model) for model in back]
+    news += [e for e in decision.events if e.kind != STOPPED or e.model not in stopped]
+    stopped |= {event.model for event in decision.events if event.kind == STOPPED}
+    return news
 
 
 def make_budget(task: Task, fraction: float | None = None, flops: float | None = None) -> Budget:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from lensllm.core.events import Event
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.selectors.accept_then_stop import AcceptThenStop
@@ -54,5 +55,5 @@ class EverySize(Selector):
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """As the ranker does."""
         selection = self.ranker.rank(task, curves)
-        reason = f"every size was measured; ranked by {self.ranker.name}: {selection.reason}"
-        return replace(selection, selector=self.name, reason=reason)
+        whole = Event("every_size", reason=self.ranker.name)
+        return replace(selection, selector=self.name, events=(whole, *selection.events))

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lensllm.core.events import RANKED_BY, Event
 from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.laws import LawFit, LawFits, LensLLMLaw, NTKLossCurve, fit_laws
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
-from lensllm.selectors.forecast import Forecast, rank_forecasts, with_decisions
+from lensllm.selectors.forecast import Forecast, rank_forecasts
 from lensllm.selectors.law_extrapolation import law_forecasts
 from lensllm.selectors.law_walk import LawWalk, Points, walk_together
 
@@ -135,7 +136,8 @@ class LensLLM(Selector):
         usable = {m: tuple(n for n in sorted(losses.get(m, {})) if n > 0) for m in task.names}
         walks = self._walks({m: n for m, n in usable.items() if n}, losses, curves, scale)
         forecasts: dict[str, Forecast | str] = dict.fromkeys(task.names, "no usable trial")
-        notes = [f"ntk_scale = {scale:g}" + (", fitted" if self.ntk_scale is None else "")]
+        fitted = "fitted" if self.ntk_scale is None else ""
+        notes = [Event("ntk_scale", value=scale, reason=fitted)]
         if walks:
             fits = self._fit([w.law for w in walks.values()], [w.points for w in walks.values()])
             rng = np.random.default_rng(self.seed)
@@ -145,11 +147,9 @@ class LensLLM(Selector):
                 for (model, walk), fit in zip(walks.items(), fits, strict=True)
                 if isinstance(forecasts[model], Forecast)
             ]
-        basis = (
-            f"the LensLLM law of the accepted points (gamma = {self.gamma}, tau = {self.tau:g}, "
-            f"{self.mode}, kappa = {scale:g})"
-        )
-        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), notes)
+        rule = {"gamma": self.gamma, "tau": self.tau, "kappa": scale}
+        basis = Event(RANKED_BY, reason="lensllm", message=self.mode, numbers=rule)
+        return rank_forecasts(self.name, task, forecasts, basis, notes)
 
     def _record(self, model: str) -> Any:
         """The provider's answer for one candidate, asked for once."""
@@ -249,11 +249,14 @@ def _observed_step(curves: pd.DataFrame, model: str, n_samples: int) -> float:
     return steps
 
 
-def _describe(model: str, accepted: Sequence[int], fit: LawFit) -> str:
+def _describe(model: str, accepted: Sequence[int], fit: LawFit) -> Event:
     """What was fitted, and whether the term with F matters."""
     term = fit.transition_size ** fit.named_params["beta"]
-    share = term / (term + min(accepted) ** fit.named_params["beta"])
-    return (
-        f"{model}: law through {len(accepted)} points from D = {min(accepted)} to {max(accepted)}, "
-        f"kappa F = {term:.3g}, {share:.0%} of its denominator at the smallest"
-    )
+    numbers = {
+        "n_points": len(accepted),
+        "smallest": min(accepted),
+        "largest": max(accepted),
+        "ntk_term": term,
+        "ntk_share": term / (term + min(accepted) ** fit.named_params["beta"]),
+    }
+    return Event("lensllm_law", model, numbers=numbers)

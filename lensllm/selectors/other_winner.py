@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from lensllm.core.curves import read_curves
-from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector
 
@@ -47,15 +48,8 @@ class OtherWinner(Selector):
                 entries.append(RankedModel(model, -shares[model]))
             else:
                 entries.append(RankedModel(model, math.nan, status="not in the other data sets"))
-        ranking = order(entries)
-        best = ranking[0]
-        reason = (
-            f"{best.model} has the largest mean relative accuracy on the other data sets: "
-            f"{-best.score:.3f}"
-            if best.status == "ranked"
-            else f"No candidate could be ranked: {best.status}"
-        )
-        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+        by = Event(RANKED_BY, reason="other_datasets")
+        return Selection.of(self.name, task, entries, by)
 
     def _relative_accuracies(self, task: Task) -> dict[str, float]:
         """Mean relative accuracy by candidate, over the other data sets that it is in."""

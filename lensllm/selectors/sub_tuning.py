@@ -30,4 +30,4 @@ class SubTuning(Selector):
         """By the loss at the largest size seen, smallest first."""
         losses = losses_by_size(curves)
         size = max((n for seen in losses.values() for n in seen), default=0)
-        return rank_losses_at(self.name, task, losses, size, f"loss at D = {size}")
+        return rank_losses_at(self.name, task, losses, size)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lensllm.core.events import RANKED_BY, Event
 from lensllm.core.points import losses_by_size, sizes_up_to
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.selectors.base import Decision, Selector, ask_for
-from lensllm.selectors.forecast import rank_forecasts, with_decisions
+from lensllm.selectors.forecast import rank_forecasts
 from lensllm.selectors.last_line import last_line, line_forecast
 
 
@@ -69,10 +70,10 @@ class SuccessiveHalving(Selector):
             for model in task.names
         }
         notes = [
-            f"{model}: trained up to D = {max(seen)}" for model, seen in losses.items() if seen
+            Event("trained", model, n_samples=max(seen)) for model, seen in losses.items() if seen
         ]
-        basis = f"a log-log line through its last {self.n_points} points"
-        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), notes)
+        basis = Event(RANKED_BY, reason="last_line", numbers={"n_points": self.n_points})
+        return rank_forecasts(self.name, task, forecasts, basis, notes)
 
     def survivors(
         self,

@@ -139,10 +139,10 @@ def test_a_selector_of_ones_own_needs_no_registration():
     @dataclass(frozen=True)
     class Alphabetical(RandomChoice):
         def rank(self, task, curves):
-            from lensllm.core.selection import RankedModel, Selection, order
+            from lensllm.core.selection import RankedModel, Selection
 
             entries = [RankedModel(m, float(i)) for i, m in enumerate(sorted(task.names))]
-            return Selection(self.name, task.dataset, task.n_samples_full, order(entries), "")
+            return Selection.of(self.name, task, entries)
 
     found = evaluate(Benchmark("demo", curves("cab")), [Alphabetical()], [8]).scores
     assert set(found["selector"]) == {"alphabetical"}

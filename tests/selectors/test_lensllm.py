@@ -10,6 +10,7 @@ from lensllm.curvature import NTKLoss
 from lensllm.curvature.provider import NTKRecord
 from lensllm.execution.replay import ReplayRunner
 from lensllm.laws import LensLLMLaw
+from lensllm.reports.words import decision_words
 from lensllm.selectors import EverySize, run_campaign
 from lensllm.selectors.lensllm import SCALES, LensLLM
 
@@ -64,7 +65,7 @@ def test_stops_at_a_point_off_the_law(campaign):
     assert ("a", 800) in asked
     assert ("a", 400) not in asked
     assert ("b", 200) in asked
-    note = next(x for x in selection.decisions if x.startswith("a:"))
+    note = next(x for x in decision_words(selection) if x.startswith("a:"))
     assert "4 points from D = 1600 to 12800" in note
 
 
@@ -174,7 +175,7 @@ def test_scale_is_fitted_over_the_candidates(make_task, make_curves):
     assert fitted in SCALES
     assert fitted >= 31
     selection = LensLLM(small, ntk_scale=None).rank(task, curves)
-    assert selection.decisions[0] == f"ntk_scale = {fitted:g}, fitted"
+    assert decision_words(selection)[0] == f"ntk_scale = {fitted:g}, fitted"
 
 
 def test_diverged_and_absent_trials(make_task, make_curves):

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from lensllm.core.task import Budget, BudgetTooSmallError, Candidate, Task
 from lensllm.predictors.pooled import PooledPredictor, PooledSettings
+from lensllm.reports.words import decision_words, reason_words
 from lensllm.selectors import PooledFit
 
 SIZES = (200, 400, 800, 1600, 3200)
@@ -47,8 +48,10 @@ def test_ranks_by_predicted_loss_with_intervals_and_probabilities():
     assert sum(entry.p_best for entry in selection.ranking) == pytest.approx(1.0)
     for entry in selection.ranking:
         assert entry.lower80 < entry.predicted_loss < entry.upper80
-    assert "shared exponent" in selection.decisions[0]
-    assert selection.reason.startswith("a2 is ranked first, with a predicted loss at D = 51200")
+    assert "shared exponent" in decision_words(selection)[0]
+    assert reason_words(selection).startswith(
+        "a2 is ranked first, with a predicted loss at D = 51200"
+    )
 
 
 def test_asks_for_every_affordable_size_but_zero():
@@ -108,7 +111,8 @@ def test_earlier_tasks_move_candidates_towards_where_they_ended_there(tmp_path):
     np.testing.assert_array_equal(predicted(own), predicted(None))
     only = prior[prior["model"] == "a1"]
     np.testing.assert_array_equal(predicted(only), predicted(None))
-    said = PooledFit(PooledPredictor(prior_curves=prior), n_draws=200).rank(task, table).reason
+    found = PooledFit(PooledPredictor(prior_curves=prior), n_draws=200).rank(task, table)
+    said = reason_words(found)
     assert "from all curves and where 4 candidates ended on earlier tasks" in said
     prior.to_csv(tmp_path / "prior.csv", index=False)
     np.testing.assert_allclose(predicted(str(tmp_path / "prior.csv")), predicted(prior))

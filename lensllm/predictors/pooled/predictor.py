@@ -90,7 +90,7 @@ class PooledPredictor:
         if earlier is not None:
             model = unbiased(model, float(grid[-1]), earlier, self.settings)
         log_loss = draw_log_loss(model, grid, self.settings, n_draws, rng)
-        basis = "all curves"
+        n_known = 0
         if earlier is not None:
             key = (task.dataset, model.table.models, float(grid[-1]))
             if key not in self._standings:
@@ -98,9 +98,9 @@ class PooledPredictor:
             standings = self._standings[key]
             if standings.n_known > 1:
                 log_loss = standings.condition(log_loss, rng)
-                basis += f" and where {standings.n_known} candidates ended on earlier tasks"
+                n_known = standings.n_known
         return LossDraws(
-            model.table.models, tuple(int(size) for size in sizes), log_loss, model.noise, basis
+            model.table.models, tuple(int(size) for size in sizes), log_loss, model.noise, n_known
         )
 
     def _earlier(self, dataset: str) -> pd.DataFrame | None:
