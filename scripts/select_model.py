@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> float:
             selector,
             runner,
             budget,
-            CampaignProgress(console).update,
+            CampaignProgress(console, runner.task().measure).update,
             executor,
             cfg.max_failures,
             known,

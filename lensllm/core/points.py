@@ -5,21 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import Measure
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 
 
-def losses_by_size(curves: pd.DataFrame) -> dict[str, dict[int, float]]:
+def losses_by_size(curves: pd.DataFrame, measure: Measure) -> dict[str, dict[int, float]]:
     """Losses seen so far, by candidate and size; `nan` where every run of a size diverged.
 
     Several seeds of one size are averaged over those that completed.
 
     Args:
         curves: Tidy table of the points seen.
+        measure: Which of its columns: that of the task's measure.
 
     Returns:
-        For each candidate with at least one row, {D: test loss} with ascending D.
+        For each candidate with at least one row, {D: loss} with ascending D.
     """
-    losses = curves["test_loss"].astype(float)
+    losses = curves[measure.column].astype(float)
     finite = losses.where(np.isfinite(losses))
     means = finite.groupby([curves["model"], curves["n_samples"].astype(int)]).mean()
     seen: dict[str, dict[int, float]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lensllm.core.events import Event
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.task import Task
 
 
@@ -17,7 +18,7 @@ class RankedModel:
     Attributes:
         model: Name of the candidate.
         score: What it was ranked by; smaller is better.
-        predicted_loss: Predicted test loss at D_full in nats per target token; `nan` where the
+        predicted_loss: Predicted loss at D_full in the unit of the task's measure; `nan` where the
             selector predicts no loss.
         lower80: Lower end of the 80 % interval of that loss; `nan` where there is none.
         upper80: Upper end of the same.
@@ -74,6 +75,7 @@ class Selection:
         cost_fraction: The same as a share of fine-tuning every candidate in full.
         warnings: Messages that the reader of the answer has to know.
         verdict: Whether the evidence is enough, from selectors that can tell.
+        measure: What the candidates are compared by.
     """
 
     selector: str
@@ -85,6 +87,7 @@ class Selection:
     cost_fraction: float = 0.0
     warnings: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    measure: Measure = LOSS
 
     @classmethod
     def of(
@@ -106,7 +109,7 @@ class Selection:
         """
         ranking = sorted(entries, key=lambda e: e.score if math.isfinite(e.score) else math.inf)
         names = task.dataset, task.n_samples_full
-        return cls(selector, *names, tuple(ranking), events, verdict=verdict)
+        return cls(selector, *names, tuple(ranking), events, verdict=verdict, measure=task.measure)
 
     @property
     def best(self) -> RankedModel:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.trials import Trial
 
 
@@ -55,8 +56,9 @@ class Task:
             (candidate, D).
         seed: Seed of the trials.
         failures: Candidates beside these that could not be tried, with the reason.
-        losses_before: Losses of a few test pairs before fine-tuning, of candidates that were looked
-            at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
+        measure: What candidates are compared by.
+        losses_before: That measure of a few test pairs before fine-tuning, of candidates that were
+            looked at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
     """
 
     dataset: str
@@ -66,6 +68,7 @@ class Task:
     costs: Mapping[tuple[str, int], float]
     seed: int = 0
     failures: Mapping[str, str] = field(default_factory=dict)
+    measure: Measure = LOSS
     losses_before: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

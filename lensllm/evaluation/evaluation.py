@@ -54,7 +54,7 @@ class Evaluation:
 
     Attributes:
         scores: One row a cell (data set, seed, budget, selector), with `SCORE_COLUMNS`. Fractions,
-            not percent; losses in nats per target token. Undefined values are `nan`.
+            not percent; losses in the unit of the benchmark's measure. Undefined values are `nan`.
         predictions: One row a cell and candidate, with `PREDICTION_COLUMNS`.
     """
 

@@ -42,7 +42,7 @@ class CurvePredictor:
             sizes: Sizes D > 0 to predict besides D_full, ascending.
         """
         prior = self.prior if isinstance(self.prior, CurvePrior) else load_prior(self.prior)
-        table = LossTable.from_curves(task.candidates, curves)
+        table = LossTable.from_curves(task.candidates, curves, task.measure)
         positive = [n for n in task.sizes if n > 0]
         smallest = float(min(positive, default=task.n_samples_full))
         grid = np.unique([*positive, *sizes, *table.sizes, task.n_samples_full]).astype(float)
@@ -52,7 +52,7 @@ class CurvePredictor:
         key = (task.candidates, tuple(grid))
         if key not in self._effects:
             rows = self._earlier[self._earlier["dataset"] != task.dataset]
-            self._effects[key] = earlier_effects(prior, task.candidates, rows, grid)
+            self._effects[key] = earlier_effects(prior, task.candidates, rows, grid, task.measure)
         effects = self._effects[key]
         return posterior(prior, Points.of(table, grid, smallest), wanted, hints_of(effects))
 

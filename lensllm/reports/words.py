@@ -16,6 +16,7 @@ from lensllm.core.events import (
     STOPPED,
     Event,
 )
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.trials import TrialResult
 
@@ -34,12 +35,15 @@ def decision_words(selection: Selection) -> list[str]:
             said.append(_paid_before(known))
             known = {}
         if event.kind not in (RANKED_BY, "every_size"):
-            said.append(event_words(event))
+            said.append(event_words(event, selection.measure))
     return [*said, _paid_before(known)] if known else said
 
 
-def event_words(event: Event) -> str:
+def event_words(event: Event, measure: Measure = LOSS) -> str:
     """One event in words; of a kind that is not known here, its name and its content."""
+    if event.kind == RAN:
+        outcome = _outcome(event.reason, event.value, event.message, measure)
+        return f"ran {event.model} at D = {event.n_samples}: {outcome}"
     if event.kind in _EVENTS:
         return _EVENTS[event.kind](event)
     parts = [event.model, "" if event.n_samples is None else f"D = {event.n_samples}"]
@@ -48,9 +52,9 @@ def event_words(event: Event) -> str:
     return f"{event.kind.replace('_', ' ')}: {', '.join(part for part in parts if part)}"
 
 
-def outcome_words(result: TrialResult) -> str:
+def outcome_words(result: TrialResult, measure: Measure) -> str:
     """What came of one trial."""
-    return _outcome(result.status, result.test_loss, result.reason)
+    return _outcome(result.status, result.value(measure), result.reason, measure)
 
 
 def stop_words(event: Event) -> str:
@@ -65,7 +69,7 @@ def reason_words(selection: Selection) -> str:
         return f"No candidate could be ranked: {best.status}"
     by = next((event for event in selection.events if event.kind == RANKED_BY), None)
     if by is not None and by.reason in _CHOICES:
-        words = f"{best.model} {_CHOICES[by.reason](best, by)}"
+        words = f"{best.model} {_CHOICES[by.reason](best, by, selection.measure)}"
     else:
         words = _predicted(selection, "" if by is None else _basis(by))
     whole = next((event for event in selection.events if event.kind == "every_size"), None)
@@ -117,29 +121,29 @@ _BASES = {
     ),
 }
 # Of choices that rest on no prediction, after the name of the best candidate.
-_CHOICES: dict[str, Callable[[RankedModel, Event], str]] = {
-    "measured": lambda best, by: (
+_CHOICES: dict[str, Callable[[RankedModel, Event, Measure], str]] = {
+    "measured": lambda best, by, measure: (
         f"has the smallest {f'loss at D = {by.n_samples}' if by.n_samples else 'zero-shot loss'}: "
-        f"{best.score:.4f} nats per token"
+        f"{best.score:.4f} {measure.unit}"
     ),
-    "latest": lambda best, by: (
-        f"has the smallest loss, taken to D = {by.n_samples}: {best.score:.4f} nats per token"
+    "latest": lambda best, by, measure: (
+        f"has the smallest loss, taken to D = {by.n_samples}: {best.score:.4f} {measure.unit}"
         f"{_chance(best)}"
     ),
-    "spectra": lambda best, by: (
+    "spectra": lambda best, by, measure: (
         f"has the smallest {by.message} of its weight spectra: {best.score:.4f}"
     ),
-    "other_datasets": lambda best, by: (
+    "other_datasets": lambda best, by, measure: (
         f"has the largest mean relative accuracy on the other data sets: {-best.score:.3f}"
     ),
-    "n_params": lambda best, by: f"has the most parameters: {math.exp(-best.score):.4g}",
-    "random": lambda best, by: "was drawn at random",
+    "n_params": lambda best, by, measure: f"has the most parameters: {math.exp(-best.score):.4g}",
+    "random": lambda best, by, measure: "was drawn at random",
 }
 
 
-def _outcome(status: str, value: float | None, message: str) -> str:
+def _outcome(status: str, value: float | None, message: str, measure: Measure) -> str:
     if status == "completed":
-        return f"test loss {math.nan if value is None else value:.4f}"
+        return f"{measure.label} {math.nan if value is None else value:.4f}"
     return f"failed: {message}" if status == "failed" else status
 
 
@@ -234,10 +238,6 @@ def _pooled(event: Event) -> str:
 _EVENTS: dict[str, Callable[[Event], str]] = {
     LEFT_OUT: lambda event: f"left out {event.model}: {event.message}",
     PREPARED: lambda event: f"{event.value:.3g} FLOPs before the first trial",
-    RAN: lambda event: (
-        f"ran {event.model} at D = {event.n_samples}: "
-        f"{_outcome(event.reason, event.value, event.message)}"
-    ),
     SET_ASIDE: lambda event: f"set aside {event.model}: {event.message}",
     RESUMED: lambda event: f"{event.model} is back in play",
     STOPPED: _stopped,

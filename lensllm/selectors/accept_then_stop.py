@@ -70,7 +70,7 @@ class AcceptThenStop(Selector):
         """The k largest sizes of every candidate, then the next one of each open walk."""
         largest = affordable_size(task, budget, cumulative=True, include_zero=False)
         require_sizes(task, budget, largest, 2, "a line", include_zero=False)
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         pairs: list[tuple[str, int]] = []
         for model in task.names:
             sizes = sizes_up_to(task, model, largest)
@@ -83,7 +83,7 @@ class AcceptThenStop(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the accepted lines' predictions, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts: dict[str, Forecast | str] = {}
         notes = []

@@ -60,7 +60,7 @@ class Adaptive(Selector):
         """
         seen = {
             model: {n: loss for n, loss in points.items() if n > 0}
-            for model, points in losses_by_size(curves).items()
+            for model, points in losses_by_size(curves, task.measure).items()
         }
         sizes = [n for n in task.sizes if n > 0 and budget.allows(n)]
         fresh = [model for model in task.names if not seen.get(model)]

@@ -105,7 +105,7 @@ class BudgetOptimalProbing(Selector):
         self, task: Task, curves: pd.DataFrame, sizes: tuple[int, ...], left: float
     ) -> Standing:
         """The race as far as the curves go."""
-        seen = losses_by_size(curves)
+        seen = losses_by_size(curves, task.measure)
         losses = np.array(
             [[_loss(seen.get(name, {}), size) for size in sizes] for name in task.names]
         )

@@ -19,6 +19,7 @@ from lensllm.core.events import (
     STOPPED,
     Event,
 )
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
@@ -87,7 +88,7 @@ def run_campaign(
             cost = result.flops if math.isfinite(result.flops) else most
             budget.charge(cost)
             results.append(replace(result, trial=trial, flops=cost))
-            events.append(_ran(result))
+            events.append(_ran(result, task.measure))
             if on_result is not None:
                 on_result(result, budget)
         set_aside = _set_aside(task, results, max_failures)
@@ -103,7 +104,10 @@ def run_campaign(
             cost_flops=budget.spent,
             cost_fraction=budget.spent / whole.full_cost,
             events=(*selection.events, *events),
-            warnings=(*selection.warnings, *tuning_warnings(curves, task.losses_before)),
+            warnings=(
+                *selection.warnings,
+                *tuning_warnings(curves, task.losses_before, task.measure),
+            ),
         ),
         curves,
     )
@@ -149,7 +153,9 @@ def _with_failures(
 
 
 def tuning_warnings(
-    curves: pd.DataFrame, losses_before: Mapping[str, float] | None = None
+    curves: pd.DataFrame,
+    losses_before: Mapping[str, float] | None = None,
+    measure: Measure = LOSS,
 ) -> tuple[str, ...]:
     """A warning where fine-tuning made every candidate worse than it was.
 
@@ -157,6 +163,7 @@ def tuning_warnings(
         curves: Tidy table of a campaign's trials.
         losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
             measured at D = 0; they count with a margin of a quarter.
+        measure: What the candidates are compared by.
 
     Returns:
         At most one text.
@@ -164,9 +171,9 @@ def tuning_warnings(
     worse, better = 0, 0
     rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
     for model, rows in curves.groupby("model"):
-        measured = rows.loc[rows["n_samples"] == 0, "test_loss"].dropna()
+        measured = rows.loc[rows["n_samples"] == 0, measure.column].dropna()
         before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
-        tuned = rows.loc[rows["n_samples"] > 0, "test_loss"]
+        tuned = rows.loc[rows["n_samples"] > 0, measure.column]
         if len(tuned) and math.isfinite(before):
             is_better = bool(tuned.min() < before)
             better, worse = better + is_better, worse + (not is_better)
@@ -178,9 +185,10 @@ def tuning_warnings(
     )
 
 
-def _ran(result: TrialResult) -> Event:
+def _ran(result: TrialResult, measure: Measure) -> Event:
     """What came of a trial."""
-    loss = result.test_loss if math.isfinite(result.test_loss) else None
+    value = result.value(measure)
+    loss = value if math.isfinite(value) else None
     trial = result.trial
     return Event(RAN, trial.model, trial.n_samples, loss, result.status, result.reason)
 

@@ -21,7 +21,7 @@ class Forecast:
     """What is expected of one candidate at D_full.
 
     Attributes:
-        loss: Predicted test loss in nats per target token.
+        loss: Predicted loss in the unit of the task's measure.
         lower80: Lower end of its 80 % interval; `nan` where the points allow none.
         upper80: Upper end.
         log_draws: Draws of the log loss, shape (n_draws,); `None` where there is no interval.

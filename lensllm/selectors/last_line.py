@@ -43,7 +43,7 @@ class LastLine(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the lines' predictions, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts = {
             model: line_forecast(losses.get(model, {}), self.n_points, task.n_samples_full, rng)

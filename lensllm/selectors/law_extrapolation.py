@@ -65,7 +65,7 @@ class LawExtrapolation(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the fitted laws at D_full, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         zero = self.law.defined_at_zero
         sizes = sorted({n for seen in losses.values() for n in seen if n > 0 or zero})
         basis = Event(RANKED_BY, reason="law", message=self.law.name)

@@ -113,7 +113,7 @@ class LensLLM(Selector):
         largest = affordable_size(task, left, cumulative=True, include_zero=zero)
         what = f"the LensLLM law (beside {ntks:.3g} FLOPs for the NTKs)"
         require_sizes(task, left, largest, self.n_needed + zero, what, include_zero=zero)
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         pairs: list[tuple[str, int]] = []
         walking: dict[str, tuple[int, ...]] = {}
         for model in task.names:
@@ -131,7 +131,7 @@ class LensLLM(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the laws of the accepted points at D_full, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         scale = self._scale(task, curves)
         usable = {m: tuple(n for n in sorted(losses.get(m, {})) if n > 0) for m in task.names}
         walks = self._walks({m: n for m, n in usable.items() if n}, losses, curves, scale)
@@ -219,7 +219,7 @@ class LensLLM(Selector):
         if self.ntk_scale is not None:
             return self.ntk_scale
         points = {}
-        for model, seen in losses_by_size(curves).items():
+        for model, seen in losses_by_size(curves, task.measure).items():
             finite = {n: loss for n, loss in seen.items() if n > 0 and math.isfinite(loss)}
             zero = self._zero(seen)
             if finite and model in task.names:

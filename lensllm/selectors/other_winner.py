@@ -64,7 +64,7 @@ class OtherWinner(Selector):
         collected: dict[str, list[float]] = {}
         for _, rows in table.groupby("dataset"):
             largest = rows[rows["n_samples"] == rows["n_samples"].max()]
-            losses = largest.groupby("model")["test_loss"].mean()
+            losses = largest.groupby("model")[task.measure.column].mean()
             spread = losses.max() - losses.min()
             if spread > 0:
                 for model, loss in losses.items():

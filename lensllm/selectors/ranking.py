@@ -138,7 +138,7 @@ def rank_by(
         curves: Tidy table of the points seen.
         seed: Seed of the draws.
     """
-    seen = losses_by_size(curves)
+    seen = losses_by_size(curves, task.measure)
     usable = {
         model
         for model, points in seen.items()

@@ -44,7 +44,7 @@ class SuccessiveHalving(Selector):
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """The first points of all candidates, then the next size of the survivors."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         grid = [n for n in task.sizes if n > 0 and budget.allows(n)]
         counts, first = self.schedule(task, grid, budget)
         alive = list(task.names)
@@ -63,7 +63,7 @@ class SuccessiveHalving(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the latest lines' predictions, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts = {
             model: line_forecast(losses.get(model, {}), self.n_points, task.n_samples_full, rng)

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from lensllm.core.events import Event
+from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Budget
 from lensllm.core.trials import Trial, TrialResult, results_table
@@ -149,7 +150,8 @@ def test_the_figure_leaves_most_candidates_of_a_long_list_out(curves):
 def test_panels_share_their_axis_and_name_the_unit(selection, curves):
     other = curves[curves["model"] == "a"].assign(model="b")
     table = pd.concat([curves[curves["model"] == "a"], other.assign(test_loss=2 * other.test_loss)])
-    figure = selection_figure(selection, table, "byte")
+    table["test_loss_per_byte"] = table["test_loss"] / 4
+    figure = selection_figure(replace(selection, measure=LOSS_PER_BYTE), table)
     limits = {axes.get_ylim() for axes in figure.axes if axes.get_title()}
     assert len([axes for axes in figure.axes if axes.get_title()]) == 2
     assert len(limits) == 1

@@ -82,7 +82,10 @@ def test_the_reason_is_the_choice_with_what_it_rests_on():
     own = Event("ranked_by", reason="my_rule")
     assert reason_words(selection(own)) == f"{first}, by my rule{last}"
     at = Event("ranked_by", reason="measured", n_samples=0)
-    assert reason_words(selection(at)) == "a has the smallest zero-shot loss: 1.5000 nats per token"
+    assert (
+        reason_words(selection(at))
+        == "a has the smallest zero-shot loss: 1.5000 nats per target token"
+    )
     none = (RankedModel("a", float("nan"), status="no usable trial"),)
     assert reason_words(selection(ranking=none)) == "No candidate could be ranked: no usable trial"
 

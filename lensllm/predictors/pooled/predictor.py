@@ -62,7 +62,7 @@ class PooledPredictor:
             The fitted predictor, for the candidates with at least one finite loss at D > 0; `None`
             where no candidate has one.
         """
-        table = LossTable.from_curves(task.candidates, curves)
+        table = LossTable.from_curves(task.candidates, curves, task.measure)
         return fit_pooled(table, self.settings) if table.models else None
 
     def draws(
@@ -88,13 +88,15 @@ class PooledPredictor:
         grid = np.array(sizes, dtype=float)
         earlier = self._earlier(task.dataset)
         if earlier is not None:
-            model = unbiased(model, float(grid[-1]), earlier, self.settings)
+            model = unbiased(model, float(grid[-1]), earlier, self.settings, task.measure)
         log_loss = draw_log_loss(model, grid, self.settings, n_draws, rng)
         n_known = 0
         if earlier is not None:
             key = (task.dataset, model.table.models, float(grid[-1]))
             if key not in self._standings:
-                self._standings[key] = earlier_standings(*key[1:], earlier, self.settings)
+                self._standings[key] = earlier_standings(
+                    *key[1:], earlier, self.settings, task.measure
+                )
             standings = self._standings[key]
             if standings.n_known > 1:
                 log_loss = standings.condition(log_loss, rng)
