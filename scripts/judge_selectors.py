@@ -19,7 +19,6 @@ from lensllm.system.harmless import write_csv
 def main(cfg: DictConfig) -> None:
     """Replay the campaigns; write them, means with intervals, and how far P(best) was true."""
     from lensllm.commands.named import named_selectors
-    from lensllm.evaluation.evaluation import with_prior_curves
     from lensllm.predictors import load_prior
     from lensllm.studies.selectors.calibration_figure import calibration_figure
     from lensllm.studies.selectors.judging import judge, reliability, summarize
@@ -29,14 +28,13 @@ def main(cfg: DictConfig) -> None:
 
     def selectors(dataset: str) -> list[Any]:
         found = named_selectors(values["selectors"], conf_dir() / "selector", values)
-        others = benchmark.curves[benchmark.curves["dataset"] != dataset]
         unseen = load_prior().without({dataset})
         ready = []
         for item in found:
             predictor = getattr(item, "predictor", None)
             if hasattr(predictor, "prior"):
                 item = replace(item, predictor=replace(predictor, prior=unseen))
-            ready.append(with_prior_curves(item, others) if cfg.earlier_tasks else item)
+            ready.append(item)
         return ready
 
     rows = judge(
@@ -46,6 +44,7 @@ def main(cfg: DictConfig) -> None:
         values["set_sizes"],
         cfg.n_sets,
         cfg.seed,
+        cfg.earlier_tasks,
         progress=lambda name: print(name, flush=True),
     )
     write_csv(rows, output_dir() / "campaigns.csv")

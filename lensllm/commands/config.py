@@ -247,6 +247,7 @@ class SelectConfig(FineTuneConfig):
     preflight: bool = True
     max_failures: int = 2
     reuse: bool = True
+    prior_curves: str | None = None
     candidates: Any = field(default=MISSING, metadata=_GROUP)
     selector: Any = field(default=MISSING, metadata=_GROUP)
     executor: Any = field(default=MISSING, metadata=_GROUP)

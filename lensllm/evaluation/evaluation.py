@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.evaluation.benchmark import Benchmark
@@ -117,7 +118,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge selectors on a recorded benchmark.
 
-    A selector with a field `prior_curves` that is not set gets the curves of the other data sets.
+    Selectors have the curves of the other data sets as those of earlier tasks.
 
     Args:
         benchmark: The benchmark.
@@ -146,16 +147,16 @@ def evaluate(
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     for dataset in benchmark.datasets if datasets is None else datasets:
-        prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
-        informed = [_Remembering(with_prior_curves(item, prior)) for item in selectors]
+        prior = PriorCurves(benchmark.curves[benchmark.curves["dataset"] != dataset])
+        remembering = [_Remembering(item) for item in selectors]
         for seed in _seeds(benchmark, dataset, seeds):
             runner = benchmark.runner(dataset, seed)
             _warn_if_undefined(runner)
             for cell in _cells(runner, budget_ratios, budget_fractions):
-                for selector in informed:
+                for selector in remembering:
                     if progress is not None:
                         progress(f"{dataset} seed {seed} {_label(cell)} {selector.name}")
-                    row, lines = _judge(selector, cell)
+                    row, lines = _judge(selector, cell, prior)
                     scores.append(row)
                     predictions += lines
     return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
@@ -177,18 +178,6 @@ def _warn_if_undefined(runner: ReplayRunner) -> None:
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """Rows as a table; D_max is whole, and absent where FLOPs are the budget."""
     return pd.DataFrame.from_records(rows, columns=columns).astype({"max_n_samples": "Int64"})
-
-
-def with_prior_curves(selector: Selector, prior: pd.DataFrame) -> Selector:
-    """The selector with earlier curves, where it or its predictor takes them and has none."""
-    predictor = getattr(selector, "predictor", None)
-    if is_dataclass(selector) and is_dataclass(predictor):
-        return replace(selector, predictor=with_prior_curves(predictor, prior))
-    if not is_dataclass(selector) or "prior_curves" not in {f.name for f in fields(selector)}:
-        return selector
-    if getattr(selector, "prior_curves", None) is not None:
-        return selector
-    return replace(selector, prior_curves=prior)
 
 
 def expected_random(truth: Sequence[float]) -> dict[str, float]:
@@ -263,7 +252,9 @@ def _label(cell: Cell) -> str:
     return f"D/{cell.ratio:g}" if cell.protocol == "papers" else f"{cell.fraction:.2%} of FLOPs"
 
 
-def _judge(selector: _Remembering, cell: Cell) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _judge(
+    selector: _Remembering, cell: Cell, prior: PriorCurves
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run one selector on one cell: a row of scores, and rows of predictions."""
     task, budget = cell.runner.task(), cell.budget()
     keys = {
@@ -278,7 +269,7 @@ def _judge(selector: _Remembering, cell: Cell) -> tuple[dict[str, Any], list[dic
         "n_candidates": len(task.names),
     }
     try:
-        selection, curves = run_campaign(selector, cell.runner, budget)
+        selection, curves = run_campaign(selector, cell.runner, budget, prior_curves=prior)
     except BudgetTooSmallError as error:
         logger.debug("%s, %s, %s: %s", task.dataset, _label(cell), selector.name, error)
         return {**keys, "status": "budget too small"}, []

@@ -20,6 +20,7 @@ from lensllm.core.events import (
     Event,
 )
 from lensllm.core.measures import LOSS, Measure
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
@@ -37,6 +38,7 @@ def run_campaign(
     executor: Executor | None = None,
     max_failures: int = 2,
     known: Sequence[TrialResult] = (),
+    prior_curves: PriorCurves | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for nothing more, then let it rank.
 
@@ -57,18 +59,23 @@ def run_campaign(
         executor: Where the trials of a decision are executed; here by default.
         max_failures: Failed or diverged trials after which a candidate is set aside.
         known: Results that were paid for before; they are not charged.
+        prior_curves: Curves of earlier tasks; those that the task has by default.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
 
     Raises:
-        ValueError: The budget pays for no trial.
+        ValueError: The budget pays for no trial, or earlier tasks lack the measure.
         NoCandidateError: All candidates have failed.
     """
     if max_failures < 1:
         raise ValueError(f"Expected `max_failures` >= 1, got {max_failures}")
     executor = executor or Executor()
-    whole = task = runner.task()
+    task = runner.task()
+    if prior_curves is not None:
+        task.measure.require(prior_curves.curves, "the curves of earlier tasks")
+        task = replace(task, prior_curves=prior_curves)
+    whole = task
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
     events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
     events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.task import Budget, BudgetTooSmallError
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.execution.replay import ReplayRunner
@@ -46,6 +47,7 @@ def judge(
     set_sizes: Sequence[int | None] = (None, 8, 4),
     n_sets: int = 1,
     seed: int = 0,
+    earlier_tasks: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Replay campaigns of every data set, seed, set of candidates and budget.
@@ -58,6 +60,7 @@ def judge(
         set_sizes: See `candidate_sets`.
         n_sets: Sets of each size.
         seed: Seed of the sets.
+        earlier_tasks: Whether campaigns know the curves of the other data sets.
         progress: Called with the name of every data set.
 
     Returns:
@@ -72,6 +75,8 @@ def judge(
         if progress is not None:
             progress(dataset)
         judged = selectors(dataset)
+        others = benchmark.curves[benchmark.curves["dataset"] != dataset]
+        prior = PriorCurves(others) if earlier_tasks else None
         for run in benchmark.seeds(dataset):
             models = benchmark.runner(dataset, run).task().names
             for position, names in enumerate(candidate_sets(models, set_sizes, n_sets, seed)):
@@ -83,12 +88,16 @@ def judge(
                     "n_candidates": len(names),
                 }
                 for fraction in fractions:
-                    rows += _campaigns(runner, judged, fraction, keys)
+                    rows += _campaigns(runner, judged, fraction, keys, prior)
     return pd.DataFrame(rows)
 
 
 def _campaigns(
-    runner: ReplayRunner, selectors: Sequence[Selector], fraction: float, keys: dict[str, Any]
+    runner: ReplayRunner,
+    selectors: Sequence[Selector],
+    fraction: float,
+    keys: dict[str, Any],
+    prior: PriorCurves | None,
 ) -> list[dict[str, Any]]:
     """The rows of all selectors for one task and budget."""
     task, truth = runner.task(), runner.truth()
@@ -98,7 +107,8 @@ def _campaigns(
     for selector in selectors:
         named = {**keys, "budget_fraction": fraction, "selector": selector.name}
         try:
-            found, curves = run_campaign(selector, runner, Budget(fraction * task.full_cost))
+            budget = Budget(fraction * task.full_cost)
+            found, curves = run_campaign(selector, runner, budget, prior_curves=prior)
         except BudgetTooSmallError:
             if rows:
                 rows.append({**rows[0], **named, "paid": False, "p_best": math.nan})
