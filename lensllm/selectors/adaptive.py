@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.events import STOPPED, Event
-from lensllm.core.points import losses_by_size
+from lensllm.core.points import losses_by_size, too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.predictors import CurvePredictor
 from lensllm.selectors.base import Decision, Selector, ask_for
 from lensllm.selectors.ranking import HELD, rank_by
@@ -92,10 +92,8 @@ class Adaptive(Selector):
         own = {m: [n for n in task.available[m] if n in set(sizes)] for m in fresh}
         lacking = [model for model, found in own.items() if not found]
         if lacking:
-            raise BudgetTooSmallError(
-                f"Expected trials with {budget.permitted} for every candidate on "
-                f"{task.dataset!r}, got none for {lacking[0]!r}: give smaller `sizes` or more data"
-            )
+            none = f"none for {lacking[0]!r}"
+            raise too_small(task, budget, "a trial of every candidate", None, none)
         rounds = [
             [(m, max([n for n in own[m] if n <= size], default=own[m][0])) for m in fresh]
             for size in sizes
@@ -103,13 +101,8 @@ class Adaptive(Selector):
         cost = [sum(task.costs[pair] for pair in pairs) for pairs in rounds]
         allowed = budget.remaining * (1 + 1e-9)
         if cost[0] > allowed:
-            raise BudgetTooSmallError(
-                f"Expected a budget of at least {budget.spent + cost[0]:.3g} FLOPs "
-                f"({(budget.spent + cost[0]) / task.full_cost:.2%} of fine-tuning every candidate "
-                "in full), which pays for the smallest trial of every candidate; got "
-                f"{budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise budget.fraction "
-                "or drop candidates"
-            )
+            what = "the smallest trial of every candidate"
+            raise too_small(task, budget, what, budget.spent + cost[0])
         weighed = fresh[:MAX_WEIGHED]
         place = {size: s for s, size in enumerate(sizes)}
         row = {model: k for k, model in enumerate(weighed)}

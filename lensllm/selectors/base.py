@@ -16,8 +16,9 @@ from typing import ClassVar
 import pandas as pd
 
 from lensllm.core.events import Event
+from lensllm.core.points import too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.core.trials import Trial
 
 
@@ -123,10 +124,6 @@ def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zer
         cheapest = sum(
             task.costs[model, sizes[0]] for model in task.names if sizes[0] in task.available[model]
         )
-        raise BudgetTooSmallError(
-            f"Expected a budget of at least {cheapest:.3g} FLOPs "
-            f"({cheapest / task.full_cost:.2%} of fine-tuning every candidate in full), which pays "
-            f"for one trial of every candidate at n_samples = {sizes[0]}; got {budget.flops:.3g} "
-            f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"
-        )
+        what = f"one trial of every candidate at n_samples = {sizes[0]}"
+        raise too_small(task, budget, what, cheapest)
     return best

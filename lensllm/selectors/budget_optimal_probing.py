@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.events import RANKED_BY, STOPPED, Event
-from lensllm.core.points import losses_by_size
+from lensllm.core.points import losses_by_size, too_small
 from lensllm.core.selection import RankedModel, Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.prehoc.law import RiskLaw
 from lensllm.prehoc.standing import Standing, judge
 from lensllm.prehoc.stopping import StoppingRule
@@ -72,11 +72,8 @@ class BudgetOptimalProbing(Selector):
         standing = self._standing(task, curves, sizes, budget.remaining)
         if standing.reached.max() < 0 and len(standing.going_on) < len(task.names):
             needed = sum(task.costs[name, sizes[0]] for name in task.names)
-            raise BudgetTooSmallError(
-                f"Expected a budget of at least {needed:.3g} FLOPs ({needed / task.full_cost:.2%} "
-                f"of fine-tuning every candidate in full), which pays for one trial of every "
-                f"candidate at D = {sizes[0]}; got {budget.flops:.3g}"
-            )
+            what = f"one trial of every candidate at D = {sizes[0]}"
+            raise too_small(task, budget, what, needed)
         stopped = [
             Event(STOPPED, task.names[i], reason=why.reason, message=why.detail)
             for i, why in standing.decisions.items()

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.events import RANKED_BY, Event
-from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to
+from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to, too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.laws import LawFit, LawFits, LensLLMLaw, NTKLossCurve, fit_laws
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import Forecast, rank_forecasts
@@ -104,11 +104,8 @@ class LensLLM(Selector):
         """
         ntks = self.preparation_cost(task)
         if not budget.flops > ntks:
-            raise BudgetTooSmallError(
-                f"Expected a budget of more than the {ntks:.3g} FLOPs that the NTKs "
-                f"of the candidates take, got {budget.flops:.3g}: raise budget.fraction, or lower "
-                "selector.ntk.n_probe"
-            )
+            advice = "raise budget.fraction, or lower selector.ntk.n_probe"
+            raise too_small(task, budget, "the NTKs of the candidates", ntks, advice=advice)
         left, zero = Budget(budget.flops - ntks, budget.max_n_samples), self.use_zero
         largest = affordable_size(task, left, cumulative=True, include_zero=zero)
         what = f"the LensLLM law (beside {ntks:.3g} FLOPs for the NTKs)"

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.events import RANKED_BY, Event
-from lensllm.core.points import losses_by_size, sizes_up_to
+from lensllm.core.points import losses_by_size, sizes_up_to, too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector, ask_for
 from lensllm.selectors.forecast import rank_forecasts
 from lensllm.selectors.last_line import last_line, line_forecast
@@ -102,11 +102,7 @@ class SuccessiveHalving(Selector):
             BudgetTooSmallError: Not even the first round can be paid for.
         """
         if len(grid) < 2:
-            limit = "" if budget.max_n_samples is None else f" <= {budget.max_n_samples}"
-            raise BudgetTooSmallError(
-                f"Expected at least two sizes 0 < n_samples{limit} for {task.dataset!r}, got "
-                f"{len(grid)}: a line needs two points"
-            )
+            raise too_small(task, budget, "at least two sizes, which a line needs", None)
         counts = [len(task.names)]
         while (fewer := math.ceil(counts[-1] / self.eta)) >= 2 and fewer < counts[-1]:
             counts.append(fewer)
@@ -116,11 +112,7 @@ class SuccessiveHalving(Selector):
                 cost = self._worst_cost(task, grid, counts[:n_rounds], first)
                 if cost <= budget.flops:
                     return counts[:n_rounds], first
-        raise BudgetTooSmallError(
-            f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
-            "fine-tuning every candidate in full), which pays for the first two trials of every "
-            f"candidate; got {budget.flops:.3g}: raise budget.fraction or drop candidates"
-        )
+        raise too_small(task, budget, "the first two trials of every candidate", cost)
 
     def _worst_cost(self, task: Task, grid: list[int], counts: list[int], first: int) -> float:
         """FLOPs of all rounds if the most expensive candidates survived."""
