@@ -21,7 +21,7 @@ def test_a_campaign_of_a_real_model_beside_the_zoo(run_main, jsonl_300, tmp_path
         f"dataset.path={jsonl_300}",
         "dataset.max_evaluation=20",
         "selector=sub_tuning",
-        "rank_by=byte",
+        "measure=loss_per_byte",
         "budget.fraction=2",
         "sizes=[0,24,48]",
         "n_samples_full=96",

@@ -79,7 +79,7 @@ OTHER = {
     "trainer.model_registry": "x",
     "runner.sizes": "[0,12]",
     "runner.n_samples_full": "100",
-    "runner.loss_unit": "byte",
+    "runner.measure": "loss_per_byte",
     "runner.checkpoint_minutes": "0",
     "runner.token_cache": "null",
     "runner.make_callbacks": "{stop:{_target_:pytorch_lightning.callbacks.EarlyStopping,"

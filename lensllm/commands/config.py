@@ -22,7 +22,7 @@ _SHARE = {"above": 0, "below": 1}
 _SEED = {"least": 0, "most": 2**32 - 1}
 _SOME = {"filled": ": null takes all"}
 _SIZES = {"least": 0, "filled": ": null takes 0 and doublings of 200"}
-_UNIT = {"among": ("token", "byte")}
+_MEASURE = {"among": ("loss", "loss_per_byte")}
 _OBJECTIVE = {"among": ("test_loss", "validation_loss")}
 
 
@@ -46,7 +46,7 @@ class FineTuneConfig(EntryConfig):
     n_samples_full: int | None = field(default=None, metadata=_COUNT)
     sizes: list[int] | None = field(default=None, metadata=_SIZES)
     seed: int = field(default=0, metadata=_SEED)
-    rank_by: str = field(default="token", metadata=_UNIT)
+    measure: str = field(default="loss", metadata=_MEASURE)
     dataset: Any = field(default=MISSING, metadata=_GROUP)
     optimizer: Any = field(default=MISSING, metadata=_GROUP)
     scheduler: Any = field(default=MISSING, metadata=_GROUP)
@@ -116,6 +116,7 @@ class EvaluateConfig(EntryConfig):
     selectors: list[Any] = field(default_factory=list)
     budget_ratios: list[int] = field(default_factory=list, metadata=_COUNT)
     budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
+    measure: str = field(default="loss", metadata=_MEASURE)
     datasets: list[str] | None = field(default=None, metadata=_SOME)
     seeds: list[int] | None = field(default=None, metadata={**_SOME, **_SEED})
     n_resamples: int = field(default=1000, metadata=_COUNT)
@@ -247,6 +248,7 @@ class SelectConfig(FineTuneConfig):
     preflight: bool = True
     max_failures: int = 2
     reuse: bool = True
+    prior_curves: str | None = None
     candidates: Any = field(default=MISSING, metadata=_GROUP)
     selector: Any = field(default=MISSING, metadata=_GROUP)
     executor: Any = field(default=MISSING, metadata=_GROUP)

@@ -19,6 +19,7 @@ from lensllm.system.harmless import write_csv
 def main(cfg: DictConfig) -> None:
     """Evaluate every selector on every data set and budget; write scores and predictions."""
     from lensllm.commands.named import named_selectors
+    from lensllm.core.measures import measure_named
     from lensllm.evaluation import evaluate
     from lensllm.reports.console import print_table, updating, wide_console
     from lensllm.reports.summary import summary_table
@@ -39,7 +40,8 @@ def main(cfg: DictConfig) -> None:
     folder = output_dir()
     write_csv(found.scores, folder / "scores.csv")
     write_csv(found.predictions, folder / "predictions.csv")
-    summary = summary_table(found.scores, found.predictions, cfg.n_resamples, cfg.seed)
+    unit = measure_named(cfg.measure).unit
+    summary = summary_table(found.scores, found.predictions, cfg.n_resamples, cfg.seed, unit)
     command = " ".join(["lensllm evaluate", *HydraConfig.get().overrides.task])
     summary = replace(summary, caption=f"{summary.caption} Command: {command}")
     summary.write(folder)

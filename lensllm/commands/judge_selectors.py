@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
 
     def selectors(dataset: str) -> list[Any]:
         found = named_selectors(values["selectors"], conf_dir() / "selector", values)
-        return unseen(found, benchmark, dataset, cfg.earlier_tasks)
+        return unseen(found, dataset)
 
     with wide_console().status("judging") as status:
         found = evaluate(
@@ -39,6 +39,7 @@ def main(cfg: DictConfig) -> None:
             set_sizes=values["set_sizes"],
             n_sets=cfg.n_sets,
             set_seed=cfg.seed,
+            earlier_tasks=cfg.earlier_tasks,
         )
     rows = campaigns(found.scores)
     write_csv(rows, output_dir() / "campaigns.csv")

@@ -36,7 +36,8 @@ def main(cfg: DictConfig) -> None:
             runner = instantiate_runner(own)  # type: ignore[arg-type]
             task = runner.task()
             at_full = curves[curves["n_samples"] == task.n_samples_full]
-            truth = at_full[at_full["dataset"] == task.dataset].groupby("model")["test_loss"].mean()
+            at_full = at_full[at_full["dataset"] == task.dataset]
+            truth = at_full.groupby("model")[task.measure.column].mean()
             values: dict[str, Any] = OmegaConf.to_container(own)  # type: ignore[assignment]
             for fraction in cfg.budget_fractions:
                 for selector in named_selectors(cfg.selectors, conf_dir() / "selector", values):

@@ -16,6 +16,7 @@ from lensllm.system.interrupts import is_first_rank
 @entry_point("select", SelectConfig)
 def main(cfg: DictConfig) -> float:
     """Run one campaign and write what it found."""
+    from lensllm.core.prior_curves import PriorCurves
     from lensllm.core.task import NoCandidateError
     from lensllm.reports.console import wide_console
     from lensllm.reports.progress import CampaignProgress
@@ -36,6 +37,7 @@ def main(cfg: DictConfig) -> float:
     if cfg.preflight:
         for name, reason in runner.inspect(executor.n_workers).items():
             console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
+    prior_curves = PriorCurves.read(cfg.prior_curves) if cfg.prior_curves else None
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     ledger, known = None, []
     if cfg.reuse and runner.store is not None:
@@ -46,10 +48,11 @@ def main(cfg: DictConfig) -> float:
             selector,
             runner,
             budget,
-            CampaignProgress(console).update,
+            CampaignProgress(console, runner.task().measure).update,
             executor,
             cfg.max_failures,
             known,
+            prior_curves,
         )
     if console.quiet:
         return selection.best.predicted_loss

@@ -21,8 +21,8 @@ from lensllm.system.limits import load_yaml
 @entry_point("tune", TuneConfig)
 def main(cfg: DictConfig) -> None:
     """Choose settings, judge them where they were not chosen, and write both."""
+    from lensllm.core.prior_curves import PriorCurves
     from lensllm.evaluation import evaluate
-    from lensllm.evaluation.evaluation import with_prior_curves
     from lensllm.reports.console import print_table, updating, wide_console
     from lensllm.selectors import AcceptThenStop
     from lensllm.studies.selectors.tuned import JUDGES, judge_choices
@@ -62,10 +62,8 @@ def main(cfg: DictConfig) -> None:
         write_csv(calibration.candidates, folder / f"calibration_{safe_name(str(label))}.csv")
     baseline = evaluate(benchmark, [AcceptThenStop()], values["budget_ratios"])
     first = benchmark.datasets[0]
-    prior = benchmark.curves[benchmark.curves["dataset"] != first]
-    example = Example(
-        benchmark.runner(first), with_prior_curves(build(choices[first]).predictor, prior)
-    )
+    prior = PriorCurves(benchmark.curves[benchmark.curves["dataset"] != first])
+    example = Example(benchmark.runner(first), build(choices[first]).predictor, prior)
     for table in write_tuning_report(judged, baseline.scores, example, folder):
         print_table(table, console)
     console.print(f"choices.json, scores.csv, predictions.csv and tables are in {folder}")

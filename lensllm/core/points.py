@@ -5,21 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import Measure
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 
 
-def losses_by_size(curves: pd.DataFrame) -> dict[str, dict[int, float]]:
+def losses_by_size(curves: pd.DataFrame, measure: Measure) -> dict[str, dict[int, float]]:
     """Losses seen so far, by candidate and size; `nan` where every run of a size diverged.
 
     Several seeds of one size are averaged over those that completed.
 
     Args:
         curves: Tidy table of the points seen.
+        measure: Which of its columns: that of the task's measure.
 
     Returns:
-        For each candidate with at least one row, {D: test loss} with ascending D.
+        For each candidate with at least one row, {D: loss} with ascending D.
     """
-    losses = curves["test_loss"].astype(float)
+    losses = curves[measure.column].astype(float)
     finite = losses.where(np.isfinite(losses))
     means = finite.groupby([curves["model"], curves["n_samples"].astype(int)]).mean()
     seen: dict[str, dict[int, float]] = {}
@@ -71,18 +73,43 @@ def largest_window(task: Task, budget: Budget, n_points: int) -> list[tuple[str,
         if cost <= budget.flops:
             best = pairs
     if best is None:
-        if cheapest is None:
-            raise BudgetTooSmallError(
-                f"Expected at least two sizes with {budget.permitted} for {task.dataset!r}, got "
-                "fewer: a line needs two points"
-            )
-        raise BudgetTooSmallError(
-            f"Expected a budget of at least {cheapest:.3g} FLOPs "
-            f"({cheapest / task.full_cost:.2%} of fine-tuning every candidate in full), which pays "
-            f"for two trials of every candidate; got {budget.flops:.3g} "
-            f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"
-        )
+        what = "at least two sizes of a candidate, which a line needs"
+        what = what if cheapest is None else "two trials of every candidate"
+        raise too_small(task, budget, what, cheapest)
     return best
+
+
+def too_small(
+    task: Task,
+    budget: Budget,
+    what: str,
+    needed: float | None,
+    got: str = "",
+    advice: str = "raise budget.fraction or drop candidates",
+) -> BudgetTooSmallError:
+    """The error of a budget under which a selector cannot begin.
+
+    Args:
+        task: The question.
+        budget: What may be spent.
+        what: What the selector needs.
+        needed: FLOPs that would pay for it; `None` where none would, since too few sizes are
+            permitted or available.
+        got: What there is in its place, where that is not clear from the budget.
+        advice: What to do about the FLOPs.
+    """
+    if needed is None:
+        sizes = [str(n) for n in task.sizes if n > 0 and budget.allows(n)]
+        return BudgetTooSmallError(
+            f"Expected {what}, with {budget.permitted} on {task.dataset!r}, got "
+            f"{got or ', '.join(sizes) or 'none'}: give smaller `sizes`, more data, or another "
+            "selector"
+        )
+    return BudgetTooSmallError(
+        f"Expected a budget of at least {needed:.3g} FLOPs ({needed / task.full_cost:.2%} of "
+        f"fine-tuning every candidate in full), which pays for {what}; got {budget.flops:.3g} "
+        f"({budget.flops / task.full_cost:.2%}){got}: {advice}"
+    )
 
 
 def require_sizes(
@@ -105,20 +132,11 @@ def require_sizes(
     n_paid = sum(n <= largest for n in usable)
     if n_paid >= n_needed:
         return
-    wanted = usable[:n_needed]
-    advice = f"{task.dataset!r} has only {len(usable)}: choose another selector"
-    if len(wanted) == n_needed:
-        cost = sum(
-            task.costs[model, n]
-            for model in task.names
-            for n in wanted
-            if n in task.available[model]
-        )
-        advice = (
-            f"D up to {wanted[-1]} takes {cost:.3g} FLOPs ({cost / task.full_cost:.1%} of "
-            "fine-tuning every candidate in full): raise budget.fraction or drop candidates"
-        )
-    raise BudgetTooSmallError(
-        f"Expected a budget for the {n_needed} sizes of every candidate that {what} needs, got "
-        f"{budget.flops:.3g} FLOPs, which pay for {n_paid} (D <= {largest}); {advice}"
-    )
+    what = f"the {n_needed} sizes of every candidate that {what} needs"
+    wanted = [n for n in usable if budget.allows(n)][:n_needed]
+    if len(wanted) < n_needed:
+        raise too_small(task, budget, what, None)
+    pairs = [(m, n) for m in task.names for n in wanted if n in task.available[m]]
+    needed = sum(task.costs[pair] for pair in pairs)
+    paid = f", which pays for {n_paid} (D <= {largest})"
+    raise too_small(task, budget, f"{what}, D up to {wanted[-1]}", needed, paid)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lensllm.core.events import Event
+from lensllm.core.measures import LOSS, Measure
+from lensllm.core.task import Task
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,7 @@ class RankedModel:
     Attributes:
         model: Name of the candidate.
         score: What it was ranked by; smaller is better.
-        predicted_loss: Predicted test loss at D_full in nats per target token; `nan` where the
+        predicted_loss: Predicted loss at D_full in the unit of the task's measure; `nan` where the
             selector predicts no loss.
         lower80: Lower end of the 80 % interval of that loss; `nan` where there is none.
         upper80: Upper end of the same.
@@ -58,40 +63,55 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Selection:
-    """The answer of a selector.
+    """The answer of a selector; `lensllm.reports` has its words.
 
     Attributes:
         selector: Name of the selector.
         dataset: Name of the data set.
         n_samples_full: Size at which the candidates are compared.
         ranking: All candidates, the best one first.
-        reason: In words, what the choice rests on.
+        events: What the ranking rests on, then what was decided and found, in order.
         cost_flops: FLOPs charged to reach it.
         cost_fraction: The same as a share of fine-tuning every candidate in full.
-        decisions: In words and in order, what was asked for and why.
-        warnings: In words, what the reader of the answer has to know.
+        warnings: Messages that the reader of the answer has to know.
         verdict: Whether the evidence is enough, from selectors that can tell.
+        measure: What the candidates are compared by.
     """
 
     selector: str
     dataset: str
     n_samples_full: int
     ranking: tuple[RankedModel, ...]
-    reason: str
+    events: tuple[Event, ...] = ()
     cost_flops: float = 0.0
     cost_fraction: float = 0.0
-    decisions: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    measure: Measure = LOSS
+
+    @classmethod
+    def of(
+        cls,
+        selector: str,
+        task: Task,
+        entries: Iterable[RankedModel],
+        *events: Event,
+        verdict: Verdict | None = None,
+    ) -> Selection:
+        """Rank candidates by ascending score, the first one on ties.
+
+        Args:
+            selector: Name of the selector.
+            task: The question.
+            entries: All its candidates; those whose scores are not finite come last.
+            events: What the ranking rests on: first one of the kind `ranked_by`, if any.
+            verdict: Whether the evidence is enough.
+        """
+        ranking = sorted(entries, key=lambda e: e.score if math.isfinite(e.score) else math.inf)
+        names = task.dataset, task.n_samples_full
+        return cls(selector, *names, tuple(ranking), events, verdict=verdict, measure=task.measure)
 
     @property
     def best(self) -> RankedModel:
         """The candidate to fine-tune."""
         return self.ranking[0]
-
-
-def order(entries: list[RankedModel]) -> tuple[RankedModel, ...]:
-    """Sort by ascending score, the first one on ties; scores that are not finite come last."""
-    return tuple(
-        sorted(entries, key=lambda entry: entry.score if math.isfinite(entry.score) else math.inf)
-    )

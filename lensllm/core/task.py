@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from lensllm.core.measures import LOSS, Measure
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.trials import Trial
 
 # The ladder of sizes starts here, and lower where that leaves fewer sizes than this many.
@@ -59,8 +61,11 @@ class Task:
             (candidate, D).
         seed: Seed of the trials.
         failures: Candidates beside these that could not be tried, with the reason.
-        losses_before: Losses of a few test pairs before fine-tuning, of candidates that were looked
-            at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
+        measure: What candidates are compared by.
+        losses_before: That measure of a few test pairs before fine-tuning, of candidates that were
+            looked at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
+        prior_curves: Curves of earlier tasks, for selectors and predictors that can use them; rows
+            of the task's own data set do not count.
     """
 
     dataset: str
@@ -70,7 +75,9 @@ class Task:
     costs: Mapping[tuple[str, int], float]
     seed: int = 0
     failures: Mapping[str, str] = field(default_factory=dict)
+    measure: Measure = LOSS
     losses_before: Mapping[str, float] = field(default_factory=dict)
+    prior_curves: PriorCurves | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.candidates:

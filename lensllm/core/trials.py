@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from lensllm.core.measures import Measure
 from lensllm.system.atomic import StorageError, check_writable, set_aside, write_whole
 from lensllm.system.claims import Claims
 
@@ -77,6 +78,7 @@ class TrialResult:
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
         test_loss_se: Standard error of `test_loss` over test examples (see
             `lensllm.finetune.example_losses`); `nan` where it was not measured.
+        test_loss_per_byte_se: The same of `test_loss_per_byte`.
         validation_loss: Best validation loss seen, nats per target token.
         n_params: Parameters of the model.
         n_tokens: Tokens (source and target) that training processed.
@@ -104,6 +106,7 @@ class TrialResult:
     test_loss: float
     test_loss_per_byte: float = math.nan
     test_loss_se: float = math.nan
+    test_loss_per_byte_se: float = math.nan
     validation_loss: float = math.nan
     n_params: int = 0
     n_tokens: int = 0
@@ -134,6 +137,10 @@ class TrialResult:
             flops: What it cost until then; `nan` where nobody can tell.
         """
         return cls(trial, "failed", math.nan, flops=flops, reason=reason)
+
+    def value(self, measure: Measure) -> float:
+        """What it found by one measure; `nan` unless completed."""
+        return float(getattr(self, measure.column))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; numbers that are not finite become null.

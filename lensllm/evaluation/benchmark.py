@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from lensllm.core.curves import check_curves
+from lensllm.core.measures import measure_named
 from lensllm.execution.replay import ReplayRunner
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,11 @@ class Benchmark:
             were recorded; 1 by default.
         n_epochs: Passes over the data, for the same.
         source: Where the curves come from.
+        measure: Name of what candidates are compared by, see `lensllm.core.measures`.
+
+    Raises:
+        ValueError: The curves are not as `check_curves` wants them, do not have the measure, or
+            have costs that are not positive.
     """
 
     name: str
@@ -35,9 +41,11 @@ class Benchmark:
     tokens_per_sample: Mapping[str, float] = field(default_factory=dict)
     n_epochs: float = 1.0
     source: str = ""
+    measure: str = "loss"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "curves", check_curves(self.curves, f"the benchmark {self.name}"))
+        measure_named(self.measure).require(self.curves, f"the benchmark {self.name}")
         if "flops" in self.curves:
             wrong = self.curves[(self.curves["n_samples"] > 0) & (self.curves["flops"] <= 0)]
             if len(wrong):
@@ -116,25 +124,5 @@ class Benchmark:
             seed,
             self.tokens_per_sample.get(dataset, 1.0),
             self.n_epochs,
+            self.measure,
         )
-
-
-def rank_by_column(curves: pd.DataFrame, rank_by: str) -> pd.DataFrame:
-    """Curves whose `test_loss` is the loss that is to rank the candidates.
-
-    Args:
-        curves: Tidy table of curves.
-        rank_by: `test_loss` (nats per target token, comparable between models with one tokenizer)
-            or `test_loss_per_byte` (nats per UTF-8 byte of target text, comparable between all).
-
-    Raises:
-        ValueError: `rank_by` is neither, or the table does not have it.
-    """
-    choices = ("test_loss", "test_loss_per_byte")
-    if rank_by not in choices:
-        raise ValueError(f"Expected `rank_by` to be one of {', '.join(choices)}, got {rank_by!r}")
-    if rank_by == "test_loss":
-        return curves
-    if rank_by not in curves.columns:
-        raise ValueError(f"Expected a column {rank_by!r} in the curves to rank by, found none")
-    return curves.assign(test_loss=curves[rank_by])

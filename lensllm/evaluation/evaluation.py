@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.evaluation.benchmark import Benchmark
@@ -46,7 +47,7 @@ class Evaluation:
 
     Attributes:
         scores: One row a cell (data set, seed, budget, selector), with `SCORE_COLUMNS`. Fractions,
-            not percent; losses in nats per target token. Undefined values are `nan`.
+            not percent; losses in the unit of the benchmark's measure. Undefined values are `nan`.
         predictions: One row a cell and candidate, with `PREDICTION_COLUMNS`.
     """
 
@@ -129,15 +130,14 @@ def evaluate(
     set_sizes: Sequence[int | None] = (None,),
     n_sets: int = 1,
     set_seed: int = 0,
+    earlier_tasks: bool = True,
 ) -> Evaluation:
     """Judge selectors on a recorded benchmark: every campaign by replay, against the truth.
-
-    A selector with a field `prior_curves` that is not set gets the curves of the other data sets.
 
     Args:
         benchmark: The benchmark.
         selectors: The selectors; their names must differ. Or a function from the name of a data
-            set to who is judged on it, who are then taken as they are.
+            set to who is judged on it.
         budget_ratios: D_full / D_max, for the papers' protocol: every D ≤ D_max may be had, and
             what a selector asks for is its cost. Ratios that leave no size are passed over.
         budget_fractions: FLOPs that may be spent, as shares of fine-tuning every candidate on
@@ -148,6 +148,7 @@ def evaluate(
         set_sizes: Sizes of the sets of candidates; see `candidate_sets`.
         n_sets: Random sets of each size.
         set_seed: Seed of the sets.
+        earlier_tasks: Whether campaigns know the curves of the other data sets.
 
     Returns:
         Scores and predictions, in the order of data sets, seeds, sets, budgets and selectors.
@@ -164,7 +165,11 @@ def evaluate(
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
     for dataset in benchmark.datasets if datasets is None else datasets:
-        judged = [_Remembering(item) for item in _informed(benchmark, selectors, dataset)]
+        judged = selectors(dataset) if callable(selectors) else selectors
+        _check_names(judged)
+        judged = [_Remembering(item) for item in judged]
+        others = benchmark.curves[benchmark.curves["dataset"] != dataset]
+        prior = PriorCurves(others) if earlier_tasks else None
         for seed in _seeds(benchmark, dataset, seeds):
             _warn_if_undefined(benchmark.runner(dataset, seed))
             for position, names in enumerate(
@@ -176,7 +181,7 @@ def evaluate(
                     for selector in judged:
                         if progress is not None:
                             progress(f"{dataset} seed {seed} {_label(cell)} {selector.name}")
-                        row, lines = judge(selector, runner, cell.budget(), runner.truth())
+                        row, lines = judge(selector, runner, cell.budget(), runner.truth(), prior)
                         scores.append({**keys, **row})
                         predictions += [{**keys, **line} for line in lines]
     return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
@@ -246,20 +251,6 @@ def _check_names(selectors: Sequence[Selector]) -> None:
         raise ValueError(f"Expected selectors with different names, got {names}")
 
 
-def _informed(
-    benchmark: Benchmark,
-    selectors: Sequence[Selector] | Callable[[str], Sequence[Selector]],
-    dataset: str,
-) -> Sequence[Selector]:
-    """Who is judged on a data set, with the curves of the others where they take them."""
-    if callable(selectors):
-        judged = selectors(dataset)
-        _check_names(judged)
-        return judged
-    prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
-    return [with_prior_curves(item, prior) for item in selectors]
-
-
 def _warn_if_undefined(runner: ReplayRunner) -> None:
     """Say on which data set there is nothing to choose."""
     truth = runner.truth()
@@ -276,18 +267,6 @@ def _warn_if_undefined(runner: ReplayRunner) -> None:
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """Rows as a table; D_max is whole, and absent where FLOPs are the budget."""
     return pd.DataFrame.from_records(rows, columns=columns).astype({"max_n_samples": "Int64"})
-
-
-def with_prior_curves(selector: Selector, prior: pd.DataFrame) -> Selector:
-    """The selector with earlier curves, where it or its predictor takes them and has none."""
-    predictor = getattr(selector, "predictor", None)
-    if is_dataclass(selector) and is_dataclass(predictor):
-        return replace(selector, predictor=with_prior_curves(predictor, prior))
-    if not is_dataclass(selector) or "prior_curves" not in {f.name for f in fields(selector)}:
-        return selector
-    if getattr(selector, "prior_curves", None) is not None:
-        return selector
-    return replace(selector, prior_curves=prior)
 
 
 def expected_random(truth: Sequence[float]) -> dict[str, float]:

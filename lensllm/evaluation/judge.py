@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from scipy import stats
 
+from lensllm.core.prior_curves import PriorCurves
+from lensllm.core.protocols import Runner
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError
 from lensllm.evaluation.metrics import (
@@ -23,13 +25,16 @@ from lensllm.evaluation.metrics import (
     top_k_hit,
 )
 from lensllm.selectors import Selector, run_campaign
-from lensllm.selectors.campaign import Runner
 
 TOO_SMALL = "budget too small"
 
 
 def judge(
-    selector: Selector, runner: Runner, budget: Budget, truth: Mapping[str, float]
+    selector: Selector,
+    runner: Runner,
+    budget: Budget,
+    truth: Mapping[str, float],
+    prior_curves: PriorCurves | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run one campaign of one selector, and score its answer by losses that it has not seen.
 
@@ -37,7 +42,8 @@ def judge(
         selector: Who decides.
         runner: Who executes: a replay, or a runner that fine-tunes.
         budget: What may be spent; it is charged in place.
-        truth: Loss at D_full by candidate, in nats per target token.
+        truth: Loss at D_full by candidate, in the unit of the task's measure.
+        prior_curves: Curves of earlier tasks, where there are any.
 
     Returns:
         A row of scores: `selector`, `n_candidates`, `status`, and, where the budget is not too
@@ -48,7 +54,7 @@ def judge(
     task = runner.task()
     keys: dict[str, Any] = {"selector": selector.name, "n_candidates": len(task.names)}
     try:
-        selection, curves = run_campaign(selector, runner, budget)
+        selection, curves = run_campaign(selector, runner, budget, prior_curves=prior_curves)
     except BudgetTooSmallError:
         return {**keys, "status": TOO_SMALL}, []
     best, verdict = selection.best, selection.verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lensllm.core.curves import check_curves, read_curves
-from lensllm.evaluation.benchmark import Benchmark, rank_by_column
+from lensllm.evaluation.benchmark import Benchmark
 
 ZOO_CSV = Path(__file__).with_name("zoo.csv")
 
@@ -15,14 +15,14 @@ ZOO_CSV = Path(__file__).with_name("zoo.csv")
 def load_zoo(
     path: str | Path | None = None,
     target_n_samples: int | None = None,
-    rank_by: str = "test_loss",
+    measure: str = "loss",
 ) -> Benchmark:
     """Load the curves of the built-in zoo, recorded with the project's own sweep.
 
     Args:
         path: Tidy CSV, lines that start with # being comments; the recorded one by default.
         target_n_samples: D_full; the largest size of each data set by default.
-        rank_by: `test_loss` or `test_loss_per_byte`.
+        measure: Name of what candidates are compared by, see `lensllm.core.measures`.
 
     Returns:
         The benchmark; costs are the recorded FLOPs.
@@ -37,8 +37,8 @@ def load_zoo(
             "benchmark=csv benchmark.path=FOLDER"
         )
     table = pd.read_csv(path, comment="#").dropna(subset=["test_loss"])
-    curves = check_curves(rank_by_column(table, rank_by), str(path))
-    return Benchmark("zoo", curves, target_n_samples, source=str(path.name))
+    curves = check_curves(table, str(path))
+    return Benchmark("zoo", curves, target_n_samples, source=str(path.name), measure=measure)
 
 
 def load_csv(
@@ -46,7 +46,7 @@ def load_csv(
     target_n_samples: int | None = None,
     tokens_per_sample: float = 1.0,
     n_epochs: float = 1.0,
-    rank_by: str = "test_loss",
+    measure: str = "loss",
     allow_missing: bool = True,
 ) -> Benchmark:
     """Load anybody's curves: a tidy CSV, a wide CSV, a folder of wide CSVs, or a trial store.
@@ -56,12 +56,12 @@ def load_csv(
         target_n_samples: D_full; the largest size of each data set by default.
         tokens_per_sample: Tokens a sample, for costs where no FLOPs were recorded.
         n_epochs: Passes over the data, for the same.
-        rank_by: `test_loss` or `test_loss_per_byte`.
+        measure: Name of what candidates are compared by, see `lensllm.core.measures`.
         allow_missing: Leave empty cells out instead of refusing them.
 
     Returns:
         The benchmark.
     """
-    curves = rank_by_column(read_curves(path, allow_missing=allow_missing), rank_by)
+    curves = read_curves(path, allow_missing=allow_missing)
     tokens = dict.fromkeys(curves["dataset"].unique(), tokens_per_sample)
-    return Benchmark("csv", curves, target_n_samples, tokens, n_epochs, str(path))
+    return Benchmark("csv", curves, target_n_samples, tokens, n_epochs, str(path), measure)

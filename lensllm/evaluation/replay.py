@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lensllm.evaluation.benchmark import Benchmark, rank_by_column
+from lensllm.evaluation.benchmark import Benchmark
 from lensllm.execution.replay import ReplayRunner
 
 
@@ -15,7 +15,6 @@ def replay_runner(
     n_samples_full: int | None = None,
     seed: int | None = None,
     models: Sequence[str] | None = None,
-    rank_by: str = "token",
 ) -> ReplayRunner:
     """Replay one data set of a benchmark.
 
@@ -25,14 +24,10 @@ def replay_runner(
         n_samples_full: Size D_full to decide for; the benchmark's own by default.
         seed: Which seed; the smallest by default.
         models: Which candidates; all by default.
-        rank_by: `token` for the benchmark's own loss, `byte` for the loss per byte of target text.
 
     Raises:
         ValueError: The data set or one of the candidates is unknown.
     """
-    if rank_by == "byte":
-        curves = rank_by_column(benchmark.curves, "test_loss_per_byte")
-        benchmark = replace(benchmark, curves=curves)
     dataset = dataset or benchmark.datasets[0]
     known = set(benchmark.curves.loc[benchmark.curves["dataset"] == dataset, "model"])
     absent = sorted(set(models or ()) - known)

@@ -30,13 +30,16 @@ TOKENS_PER_SAMPLE = {"flan": 23.0 + 12.0, "wmt19": 32.0 + 40.0, "gigaword": 36.0
 N_EPOCHS = 20.0
 
 
-def load_rsl(folder: str | Path, target_n_samples: int | None = None) -> Benchmark:
+def load_rsl(
+    folder: str | Path, target_n_samples: int | None = None, measure: str = "loss"
+) -> Benchmark:
     """Load the benchmark of Lin et al. (ICML 2024, arXiv:2402.02314): 30 models, 3 data sets.
 
     Args:
         folder: Folder with `flan.csv`, `gigaword.csv` and `wmt19.csv`, or with a folder `rsl` that
             has them. What is not there is downloaded to the latter.
         target_n_samples: D_full; 1 638 400 by default.
+        measure: Name of what candidates are compared by; it recorded `loss` alone.
 
     Returns:
         The benchmark. Costs count the paper's 20 epochs at most, and its tokens a sample; one run a
@@ -57,6 +60,7 @@ def load_rsl(folder: str | Path, target_n_samples: int | None = None) -> Benchma
         TOKENS_PER_SAMPLE,
         N_EPOCHS,
         f"Lin et al., ICML 2024, arXiv:2402.02314, {URL}",
+        measure,
     )
 
 

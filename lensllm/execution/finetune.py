@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from lensllm.core.measures import measure_named
 from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
@@ -75,7 +76,7 @@ class FineTuneRunner(Runner):
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
-        loss_unit: `token` or `byte`: which loss a campaign compares candidates by.
+        measure: Name of what candidates are compared by, see `lensllm.core.measures`.
         finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
         checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial goes
             on; they are in the store's folder until the trial is stored. `None` for none.
@@ -105,7 +106,7 @@ class FineTuneRunner(Runner):
         n_samples_full: int | None = None,
         sizes: Sequence[int] | None = None,
         seed: int = 0,
-        loss_unit: str = "token",
+        measure: str = "loss",
         finetune: FineTuning | None = None,
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
@@ -122,8 +123,6 @@ class FineTuneRunner(Runner):
                 "Expected runner.checkpoint_minutes >= 0 (null for no checkpoints), got "
                 f"{checkpoint_minutes}"
             )
-        if loss_unit not in ("token", "byte"):
-            raise ValueError(f"Expected a loss per token or byte, got {loss_unit!r}")
         _check_optimizer(make_optimizer)
         check_trainer(make_trainer)
         _check_scheduler(make_scheduler)
@@ -149,7 +148,7 @@ class FineTuneRunner(Runner):
         self.sizes = size_ladder(self.n_samples_full) if sizes is None else tuple(sorted(sizes))
         _check_sizes(self.sizes, self.n_samples_full)
         self.seed = seed
-        self.loss_unit = loss_unit
+        self.measure = measure_named(measure)
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
         self.failures: dict[str, str] = {}
@@ -219,7 +218,7 @@ class FineTuneRunner(Runner):
         return replace(trial, settings=decisive)
 
     def run(self, trial: Trial) -> TrialResult:
-        """Run one trial, or return its stored result; a campaign by bytes sees loss per byte.
+        """Run one trial, or return its stored result.
 
         A candidate that cannot be loaded, trained or measured is a result with the status `failed`
         and the reason. While another campaign on the same store is at the trial, this waits.
@@ -238,21 +237,10 @@ class FineTuneRunner(Runner):
             logger.debug("%s at D = %d failed", trial.model, trial.n_samples, exc_info=True)
             flops = error.flops if isinstance(error, TrialFailedError) else 0.0
             return TrialResult.failure(trial, reason_of(error), flops)
-        return self._in_unit(result)
-
-    def _in_unit(self, result: TrialResult) -> TrialResult:
-        """A result whose loss is per token or per byte, as the campaign compares."""
-        if self.loss_unit == "token":
-            return result
-        examples = ExampleLosses.from_json(result.examples)
-        return replace(
-            result,
-            test_loss=result.test_loss_per_byte,
-            test_loss_se=math.nan if examples is None else examples.standard_error("byte"),
-        )
+        return _with_errors(result)
 
     def attempt(self, trial: Trial) -> TrialResult:
-        """What `run` does, but a candidate that cannot be tried raises, and losses are per token.
+        """What `run` does, but a candidate that cannot be tried raises.
 
         Raises:
             Exception: Whatever the candidate, its files or its training raised.
@@ -374,11 +362,11 @@ class FineTuneRunner(Runner):
         settings = self.complete(Trial(name, self.data.name, 0)).settings
         if (source.finetune or FULL).method == "qlora":
             return  # four-bit weights want a device of their own
-        note = self.store.folder / ".inspected" / digest_of([settings, self.loss_unit])
+        note = self.store.folder / ".inspected" / digest_of([settings, self.measure.per])
         try:
             loss = float(note.read_text(encoding="ascii"))
         except (OSError, ValueError):
-            loss = measure_pairs(source, tokenizer.pad_token_id, counts.sample, self.loss_unit)
+            loss = measure_pairs(source, tokenizer.pad_token_id, counts.sample, self.measure.per)
             write_whole(note, f"{loss!r}\n")
         self._losses_before[name] = loss
 
@@ -440,20 +428,21 @@ class FineTuneRunner(Runner):
             costs,
             seed=self.seed,
             failures=dict(self.failures),
+            measure=self.measure,
             losses_before=dict(self._losses_before),
         )
 
     def known(self) -> list[TrialResult]:
         """Results in the store of trials that a campaign could ask for, full fine-tuning included.
 
-        They have this recipe, these data and this seed; a campaign by bytes sees loss per byte.
+        They have this recipe, these data and this seed.
         """
         task = self.task()
         results = []
         for name, n_samples in sorted(task.costs):
             found = self.store.get(self.complete(task.trial(name, n_samples)))
             if found is not None:
-                results.append(self._in_unit(found))
+                results.append(_with_errors(found))
         return results
 
     def data_summary(self) -> dict[str, Any]:
@@ -491,6 +480,14 @@ class FineTuneRunner(Runner):
         per_token = 4.0 * source.n_params + 2.0 * source.n_trainable
         evaluated = counts.validation[n_samples] + counts.test
         return per_token * trained + 2.0 * source.n_params * evaluated
+
+
+def _with_errors(result: TrialResult) -> TrialResult:
+    """A result with its standard error per byte, which earlier versions left to its examples."""
+    examples = ExampleLosses.from_json(result.examples)
+    if examples is None or math.isfinite(result.test_loss_per_byte_se):
+        return result
+    return replace(result, test_loss_per_byte_se=examples.standard_error("byte"))
 
 
 def _close(tracker: Any, result: TrialResult | None) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from lensllm.core.curves import check_curves
+from lensllm.core.measures import LOSS, MEASURES, measure_named
 from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, Task
 from lensllm.core.trials import Trial, TrialResult
@@ -29,9 +32,10 @@ class ReplayRunner(Runner):
         seed: Which seed of the table; the smallest by default.
         tokens_per_sample: Source and target tokens a sample, where no FLOPs were recorded.
         n_epochs: Passes over the data, where no FLOPs were recorded.
+        measure: Name of what candidates are compared by, see `lensllm.core.measures`.
 
     Raises:
-        ValueError: The data set, seed or size is not in the table.
+        ValueError: The data set, seed, size or measure is not in the table.
     """
 
     def __init__(
@@ -42,7 +46,9 @@ class ReplayRunner(Runner):
         seed: int | None = None,
         tokens_per_sample: float = 1.0,
         n_epochs: float = 1.0,
+        measure: str = "loss",
     ) -> None:
+        self.measure = measure_named(measure)
         curves = check_curves(curves)
         known = sorted(curves["dataset"].unique())
         if dataset not in known:
@@ -53,6 +59,7 @@ class ReplayRunner(Runner):
             seeds = ", ".join(str(s) for s in sorted(rows["seed"].unique()))
             raise ValueError(f"Expected one of the seeds {seeds} for {dataset!r}, got {seed}")
         self.curves = rows[rows["seed"] == seed].reset_index(drop=True)
+        self.measure.require(self.curves, f"the curves of {dataset!r}")
         self.dataset = dataset
         self.seed = seed
         sizes = sorted(self.curves["n_samples"].unique())
@@ -63,10 +70,8 @@ class ReplayRunner(Runner):
                 f"of {dataset!r}, got {self.n_samples_full}"
             )
         self._sample_cost = 6.0 * tokens_per_sample * n_epochs
-        self._losses = {
-            (row.model, int(row.n_samples)): float(row.test_loss)
-            for row in self.curves.itertuples()
-        }
+        columns = [m.column for m in MEASURES.values() if m.column in self.curves]
+        self._losses = {column: self._recorded(column) for column in columns}
         self._best_steps = self._recorded_steps()
         self._task = self._make_task()
 
@@ -103,7 +108,20 @@ class ReplayRunner(Runner):
                 costs.update(
                     {(model, int(n)): float(f) for n, f in zip(sizes, rows["flops"], strict=True)}
                 )
-        return Task(self.dataset, candidates, self.n_samples_full, available, costs, seed=self.seed)
+        return Task(
+            self.dataset,
+            candidates,
+            self.n_samples_full,
+            available,
+            costs,
+            seed=self.seed,
+            measure=self.measure,
+        )
+
+    def _recorded(self, column: str) -> dict[tuple[str, int], float]:
+        """Losses by model and size."""
+        pairs = zip(self.curves["model"], self.curves["n_samples"].astype(int), strict=True)
+        return dict(zip(pairs, self.curves[column].astype(float), strict=True))
 
     def _recorded_steps(self) -> dict[tuple[str, int], int]:
         """Early-stopping steps by model and size, where the table has them."""
@@ -118,10 +136,10 @@ class ReplayRunner(Runner):
         return self._task
 
     def truth(self) -> dict[str, float]:
-        """Recorded test loss at D_full by model; `nan` where it was not recorded."""
+        """Recorded measure at D_full by model; `nan` where it was not recorded."""
+        losses = self._losses[self.measure.column]
         return {
-            name: self._losses.get((name, self.n_samples_full), math.nan)
-            for name in self._task.names
+            name: losses.get((name, self.n_samples_full), math.nan) for name in self._task.names
         }
 
     def run(self, trial: Trial) -> TrialResult:
@@ -131,15 +149,19 @@ class ReplayRunner(Runner):
             ValueError: The point was not recorded.
         """
         point = (trial.model, trial.n_samples)
-        if point not in self._losses:
+        if point not in self._losses[LOSS.column]:
             raise ValueError(
                 f"Expected a recorded point, got {trial.model!r} at n_samples = {trial.n_samples} "
                 f"on {self.dataset!r}, which is not in the curves"
             )
-        return TrialResult(
+        result = TrialResult(
             trial,
             "completed",
-            test_loss=self._losses[point],
+            self._losses[LOSS.column][point],
             flops=self._task.costs[point],
             best_step=self._best_steps.get(point, 0),
         )
+        measured: dict[str, Any] = {
+            column: losses[point] for column, losses in self._losses.items()
+        }
+        return replace(result, **measured)

@@ -23,14 +23,14 @@ class LossDraws:
         log_loss: Log losses of the curves without the noise of a measurement, shape
             (n_draws, n_models, n_sizes). One draw is one possible state of all curves together.
         noise: Standard deviation of a measured log loss about its curve, shape (n_models,).
-        basis: In words, what they rest on.
+        n_known: Candidates that earlier tasks know, where these count.
     """
 
     models: tuple[str, ...]
     sizes: tuple[int, ...]
     log_loss: np.ndarray
     noise: np.ndarray
-    basis: str = "all curves"
+    n_known: int = 0
 
     def __post_init__(self) -> None:
         if list(self.sizes) != sorted(set(self.sizes)) or min(self.sizes, default=0) <= 0:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import LOSS, Measure
 from lensllm.predictors.posterior import Hints, Points, posterior
 from lensllm.predictors.prior import CurvePrior
 from lensllm.predictors.table import LossTable, Named
@@ -26,6 +27,7 @@ def earlier_effects(
     candidates: Sequence[Named],
     curves: pd.DataFrame,
     grid: Sequence[float] | np.ndarray,
+    measure: Measure = LOSS,
 ) -> np.ndarray:
     """Where each candidate's curve lies among the others on each earlier task.
 
@@ -34,6 +36,7 @@ def earlier_effects(
         candidates: The candidates of this task.
         curves: Tidy table of curves of earlier tasks; every data set is a task of its own.
         grid: Sizes D > 0, ascending.
+        measure: Which loss of theirs.
 
     Returns:
         Expected log losses less their median over the candidates that an earlier task knows, 0 for
@@ -42,7 +45,7 @@ def earlier_effects(
     position = {item.name: i for i, item in enumerate(candidates)}
     found = []
     for _, rows in curves[curves["model"].isin(position)].groupby("dataset"):
-        table = LossTable.from_curves(candidates, rows)
+        table = LossTable.from_curves(candidates, rows, measure)
         known = np.flatnonzero(table.seen.any(axis=1))
         if len(known) < 2:
             continue

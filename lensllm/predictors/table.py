@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import LOSS, Measure
+
 
 class Named(Protocol):
     """As much of a candidate as is needed here."""
@@ -47,16 +49,19 @@ class LossTable:
     error: np.ndarray
 
     @classmethod
-    def from_curves(cls, candidates: Sequence[Named], curves: pd.DataFrame) -> LossTable:
+    def from_curves(
+        cls, candidates: Sequence[Named], curves: pd.DataFrame, measure: Measure = LOSS
+    ) -> LossTable:
         """The table of a task; losses that are not finite and positive, and D = 0, are left out.
 
         Args:
             candidates: The candidates, all of which get a row, in this order.
-            curves: Tidy table of curves of one data set. A column `test_loss_se` is the standard
-                error of a test loss over test examples.
+            curves: Tidy table of curves of one data set. Its column `measure.error_column`, where
+                it has one, is the standard error over test examples.
+            measure: Which loss.
         """
         position = {item.name: i for i, item in enumerate(candidates)}
-        loss = curves["test_loss"].to_numpy(dtype=float)
+        loss = curves[measure.column].to_numpy(dtype=float)
         size = curves["n_samples"].to_numpy(dtype=float)
         row = curves["model"].map(position).to_numpy(dtype=float)
         used = np.isfinite(loss) & (loss > 0) & (size > 0) & np.isfinite(row)
@@ -66,8 +71,8 @@ class LossTable:
         n_runs, total, error = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         np.add.at(n_runs, (rows, columns), 1.0)
         np.add.at(total, (rows, columns), loss)
-        if "test_loss_se" in curves:
-            known = curves["test_loss_se"].to_numpy(dtype=float)[used] / loss
+        if measure.error_column in curves:
+            known = curves[measure.error_column].to_numpy(dtype=float)[used] / loss
             np.maximum.at(error, (rows, columns), np.where(np.isfinite(known), known, 0.0))
         seen = n_runs > 0
         mean = np.where(seen, total, 1.0) / np.where(seen, n_runs, 1.0)

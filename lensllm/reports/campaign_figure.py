@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from lensllm.core.events import RAN, RESUMED, STOPPED, Event
+from lensllm.reports.words import stop_words
 from lensllm.system.harmless import drawn
 
-_RAN = re.compile(r"^ran (?P<model>.+) at D = (?P<size>\d+): ")
-_STOPPED = re.compile(r"^stopped (?P<model>.+?): (?P<reason>.+)$")
-_BACK = re.compile(r"^(?P<model>.+) is back in play$")
 _COLORS = "viridis"
 
 
-def campaign_figure(decisions: Sequence[str], ranking: Sequence[str]) -> Figure | None:
+def campaign_figure(events: Sequence[Event], ranking: Sequence[str]) -> Figure | None:
     """One row a candidate, one mark a trial, its colour saying when it was run.
 
     Args:
-        decisions: Of a `Selection` or a `selection.json`.
+        events: Of a `Selection`.
         ranking: Names of the candidates, the best one first.
 
     Returns:
         The figure; `None` where nobody was stopped, so that there is no story to tell.
     """
-    trials, stopped = _history(decisions)
+    trials, stopped = _history(events)
     if not trials or not stopped:
         return None
     figure = Figure(figsize=(8.4, 1.3 + 0.21 * len(ranking)), layout="constrained")
@@ -39,7 +37,7 @@ def campaign_figure(decisions: Sequence[str], ranking: Sequence[str]) -> Figure 
         if sizes:
             axes.plot([sizes[0], sizes[-1]], [row, row], color="0.8", lw=1, zorder=1)
         if model in stopped:
-            words = drawn(f" {stopped[model].partition(' after ')[0]}")
+            words = drawn(f" {stop_words(stopped[model])}")
             axes.text(max(sizes, default=1) * 1.25, row, f"×{words}", va="center", fontsize=7)
     axes.scatter(
         [size for _, size in trials],
@@ -65,16 +63,15 @@ def campaign_figure(decisions: Sequence[str], ranking: Sequence[str]) -> Figure 
     return figure
 
 
-def _history(decisions: Sequence[str]) -> tuple[list[tuple[str, int]], dict[str, str]]:
+def _history(events: Sequence[Event]) -> tuple[list[tuple[str, int]], dict[str, Event]]:
     """(candidate, D > 0) of the trials in their order, and who is stopped in the end, with why."""
     trials: list[tuple[str, int]] = []
-    stopped: dict[str, str] = {}
-    for words in decisions:
-        if found := _RAN.match(words):
-            if int(found["size"]) > 0:
-                trials.append((found["model"], int(found["size"])))
-        elif found := _STOPPED.match(words):
-            stopped[found["model"]] = found["reason"]
-        elif found := _BACK.match(words):
-            stopped.pop(found["model"], None)
+    stopped: dict[str, Event] = {}
+    for event in events:
+        if event.kind == RAN and event.n_samples:
+            trials.append((event.model, event.n_samples))
+        elif event.kind == STOPPED:
+            stopped[event.model] = event
+        elif event.kind == RESUMED:
+            stopped.pop(event.model, None)
     return trials, stopped

@@ -141,14 +141,14 @@ def _decorate(axes: Axes, plot: CurvePlot, left: float, stop: float, zero: float
 
 
 def draw_curves(
-    plots: Sequence[CurvePlot], n_columns: int = 3, unit: str = "target token"
+    plots: Sequence[CurvePlot], n_columns: int = 3, unit: str = "nats per target token"
 ) -> Figure:
     """Draw curves as panels of one figure.
 
     Args:
         plots: The curves, at least one.
         n_columns: Panels a row.
-        unit: What the losses are per.
+        unit: Unit of the losses.
 
     Returns:
         A figure with its own Agg canvas; nothing global is touched.
@@ -168,7 +168,7 @@ def draw_curves(
     for axes in panels.flat[len(plots) :]:
         axes.set_axis_off()
     figure.supxlabel("fine-tuning samples D", fontsize=9)
-    figure.supylabel(f"test loss (nats per {unit})", fontsize=9)
+    figure.supylabel(f"test loss ({unit})", fontsize=9)
     return figure
 
 

@@ -6,8 +6,10 @@ import time
 
 from rich.console import Console
 
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.task import Budget
 from lensllm.core.trials import TrialResult
+from lensllm.reports.words import outcome_words
 
 
 class CampaignProgress:
@@ -15,10 +17,12 @@ class CampaignProgress:
 
     Args:
         console: Where to print.
+        measure: What the candidates are compared by.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, measure: Measure = LOSS) -> None:
         self.console = console
+        self.measure = measure
         self.start = time.perf_counter()
         self.n_trials = 0
 
@@ -26,13 +30,9 @@ class CampaignProgress:
         """Print the line of one trial."""
         self.n_trials += 1
         trial = result.trial
-        outcome = {
-            "completed": f"test loss {result.test_loss:.4f}",
-            "failed": f"failed: {result.reason}",
-        }.get(result.status, result.status)
         self.console.print(
             f"[{time.perf_counter() - self.start:6.0f} s] trial {self.n_trials}: {trial.model}, "
-            f"D = {trial.n_samples}: {outcome}; "
+            f"D = {trial.n_samples}: {outcome_words(result, self.measure)}; "
             f"{budget.spent / budget.flops:.0%} of the budget spent",
             markup=False,
             highlight=False,

@@ -20,16 +20,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reports.campaign_figure import campaign_figure
 from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.reports.words import decision_words, reason_words
 from lensllm.system.atomic import StorageError, write_whole
 from lensllm.system.harmless import redact, write_csv
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
+FORMAT_VERSION = 2  # of selection.json; the first, without events, had no number
 MIN_FIT_POINTS = 5
 MAX_PANELS = 12
 MAX_NAMED = 6
@@ -45,12 +48,19 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def observed_points(curves: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Measured points by model: `n_samples`, `test_loss`, `status`, `flops`; ascending by size."""
-    columns = ["n_samples", "test_loss", "status", "flops"]
+def observed_points(
+    curves: pd.DataFrame, measure: Measure = LOSS
+) -> dict[str, list[dict[str, Any]]]:
+    """Measured points by model, ascending by size.
+
+    Returns:
+        `n_samples`, `test_loss`, the measure's column where it is another one, `status`, `flops`.
+    """
+    losses = list(dict.fromkeys((LOSS.column, measure.column)))
+    columns = ["n_samples", *losses, "status", "flops"]
     return {
         str(model): [
-            {**row, "test_loss": _finite(row["test_loss"])}
+            {**row, **{name: _finite(row[name]) for name in losses}}
             for row in rows.sort_values("n_samples")[columns].to_dict("records")
         ]
         for model, rows in curves.groupby("model")
@@ -72,11 +82,12 @@ def selection_record(
         data: Summary of the data set, see `TextData`; empty for recorded curves.
 
     Returns:
-        Keys `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`, `reason`,
-        `ranking`, `cost_flops`, `cost_fraction`, `decisions`, `warnings`, `data_fingerprint`,
+        Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
+        `sentence`, `reason`, `ranking`, `cost_flops`, `cost_fraction`, `events` (see
+        `lensllm.core.events`), `decisions` (the same in words), `warnings`, `data_fingerprint`,
         `data`, `settings`, `versions`.
     """
-    points = observed_points(curves)
+    points = observed_points(curves, selection.measure)
     ranking = [
         {
             key: _finite(value) if isinstance(value, float) else value
@@ -86,17 +97,20 @@ def selection_record(
         for entry in selection.ranking
     ]
     return {
+        "format": FORMAT_VERSION,
         "selector": selection.selector,
         "dataset": selection.dataset,
         "n_samples_full": selection.n_samples_full,
+        "measure": selection.measure.name,
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
         "sentence": selection_sentence(selection),
-        "reason": selection.reason,
+        "reason": reason_words(selection),
         "ranking": ranking,
         "cost_flops": selection.cost_flops,
         "cost_fraction": selection.cost_fraction,
-        "decisions": list(selection.decisions),
+        "events": [event.to_json() for event in selection.events],
+        "decisions": decision_words(selection),
         "warnings": list(selection.warnings),
         "data_fingerprint": data.get("fingerprint", ""),
         "data": dict(data),
@@ -112,7 +126,7 @@ def selection_sentence(selection: Selection) -> str:
         return f"No candidate could be ranked on {selection.dataset}: {best.status}."
     text = f"{_doubt(selection)}ine-tune {best.model} on {selection.dataset}"
     if math.isfinite(best.predicted_loss):
-        text += f" (predicted test loss {best.predicted_loss:.3f} nats at D = "
+        text += f" (predicted {selection.measure.label} {best.predicted_loss:.3f} nats at D = "
         text += str(selection.n_samples_full)
         if math.isfinite(best.lower80):
             text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
@@ -197,9 +211,9 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         ("status", "left"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    points = observed_points(curves)
+    points, column = observed_points(curves, selection.measure), selection.measure.column
     for place, entry in enumerate(selection.ranking, start=1):
-        last = points.get(entry.model, [{"n_samples": None, "test_loss": None}])[-1]
+        last = points.get(entry.model, [{"n_samples": None, column: None}])[-1]
         interval = _number(entry.lower80), _number(entry.upper80)
         table.add_row(
             str(place),
@@ -208,7 +222,7 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
             "-" if "-" in interval else " to ".join(interval),
             _number(entry.p_best, 2),
             "-" if last["n_samples"] is None else str(last["n_samples"]),
-            _number(last["test_loss"]),
+            _number(last[column]),
             "contender" if entry.model in held else entry.status,
         )
     return table
@@ -247,7 +261,6 @@ def write_selection(
         logger.warning("%s: what was found is in %s", error, folder)
         write_whole(folder / "selection.json", text)
     paths = {"selection": folder / "selection.json"}
-    unit = "byte" if settings.get("rank_by") == "byte" else "target token"
     ranked = [entry.model for entry in selection.ranking]
 
     def write_table(path: Path) -> bool:
@@ -255,10 +268,10 @@ def write_selection(
         return True
 
     def write_figure(path: Path) -> bool:
-        return _save(selection_figure(selection, curves, unit), path)
+        return _save(selection_figure(selection, curves), path)
 
     def write_campaign(path: Path) -> bool:
-        return _save(campaign_figure(selection.decisions, ranked), path)
+        return _save(campaign_figure(selection.events, ranked), path)
 
     for kind, name, write in (
         ("curves", "curves.csv", write_table),
@@ -280,9 +293,7 @@ def _save(figure: Figure | None, path: Path) -> bool:
     return figure is not None
 
 
-def selection_figure(
-    selection: Selection, curves: pd.DataFrame, unit: str = "target token"
-) -> Figure | None:
+def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
     """Learning curves on the same log-log axes, one panel a candidate, the best ones first.
 
     Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
@@ -292,13 +303,14 @@ def selection_figure(
     Returns:
         The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
     """
+    column = selection.measure.column
     drawn: list[RankedModel] = []
     plots: list[CurvePlot] = []
     for place, entry in enumerate(selection.ranking, start=1):
-        rows = curves[(curves["model"] == entry.model) & np.isfinite(curves["test_loss"])]
+        rows = curves[(curves["model"] == entry.model) & np.isfinite(curves[column])]
         rows = rows.sort_values("n_samples")
         sizes = rows["n_samples"].to_numpy(dtype=float)
-        losses = rows["test_loss"].to_numpy(dtype=float)
+        losses = rows[column].to_numpy(dtype=float)
         if not (sizes > 0).any() or len(plots) == MAX_PANELS:
             continue
         enough = (sizes > 0).sum() >= MIN_FIT_POINTS
@@ -309,7 +321,7 @@ def selection_figure(
         drawn.append(entry)
     if not plots:
         return None
-    figure = draw_curves(plots, min(4, len(plots)), unit)
+    figure = draw_curves(plots, min(4, len(plots)), selection.measure.unit)
     panels = figure.axes[: len(plots)]
     for axes, plot, entry in zip(panels, plots, drawn, strict=True):
         _mark_prediction(axes, plot, entry, selection.n_samples_full)

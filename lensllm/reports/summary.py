@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import LOSS
 from lensllm.evaluation.statistics import PairedBootstrap, paired_bootstrap
 from lensllm.reports.tables import Table
 
@@ -20,7 +21,11 @@ _MEANS = {
 
 
 def summary_table(
-    scores: pd.DataFrame, predictions: pd.DataFrame, n_resamples: int = 1000, seed: int = 0
+    scores: pd.DataFrame,
+    predictions: pd.DataFrame,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    unit: str = LOSS.unit,
 ) -> Table:
     """Means over all cells of a protocol, and who cannot be told from the best.
 
@@ -29,6 +34,7 @@ def summary_table(
         predictions: Its predictions.
         n_resamples: Resamples of the paired bootstrap over candidates.
         seed: Its seed.
+        unit: Unit of regret.
 
     Returns:
         The table; `lead` marks the selectors whose regret differs from the smallest one by no more
@@ -58,7 +64,7 @@ def summary_table(
     frame = pd.DataFrame.from_records(rows)
     frame["cost %"] *= 100.0
     caption = (
-        "Means over data sets, seeds and budgets. Regret in nats per target token with the 95 % "
+        f"Means over data sets, seeds and budgets. Regret in {unit} with the 95 % "
         "interval of a paired bootstrap over candidates; `lead`: not to be told from the smallest "
         "regret by that bootstrap, over the cells that all selectors answered which answered at "
         "least half. `answered %`: cells whose budget sufficed, over which the means are taken; "

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lensllm.core.events import RANKED_BY, Event
 from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
-from lensllm.selectors.forecast import Forecast, rank_forecasts, with_decisions
+from lensllm.selectors.forecast import Forecast, rank_forecasts
 from lensllm.selectors.line import LogLogLine
 
 
@@ -69,7 +70,7 @@ class AcceptThenStop(Selector):
         """The k largest sizes of every candidate, then the next one of each open walk."""
         largest = affordable_size(task, budget, cumulative=True, include_zero=False)
         require_sizes(task, budget, largest, 2, "a line", include_zero=False)
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         pairs: list[tuple[str, int]] = []
         for model in task.names:
             sizes = sizes_up_to(task, model, largest)
@@ -82,7 +83,7 @@ class AcceptThenStop(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the accepted lines' predictions, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts: dict[str, Forecast | str] = {}
         notes = []
@@ -100,12 +101,11 @@ class AcceptThenStop(Selector):
             points = np.array(sorted(accepted), dtype=float)
             line = LogLogLine.fit(points, np.array([seen[n] for n in sorted(accepted)]))
             forecasts[model] = line.forecast(task.n_samples_full, rng)
-            notes.append(
-                f"{model}: line through {len(points)} points, D = {points[0]:g} to {points[-1]:g}"
-            )
-        rule = f"k = {self.k}, delta = {self.delta:g}"
-        basis = f"a log-log line through the points that AtS accepted ({rule})"
-        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), notes)
+            ends = {"smallest": float(points[0]), "largest": float(points[-1])}
+            notes.append(Event("line", model, numbers={"n_points": len(points), **ends}))
+        rule = {"k": self.k, "delta": self.delta}
+        basis = Event(RANKED_BY, reason="accepted_line", numbers=rule)
+        return rank_forecasts(self.name, task, forecasts, basis, notes)
 
     def walk(self, sizes: tuple[int, ...], seen: dict[int, float]) -> Walk:
         """Walk down from the largest size as far as points are seen and accepted.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from lensllm.core.points import losses_by_size
+from lensllm.core.events import STOPPED, Event
+from lensllm.core.points import losses_by_size, too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.predictors import CurvePredictor
-from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.base import Decision, Selector, ask_for
 from lensllm.selectors.ranking import HELD, rank_by
 from lensllm.selectors.value import Outlook, Plan
 
@@ -25,7 +26,6 @@ HOPELESS = 0.002
 MAX_WEIGHED = 40
 # Trials of a candidate that may fail before it is given up.
 MAX_FAILED = 2
-MAX_NAMES = 6
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Adaptive(Selector):
         """
         seen = {
             model: {n: loss for n, loss in points.items() if n > 0}
-            for model, points in losses_by_size(curves).items()
+            for model, points in losses_by_size(curves, task.measure).items()
         }
         sizes = [n for n in task.sizes if n > 0 and budget.allows(n)]
         fresh = [model for model in task.names if not seen.get(model)]
@@ -69,11 +69,11 @@ class Adaptive(Selector):
         failed = [m for m in task.names if not any(map(math.isfinite, seen[m].values()))]
         again = _again(task, budget, sizes, {m: seen[m] for m in failed})
         if again:
-            words = f"next {_names(again)} at {_sizes(again)}: no usable trial so far"
-            return _decision(task, again, words)
+            why = Event("next", reason="no_usable_trial", trials=tuple(again))
+            return ask_for(task, curves, again, why)
         alive = set(task.names) - set(failed)
         if not alive:
-            return Decision((), ("no more trials: every candidate failed",))
+            return Decision((), (Event("ended", reason="all_failed"),))
         return self._spend(task, curves, budget, sizes, alive, seen)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
@@ -92,10 +92,8 @@ class Adaptive(Selector):
         own = {m: [n for n in task.available[m] if n in set(sizes)] for m in fresh}
         lacking = [model for model, found in own.items() if not found]
         if lacking:
-            raise BudgetTooSmallError(
-                f"Expected trials with {budget.permitted} for every candidate on "
-                f"{task.dataset!r}, got none for {lacking[0]!r}: give smaller `sizes` or more data"
-            )
+            none = f"none for {lacking[0]!r}"
+            raise too_small(task, budget, "a trial of every candidate", None, none)
         rounds = [
             [(m, max([n for n in own[m] if n <= size], default=own[m][0])) for m in fresh]
             for size in sizes
@@ -103,13 +101,8 @@ class Adaptive(Selector):
         cost = [sum(task.costs[pair] for pair in pairs) for pairs in rounds]
         allowed = budget.remaining * (1 + 1e-9)
         if cost[0] > allowed:
-            raise BudgetTooSmallError(
-                f"Expected a budget of at least {budget.spent + cost[0]:.3g} FLOPs "
-                f"({(budget.spent + cost[0]) / task.full_cost:.2%} of fine-tuning every candidate "
-                "in full), which pays for the smallest trial of every candidate; got "
-                f"{budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise budget.fraction "
-                "or drop candidates"
-            )
+            what = "the smallest trial of every candidate"
+            raise too_small(task, budget, what, budget.spent + cost[0])
         weighed = fresh[:MAX_WEIGHED]
         place = {size: s for s, size in enumerate(sizes)}
         row = {model: k for k, model in enumerate(weighed)}
@@ -124,9 +117,9 @@ class Adaptive(Selector):
         while cost[first] > allowed:  # of many candidates only some were weighed
             first -= 1
         chosen = rounds[first]
-        share = _percent(sum(task.costs[pair] for pair in chosen) / task.full_cost)
-        words = f"start with {_sizes(chosen)} of {_names(chosen)}: {share} of full tuning"
-        return _decision(task, chosen, words)
+        share = sum(task.costs[pair] for pair in chosen) / task.full_cost
+        why = Event("started", trials=tuple(chosen), numbers={"cost_fraction": share})
+        return ask_for(task, curves, chosen, why)
 
     def _spend(
         self,
@@ -147,46 +140,41 @@ class Adaptive(Selector):
         kept = by_chance[:MAX_WEIGHED]
         kept = kept[(p_best[kept] > HOPELESS) | (np.arange(len(kept)) == 0)]
         names = [every[rows[k]] for k in kept]
-        stopped = {
-            model: f"P(best) {chance:.3f} after D = {max(seen[model])}"
+        stopped = [
+            Event(STOPPED, model, max(seen[model]), float(chance), "hopeless")
             for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
             if model not in names
-        }
+        ]
         outlook = Outlook(*beliefs.moments(rows[kept]))
         best = names[int(outlook.mean[:, -1].argmin())]
         scale = math.exp(float(outlook.mean[:, -1].min()))
         losses = np.exp(draws[:, rows])
         choice = int(beliefs.expected[rows, -1].argmin())
         regret = float((losses[:, choice] - losses.min(axis=1)).mean())
-        now = f"choosing {best} now has an expected regret of {regret:.2g} nats"
+        now = Event("next", best, reason="gain", numbers={"expected_regret": regret})
         tried = {(model, n) for model, points in seen.items() for n in points}
         left = budget.remaining
         prices = self._prices(task, sizes, names, tried)
         price = self.price / scale / task.full_cost
         seed = self.seed + len(curves)
         plan = outlook.best_plan(prices, left, seed, None, price) if len(names) > 1 else None
+        planned = now if plan is None else _planned(now, plan, names, sizes, scale, task)
         if plan is not None and self._worth(plan, scale, task):
-            pairs = [(names[i], sizes[s]) for i, s in plan.cells]
-            return _decision(
-                task, pairs, f"next {_words(plan, pairs, sizes, scale, task)}; {now}", stopped
-            )
-        second = _second_sizes(task, budget, names, p_best[kept], seen)
+            return ask_for(task, curves, planned.trials, *stopped, planned)
+        second = tuple(_second_sizes(task, budget, names, p_best[kept], seen))
         if second:
-            words = f"next {_names(second)} at {_sizes(second)}: a second size of those in front"
-            return _decision(task, second, f"{words}; {now}", stopped)
-        what = f"{_percent(left / task.full_cost)} of full tuning left"
+            why = replace(now, reason="second_size", trials=second)
+            return ask_for(task, curves, second, *stopped, why)
         if plan is not None:
-            pairs = [(names[i], sizes[s]) for i, s in plan.cells]
-            cause = " for its price" if self.price else ""
-            most = _words(plan, pairs, sizes, scale, task)
-            reason = f"more would not change the choice{cause}; the most worthwhile was {most}"
+            reason = "price" if self.price else "no_gain"
         elif len(names) < 2:
-            reason = f"nobody else has a chance (P(best) of {best} {p_best.max():.3f}), {what}"
-        elif not np.isfinite(prices).any():
-            reason = "every trial of those with a chance was run"
+            reason = "alone"
         else:
-            reason = f"none is affordable with the {what}"
-        return Decision((), (f"no more trials: {reason}; {now}",), stopped)
+            reason = "unaffordable" if np.isfinite(prices).any() else "all_run"
+        numbers = {**planned.numbers, "left_fraction": left / task.full_cost}
+        chance = float(p_best.max())
+        end = replace(planned, kind="ended", reason=reason, value=chance, numbers=numbers)
+        return Decision((), (*stopped, end))
 
     def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
         """Whether a plan's value is told from nothing and worth its price."""
@@ -269,47 +257,16 @@ def _second_sizes(
     return pairs
 
 
-def _decision(
-    task: Task,
-    pairs: Sequence[tuple[str, int]],
-    words: str,
-    stopped: Mapping[str, str] | None = None,
-) -> Decision:
-    trials = tuple(task.trial(model, n_samples) for model, n_samples in pairs)
-    return Decision(trials, (words,), stopped or {})
-
-
-def _words(
-    plan: Plan,
-    pairs: Sequence[tuple[str, int]],
-    sizes: Sequence[int],
-    scale: float,
-    task: Task,
-) -> str:
-    """What a plan is, brings and costs."""
-    then = f", then the best {plan.count} at D = {sizes[plan.size]}" if plan.count else ""
-    return (
-        f"{_names(pairs)} at {_sizes(pairs)}{then}: expected fall in regret "
-        f"{scale * max(plan.value, 0.0):.2g} nats for {_percent(plan.cost / task.full_cost)} of "
-        "full tuning"
-    )
-
-
-def _percent(share: float) -> str:
-    """Two digits: 1.3 %."""
-    return f"{100 * share:.2g} %"
-
-
-def _names(pairs: Sequence[tuple[str, int]]) -> str:
-    """Distinct names, the first few of many."""
-    distinct = list(dict.fromkeys(model for model, _ in pairs))
-    if len(distinct) <= MAX_NAMES:
-        return ", ".join(distinct)
-    return f"{', '.join(distinct[: MAX_NAMES - 1])} and {len(distinct) - MAX_NAMES + 1} more"
-
-
-def _sizes(pairs: Sequence[tuple[str, int]]) -> str:
-    """D = 200, or D = 200 to 800."""
-    sizes = [n for _, n in pairs]
-    low, high = min(sizes), max(sizes)
-    return f"D = {low}" if low == high else f"D = {low} to {high}"
+def _planned(
+    event: Event, plan: Plan, names: Sequence[str], sizes: Sequence[int], scale: float, task: Task
+) -> Event:
+    """An event with what a plan is, costs and is expected to bring (nats)."""
+    numbers = {
+        **event.numbers,
+        "gain": scale * max(plan.value, 0.0),
+        "cost_fraction": plan.cost / task.full_cost,
+    }
+    if plan.count:
+        numbers |= {"then_count": plan.count, "then_n_samples": sizes[plan.size]}
+    trials = tuple((names[i], sizes[s]) for i, s in plan.cells)
+    return replace(event, trials=trials, numbers=numbers)

@@ -9,14 +9,16 @@ own, so that a campaign can be killed and taken up again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
 
+from lensllm.core.events import Event
+from lensllm.core.points import too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.core.trials import Trial
 
 
@@ -26,14 +28,13 @@ class Decision:
 
     Attributes:
         trials: The trials to run; none when there is nothing more to learn or to spend.
-        reasons: In words, why these, or why no more.
-        stopped: Candidates that are not worth another trial as things stand, each with the reason
-            in words. A candidate can come back when later trials of others change the picture.
+        events: Why these, or why no more, and one of the kind `stopped` for each candidate that is
+            not worth another trial as things stand. A candidate can come back when later trials of
+            others change the picture.
     """
 
     trials: tuple[Trial, ...] = ()
-    reasons: tuple[str, ...] = ()
-    stopped: Mapping[str, str] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
 
 
 class Selector(ABC):
@@ -82,10 +83,13 @@ class Selector(ABC):
         """
 
 
-def ask_for(task: Task, curves: pd.DataFrame, pairs: Iterable[tuple[str, int]]) -> Decision:
+def ask_for(
+    task: Task, curves: pd.DataFrame, pairs: Iterable[tuple[str, int]], *events: Event
+) -> Decision:
     """Ask for those (candidate, D) pairs that were not seen, each once, in their order."""
     seen = set(zip(curves["model"], curves["n_samples"].astype(int), strict=True))
-    return Decision(tuple(task.trial(*pair) for pair in dict.fromkeys(pairs) if pair not in seen))
+    wanted = (task.trial(*pair) for pair in dict.fromkeys(pairs) if pair not in seen)
+    return Decision(tuple(wanted), events)
 
 
 def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zero: bool) -> int:
@@ -120,10 +124,6 @@ def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zer
         cheapest = sum(
             task.costs[model, sizes[0]] for model in task.names if sizes[0] in task.available[model]
         )
-        raise BudgetTooSmallError(
-            f"Expected a budget of at least {cheapest:.3g} FLOPs "
-            f"({cheapest / task.full_cost:.2%} of fine-tuning every candidate in full), which pays "
-            f"for one trial of every candidate at n_samples = {sizes[0]}; got {budget.flops:.3g} "
-            f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"
-        )
+        what = f"one trial of every candidate at n_samples = {sizes[0]}"
+        raise too_small(task, budget, what, cheapest)
     return best

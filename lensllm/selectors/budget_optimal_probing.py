@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from lensllm.core.points import losses_by_size
-from lensllm.core.selection import RankedModel, Selection, order
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.events import RANKED_BY, STOPPED, Event
+from lensllm.core.points import losses_by_size, too_small
+from lensllm.core.selection import RankedModel, Selection
+from lensllm.core.task import Budget, Task
 from lensllm.prehoc.law import RiskLaw
 from lensllm.prehoc.standing import Standing, judge
 from lensllm.prehoc.stopping import StoppingRule
@@ -71,16 +72,14 @@ class BudgetOptimalProbing(Selector):
         standing = self._standing(task, curves, sizes, budget.remaining)
         if standing.reached.max() < 0 and len(standing.going_on) < len(task.names):
             needed = sum(task.costs[name, sizes[0]] for name in task.names)
-            raise BudgetTooSmallError(
-                f"Expected a budget of at least {needed:.3g} FLOPs ({needed / task.full_cost:.2%} "
-                f"of fine-tuning every candidate in full), which pays for one trial of every "
-                f"candidate at D = {sizes[0]}; got {budget.flops:.3g}"
-            )
-        stopped = {
-            task.names[i]: f"{why.reason}, {why.detail}" for i, why in standing.decisions.items()
-        }
+            what = f"one trial of every candidate at D = {sizes[0]}"
+            raise too_small(task, budget, what, needed)
+        stopped = [
+            Event(STOPPED, task.names[i], reason=why.reason, message=why.detail)
+            for i, why in standing.decisions.items()
+        ]
         pairs = [(task.names[i], sizes[standing.level]) for i in standing.going_on]
-        return replace(ask_for(task, curves, pairs), stopped=stopped)
+        return ask_for(task, curves, pairs, *stopped)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the latest losses, made comparable."""
@@ -95,22 +94,15 @@ class BudgetOptimalProbing(Selector):
                 entries.append(RankedModel(name, math.nan, status=status))
                 continue
             entries.append(RankedModel(name, loss, p_best=chances[i]))
-        ranking = order(entries)
-        best = ranking[0]
         deepest = sizes[int(standing.reached.max())] if standing.reached.max() >= 0 else 0
-        reason = (
-            f"{best.model} has the smallest loss, taken to D = {deepest}: {best.score:.4f} nats "
-            f"per token; probability of being the best candidate {best.p_best:.0%}"
-            if best.status == "ranked"
-            else f"No candidate could be ranked: {best.status}"
-        )
-        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+        by = Event(RANKED_BY, reason="latest", n_samples=deepest)
+        return Selection.of(self.name, task, entries, by)
 
     def _standing(
         self, task: Task, curves: pd.DataFrame, sizes: tuple[int, ...], left: float
     ) -> Standing:
         """The race as far as the curves go."""
-        seen = losses_by_size(curves)
+        seen = losses_by_size(curves, task.measure)
         losses = np.array(
             [[_loss(seen.get(name, {}), size) for size in sizes] for name in task.names]
         )

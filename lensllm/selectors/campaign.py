@@ -9,6 +9,18 @@ from dataclasses import replace
 
 import pandas as pd
 
+from lensllm.core.events import (
+    KNOWN,
+    LEFT_OUT,
+    PREPARED,
+    RAN,
+    RESUMED,
+    SET_ASIDE,
+    STOPPED,
+    Event,
+)
+from lensllm.core.measures import LOSS, Measure
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
@@ -26,6 +38,7 @@ def run_campaign(
     executor: Executor | None = None,
     max_failures: int = 2,
     known: Sequence[TrialResult] = (),
+    prior_curves: PriorCurves | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for nothing more, then let it rank.
 
@@ -46,32 +59,34 @@ def run_campaign(
         executor: Where the trials of a decision are executed; here by default.
         max_failures: Failed or diverged trials after which a candidate is set aside.
         known: Results that were paid for before; they are not charged.
+        prior_curves: Curves of earlier tasks; those that the task has by default.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
 
     Raises:
-        ValueError: The budget pays for no trial.
+        ValueError: The budget pays for no trial, or earlier tasks lack the measure.
         NoCandidateError: All candidates have failed.
     """
     if max_failures < 1:
         raise ValueError(f"Expected `max_failures` >= 1, got {max_failures}")
     executor = executor or Executor()
-    whole = task = runner.task()
+    task = runner.task()
+    if prior_curves is not None:
+        task.measure.require(prior_curves.curves, "the curves of earlier tasks")
+        task = replace(task, prior_curves=prior_curves)
+    whole = task
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
-    decisions: list[str] = [f"left out {name}: {why}" for name, why in task.failures.items()]
-    if known:
-        sizes: dict[str, list[str]] = {}
-        for result in results:
-            sizes.setdefault(result.trial.model, []).append(str(result.trial.n_samples))
-        points = "; ".join(f"{model} at D = {', '.join(n)}" for model, n in sizes.items())
-        decisions.append(f"already paid, and not charged: {points}")
-    budget.charge(selector.preparation_cost(task))
+    events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
+    events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]
+    if (needed := selector.preparation_cost(task)) > 0:
+        budget.charge(needed)
+        events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names])
         decision = selector.ask(task, seen, budget)
-        decisions += [*_changes(stopped, decision), *decision.reasons]
+        events += _news(stopped, decision)
         if not decision.trials:
             break
         results_of_decision = executor.run(runner, decision.trials)
@@ -80,15 +95,11 @@ def run_campaign(
             cost = result.flops if math.isfinite(result.flops) else most
             budget.charge(cost)
             results.append(replace(result, trial=trial, flops=cost))
-            outcome = {
-                "completed": f"test loss {result.test_loss:.4f}",
-                "failed": f"failed: {result.reason}",
-            }.get(result.status, result.status)
-            decisions.append(f"ran {trial.model} at D = {trial.n_samples}: {outcome}")
+            events.append(_ran(result, task.measure))
             if on_result is not None:
                 on_result(result, budget)
         set_aside = _set_aside(task, results, max_failures)
-        decisions += [f"set aside {model}: {reason}" for model, reason in set_aside.items()]
+        events += [Event(SET_ASIDE, model, message=why) for model, why in set_aside.items()]
         if set_aside:
             task = task.without(set_aside)
     selection = selector.rank(task, seen)
@@ -99,8 +110,11 @@ def run_campaign(
             ranking=_with_failures(selection.ranking, task, results),
             cost_flops=budget.spent,
             cost_fraction=budget.spent / whole.full_cost,
-            decisions=(*selection.decisions, *decisions),
-            warnings=(*selection.warnings, *tuning_warnings(curves, task.losses_before)),
+            events=(*selection.events, *events),
+            warnings=(
+                *selection.warnings,
+                *tuning_warnings(curves, task.losses_before, task.measure),
+            ),
         ),
         curves,
     )
@@ -146,7 +160,9 @@ def _with_failures(
 
 
 def tuning_warnings(
-    curves: pd.DataFrame, losses_before: Mapping[str, float] | None = None
+    curves: pd.DataFrame,
+    losses_before: Mapping[str, float] | None = None,
+    measure: Measure = LOSS,
 ) -> tuple[str, ...]:
     """A warning where fine-tuning made every candidate worse than it was.
 
@@ -154,6 +170,7 @@ def tuning_warnings(
         curves: Tidy table of a campaign's trials.
         losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
             measured at D = 0; they count with a margin of a quarter.
+        measure: What the candidates are compared by.
 
     Returns:
         At most one text.
@@ -161,9 +178,9 @@ def tuning_warnings(
     worse, better = 0, 0
     rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
     for model, rows in curves.groupby("model"):
-        measured = rows.loc[rows["n_samples"] == 0, "test_loss"].dropna()
+        measured = rows.loc[rows["n_samples"] == 0, measure.column].dropna()
         before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
-        tuned = rows.loc[rows["n_samples"] > 0, "test_loss"]
+        tuned = rows.loc[rows["n_samples"] > 0, measure.column]
         if len(tuned) and math.isfinite(before):
             is_better = bool(tuned.min() < before)
             better, worse = better + is_better, worse + (not is_better)
@@ -175,21 +192,27 @@ def tuning_warnings(
     )
 
 
-def _changes(stopped: set[str], decision: Decision) -> list[str]:
-    """Who is stopped since the last decision, with the reason, and who gets a trial after all.
+def _ran(result: TrialResult, measure: Measure) -> Event:
+    """What came of a trial."""
+    value = result.value(measure)
+    loss = value if math.isfinite(value) else None
+    trial = result.trial
+    return Event(RAN, trial.model, trial.n_samples, loss, result.status, result.reason)
+
+
+def _news(stopped: set[str], decision: Decision) -> list[Event]:
+    """What a decision says that was not said before: who gets a trial after all, who is stopped.
 
     Args:
         stopped: Candidates that were said to be stopped; brought up to date in place.
         decision: What is decided now.
     """
     back = sorted(stopped & {trial.model for trial in decision.trials})
-    new = {model: reason for model, reason in decision.stopped.items() if model not in stopped}
     stopped -= set(back)
-    stopped |= set(new)
-    return [
-        *(f"stopped {model}: {reason}" for model, reason in new.items()),
-        *(f"{model} is back in play" for model in back),
-    ]
+    news = [Event(RESUMED, model) for model in back]
+    news += [e for e in decision.events if e.kind != STOPPED or e.model not in stopped]
+    stopped |= {event.model for event in decision.events if event.kind == STOPPED}
+    return news
 
 
 def make_budget(task: Task, fraction: float | None = None, flops: float | None = None) -> Budget:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from lensllm.core.events import Event
+from lensllm.core.points import too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.selectors.accept_then_stop import AcceptThenStop
 from lensllm.selectors.base import Decision, Selector, ask_for
 
@@ -43,16 +45,13 @@ class EverySize(Selector):
         ]
         cost = self.preparation_cost(task) + sum(task.costs[pair] for pair in pairs)
         if cost > budget.flops:
-            raise BudgetTooSmallError(
-                f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
-                f"fine-tuning every candidate in full), which pays for {len(pairs)} trials at "
-                f"n_samples up to {task.sizes[-1]}; got {budget.flops:.3g} "
-                f"({budget.flops / task.full_cost:.2%}): raise budget.fraction, or list fewer sizes"
-            )
+            what = f"{len(pairs)} trials at n_samples up to {task.sizes[-1]}"
+            advice = "raise budget.fraction, or list fewer sizes"
+            raise too_small(task, budget, what, cost, advice=advice)
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """As the ranker does."""
         selection = self.ranker.rank(task, curves)
-        reason = f"every size was measured; ranked by {self.ranker.name}: {selection.reason}"
-        return replace(selection, selector=self.name, reason=reason)
+        whole = Event("every_size", reason=self.ranker.name)
+        return replace(selection, selector=self.name, events=(whole, *selection.events))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Task
 from lensllm.predictors.draws import LossDraws
 
@@ -20,7 +21,7 @@ class Forecast:
     """What is expected of one candidate at D_full.
 
     Attributes:
-        loss: Predicted test loss in nats per target token.
+        loss: Predicted loss in the unit of the task's measure.
         lower80: Lower end of its 80 % interval; `nan` where the points allow none.
         upper80: Upper end.
         log_draws: Draws of the log loss, shape (n_draws,); `None` where there is no interval.
@@ -35,7 +36,11 @@ class Forecast:
 
 
 def rank_forecasts(
-    name: str, task: Task, forecasts: Mapping[str, Forecast | str], basis: str
+    name: str,
+    task: Task,
+    forecasts: Mapping[str, Forecast | str],
+    basis: Event,
+    notes: Sequence[Event] = (),
 ) -> Selection:
     """Rank candidates by the score of their forecasts, smallest first.
 
@@ -43,7 +48,8 @@ def rank_forecasts(
         name: Name of the selector.
         task: The question.
         forecasts: For each candidate its forecast, or the reason why there is none.
-        basis: In words, what a prediction rests on.
+        basis: What a prediction rests on, an event of the kind `ranked_by`.
+        notes: What else was found.
 
     Returns:
         The ranking; candidates without a forecast come last, with the reason as their status.
@@ -65,10 +71,7 @@ def rank_forecasts(
                     shares.get(model, math.nan),
                 )
             )
-    ranking = order(entries)
-    return Selection(
-        name, task.dataset, task.n_samples_full, ranking, _reason(ranking[0], task, basis)
-    )
+    return Selection.of(name, task, entries, basis, *notes)
 
 
 def forecasts_of_draws(draws: LossDraws, seed: int) -> dict[str, Forecast | str]:
@@ -111,7 +114,7 @@ def probabilities_of_best(forecasts: Mapping[str, Forecast | str]) -> dict[str, 
 
 
 def rank_losses_at(
-    name: str, task: Task, losses: Mapping[str, Mapping[int, float]], n_samples: int, basis: str
+    name: str, task: Task, losses: Mapping[str, Mapping[int, float]], n_samples: int
 ) -> Selection:
     """Rank candidates by their test loss at one size, which predicts no loss at D_full.
 
@@ -120,7 +123,6 @@ def rank_losses_at(
         task: The question.
         losses: Losses seen, by candidate and size.
         n_samples: The size.
-        basis: In words, what is ranked by.
 
     Returns:
         The ranking; candidates without a finite loss at that size come last.
@@ -134,32 +136,5 @@ def rank_losses_at(
             entries.append(RankedModel(model, math.nan, status=f"diverged at D = {n_samples}"))
         else:
             entries.append(RankedModel(model, loss))
-    ranking = order(entries)
-    best = ranking[0]
-    reason = (
-        f"{best.model} has the smallest {basis}: {best.score:.4f} nats per token"
-        if best.status == "ranked"
-        else f"No candidate could be ranked: {best.status}"
-    )
-    return Selection(name, task.dataset, task.n_samples_full, ranking, reason)
-
-
-def with_decisions(selection: Selection, decisions: list[str]) -> Selection:
-    """The selection with the selector's own notes on what it did."""
-    return replace(selection, decisions=tuple(decisions))
-
-
-def _reason(best: RankedModel, task: Task, basis: str) -> str:
-    """One sentence on the best candidate."""
-    if best.status != "ranked":
-        return f"No candidate could be ranked: {best.status}"
-    words = (
-        f"{best.model} is ranked first, with a predicted loss at D = {task.n_samples_full} of "
-        f"{best.predicted_loss:.4f}"
-    )
-    if math.isfinite(best.lower80):
-        words += f" (80 % interval {best.lower80:.4f} to {best.upper80:.4f})"
-    words += f", by {basis}"
-    if math.isfinite(best.p_best):
-        words += f"; probability of being the best candidate {best.p_best:.0%}"
-    return words
+    by = Event(RANKED_BY, reason="measured", n_samples=n_samples)
+    return Selection.of(name, task, entries, by)

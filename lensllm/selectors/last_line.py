@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lensllm.core.events import RANKED_BY, Event
 from lensllm.core.points import finite_points, largest_window, losses_by_size
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
@@ -42,13 +43,13 @@ class LastLine(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the lines' predictions, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts = {
             model: line_forecast(losses.get(model, {}), self.n_points, task.n_samples_full, rng)
             for model in task.names
         }
-        basis = f"a log-log line through its last {self.n_points} points"
+        basis = Event(RANKED_BY, reason="last_line", numbers={"n_points": self.n_points})
         return rank_forecasts(self.name, task, forecasts, basis)
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lensllm.core.events import RANKED_BY, Event
 from lensllm.core.points import losses_by_size, require_sizes
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.laws import LawFits, ScalingLaw, fit_laws
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
-from lensllm.selectors.forecast import N_DRAWS, Forecast, rank_forecasts, with_decisions
+from lensllm.selectors.forecast import N_DRAWS, Forecast, rank_forecasts
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class LawExtrapolation(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the fitted laws at D_full, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         zero = self.law.defined_at_zero
         sizes = sorted({n for seen in losses.values() for n in seen if n > 0 or zero})
-        basis = f"the {self.law.name} law fitted to its points"
+        basis = Event(RANKED_BY, reason="law", message=self.law.name)
         if not sizes:
             return rank_forecasts(self.name, task, {}, basis)
         table = [[losses.get(model, {}).get(n, math.nan) for n in sizes] for model in task.names]
@@ -84,14 +85,12 @@ class LawExtrapolation(Selector):
         )
         forecasts = law_forecasts(fits, task.n_samples_full, np.random.default_rng(self.seed))
         notes = [
-            f"{model}: {'; '.join(fit.warnings)}"
+            Event("fit_warning", model, message="; ".join(fit.warnings))
             for model, fit in zip(task.names, fits, strict=True)
             if fit.warnings
         ]
-        selection = rank_forecasts(
-            self.name, task, dict(zip(task.names, forecasts, strict=True)), basis
-        )
-        return with_decisions(selection, notes)
+        by_name = dict(zip(task.names, forecasts, strict=True))
+        return rank_forecasts(self.name, task, by_name, basis, notes)
 
 
 def law_forecasts(fits: LawFits, n_samples: int, rng: np.random.Generator) -> list[Forecast | str]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.points import losses_by_size, require_sizes, sizes_up_to, too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.laws import LawFit, LawFits, LensLLMLaw, NTKLossCurve, fit_laws
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
-from lensllm.selectors.forecast import Forecast, rank_forecasts, with_decisions
+from lensllm.selectors.forecast import Forecast, rank_forecasts
 from lensllm.selectors.law_extrapolation import law_forecasts
 from lensllm.selectors.law_walk import LawWalk, Points, walk_together
 
@@ -103,16 +104,13 @@ class LensLLM(Selector):
         """
         ntks = self.preparation_cost(task)
         if not budget.flops > ntks:
-            raise BudgetTooSmallError(
-                f"Expected a budget of more than the {ntks:.3g} FLOPs that the NTKs "
-                f"of the candidates take, got {budget.flops:.3g}: raise budget.fraction, or lower "
-                "selector.ntk.n_probe"
-            )
+            advice = "raise budget.fraction, or lower selector.ntk.n_probe"
+            raise too_small(task, budget, "the NTKs of the candidates", ntks, advice=advice)
         left, zero = Budget(budget.flops - ntks, budget.max_n_samples), self.use_zero
         largest = affordable_size(task, left, cumulative=True, include_zero=zero)
         what = f"the LensLLM law (beside {ntks:.3g} FLOPs for the NTKs)"
         require_sizes(task, left, largest, self.n_needed + zero, what, include_zero=zero)
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         pairs: list[tuple[str, int]] = []
         walking: dict[str, tuple[int, ...]] = {}
         for model in task.names:
@@ -130,12 +128,13 @@ class LensLLM(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the laws of the accepted points at D_full, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         scale = self._scale(task, curves)
         usable = {m: tuple(n for n in sorted(losses.get(m, {})) if n > 0) for m in task.names}
         walks = self._walks({m: n for m, n in usable.items() if n}, losses, curves, scale)
         forecasts: dict[str, Forecast | str] = dict.fromkeys(task.names, "no usable trial")
-        notes = [f"ntk_scale = {scale:g}" + (", fitted" if self.ntk_scale is None else "")]
+        fitted = "fitted" if self.ntk_scale is None else ""
+        notes = [Event("ntk_scale", value=scale, reason=fitted)]
         if walks:
             fits = self._fit([w.law for w in walks.values()], [w.points for w in walks.values()])
             rng = np.random.default_rng(self.seed)
@@ -145,11 +144,9 @@ class LensLLM(Selector):
                 for (model, walk), fit in zip(walks.items(), fits, strict=True)
                 if isinstance(forecasts[model], Forecast)
             ]
-        basis = (
-            f"the LensLLM law of the accepted points (gamma = {self.gamma}, tau = {self.tau:g}, "
-            f"{self.mode}, kappa = {scale:g})"
-        )
-        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), notes)
+        rule = {"gamma": self.gamma, "tau": self.tau, "kappa": scale}
+        basis = Event(RANKED_BY, reason="lensllm", message=self.mode, numbers=rule)
+        return rank_forecasts(self.name, task, forecasts, basis, notes)
 
     def _record(self, model: str) -> Any:
         """The provider's answer for one candidate, asked for once."""
@@ -219,7 +216,7 @@ class LensLLM(Selector):
         if self.ntk_scale is not None:
             return self.ntk_scale
         points = {}
-        for model, seen in losses_by_size(curves).items():
+        for model, seen in losses_by_size(curves, task.measure).items():
             finite = {n: loss for n, loss in seen.items() if n > 0 and math.isfinite(loss)}
             zero = self._zero(seen)
             if finite and model in task.names:
@@ -249,11 +246,14 @@ def _observed_step(curves: pd.DataFrame, model: str, n_samples: int) -> float:
     return steps
 
 
-def _describe(model: str, accepted: Sequence[int], fit: LawFit) -> str:
+def _describe(model: str, accepted: Sequence[int], fit: LawFit) -> Event:
     """What was fitted, and whether the term with F matters."""
     term = fit.transition_size ** fit.named_params["beta"]
-    share = term / (term + min(accepted) ** fit.named_params["beta"])
-    return (
-        f"{model}: law through {len(accepted)} points from D = {min(accepted)} to {max(accepted)}, "
-        f"kappa F = {term:.3g}, {share:.0%} of its denominator at the smallest"
-    )
+    numbers = {
+        "n_points": len(accepted),
+        "smallest": min(accepted),
+        "largest": max(accepted),
+        "ntk_term": term,
+        "ntk_share": term / (term + min(accepted) ** fit.named_params["beta"]),
+    }
+    return Event("lensllm_law", model, numbers=numbers)

@@ -49,17 +49,18 @@ class LensLLMStandIn(LensLLM):
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """As `LensLLM`; walks go on for the candidates whose L(0) is known."""
-        wanted = super().ask(task, self._prepared(curves), budget).trials
+        wanted = super().ask(task, self._prepared(task, curves), budget).trials
         return ask_for(task, curves, [(trial.model, trial.n_samples) for trial in wanted])
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """As `LensLLM`."""
-        return super().rank(task, self._prepared(curves))
+        return super().rank(task, self._prepared(task, curves))
 
-    def _prepared(self, curves: pd.DataFrame) -> pd.DataFrame:
+    def _prepared(self, task: Task, curves: pd.DataFrame) -> pd.DataFrame:
         """The rows of candidates that have a loss at D = 0, whose stand-ins are set."""
-        rows = curves[(curves["n_samples"] == 0) & curves["test_loss"].notna()]
-        zeros = rows.groupby("model")["test_loss"].mean()
+        column = task.measure.column
+        rows = curves[(curves["n_samples"] == 0) & curves[column].notna()]
+        zeros = rows.groupby("model")[column].mean()
         for model, zero in zeros.items():
             # One object for one bound: the walks know answered tests by it.
             bound = self._bounds.setdefault((model, zero), ExponentialCurve([zero**2], [1.0]))

@@ -73,7 +73,7 @@ class LogLogLine:
         return self.intercept + self.slope * math.log(n_samples)
 
     def predict(self, n_samples: float) -> float:
-        """Predicted loss at size D in nats per target token."""
+        """Predicted loss at size D, in the unit of the losses."""
         return math.exp(self.log_loss(n_samples))
 
     def scale(self, n_samples: float) -> float:

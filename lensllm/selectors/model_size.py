@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import pandas as pd
 
-from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector
 
@@ -35,11 +36,4 @@ class ModelSize(Selector):
             else RankedModel(candidate.name, math.nan, status="number of parameters unknown")
             for candidate in task.candidates
         ]
-        ranking = order(entries)
-        best = ranking[0]
-        reason = (
-            f"{best.model} has the most parameters: {math.exp(-best.score):.4g}"
-            if best.status == "ranked"
-            else f"No candidate could be ranked: {best.status}"
-        )
-        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+        return Selection.of(self.name, task, entries, Event(RANKED_BY, reason="n_params"))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector
 
@@ -47,11 +48,9 @@ class NLPMetrics(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the metric, smallest first."""
-        ranking = order([RankedModel(m, self._value(m)) for m in task.names])
-        best = ranking[0]
-        label = _NAMES[self.metric]
-        reason = f"{best.model} has the smallest {label} of its weight spectra: {best.score:.4f}"
-        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+        entries = [RankedModel(model, self._value(model)) for model in task.names]
+        by = Event(RANKED_BY, reason="spectra", message=_NAMES[self.metric])
+        return Selection.of(self.name, task, entries, by)
 
     def _value(self, model: str) -> float:
         if self.metrics is None:

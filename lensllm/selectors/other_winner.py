@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from lensllm.core.curves import read_curves
-from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class OtherWinner(Selector):
     """Rank by the mean relative accuracy on other data sets, which costs nothing on this one.
 
-    On each earlier data set, at the largest size that it has, a candidate's relative accuracy is
-    (L_worst − L) / (L_worst − L_best) over the candidates of this task. Any selector has to be read
-    against this one.
-
-    Attributes:
-        prior_curves: Tidy table of curves from earlier tasks, or where to read one
-            (`lensllm.core.curves.read_curves`). Rows of the task's own data set are left out.
+    On each earlier data set (`Task.prior_curves`), at the largest size that it has, a candidate's
+    relative accuracy is (L_worst − L) / (L_worst − L_best) over the candidates of this task. Any
+    selector has to be read against this one.
     """
-
-    prior_curves: pd.DataFrame | str | None = None
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """Nothing."""
@@ -47,30 +40,22 @@ class OtherWinner(Selector):
                 entries.append(RankedModel(model, -shares[model]))
             else:
                 entries.append(RankedModel(model, math.nan, status="not in the other data sets"))
-        ranking = order(entries)
-        best = ranking[0]
-        reason = (
-            f"{best.model} has the largest mean relative accuracy on the other data sets: "
-            f"{-best.score:.3f}"
-            if best.status == "ranked"
-            else f"No candidate could be ranked: {best.status}"
-        )
-        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+        by = Event(RANKED_BY, reason="other_datasets")
+        return Selection.of(self.name, task, entries, by)
 
     def _relative_accuracies(self, task: Task) -> dict[str, float]:
         """Mean relative accuracy by candidate, over the other data sets that it is in."""
-        prior = self.prior_curves
-        if prior is None:
+        if task.prior_curves is None:
             raise ValueError(
                 "Expected `prior_curves` of other data sets for the selector other_winner, "
-                "got none: give a table, or a file or folder of curves"
+                "got none: give a file or folder of curves, or a trial store"
             )
-        table = read_curves(prior, allow_missing=True) if isinstance(prior, str | Path) else prior
-        table = table[(table["dataset"] != task.dataset) & table["model"].isin(task.names)]
+        table = task.prior_curves.but(task.dataset)
+        table = table[table["model"].isin(task.names)]
         collected: dict[str, list[float]] = {}
         for _, rows in table.groupby("dataset"):
             largest = rows[rows["n_samples"] == rows["n_samples"].max()]
-            losses = largest.groupby("model")["test_loss"].mean()
+            losses = largest.groupby("model")[task.measure.column].mean()
             spread = losses.max() - losses.min()
             if spread > 0:
                 for model, loss in losses.items():

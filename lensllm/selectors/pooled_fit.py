@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from lensllm.core.events import RANKED_BY, Event
 from lensllm.core.points import require_sizes
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.predictors.pooled import PooledModel, PooledPredictor
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
-from lensllm.selectors.forecast import forecasts_of_draws, rank_forecasts, with_decisions
+from lensllm.selectors.forecast import forecasts_of_draws, rank_forecasts
 
 # Points of a candidate below which nothing but its own slope is known of it.
 _MIN_SIZES = 3
@@ -56,23 +57,28 @@ class PooledFit(Selector):
         """By expected log loss at D_full, smallest first."""
         model = self.predictor.fit(task, curves)
         if model is None:
-            return rank_forecasts(self.name, task, {}, "the pooled predictor")
+            return rank_forecasts(self.name, task, {}, Event(RANKED_BY, reason="pooled"))
         n_models = len(model.table.models)
         n_draws = max(200, min(self.n_draws, _MAX_DRAWN // n_models))
         draws = self.predictor.draws_of(
             model, task, [task.n_samples_full], n_draws=n_draws, seed=self.seed
         )
         forecasts = forecasts_of_draws(draws, self.seed)
-        basis = f"{n_models} candidates predicted together from {draws.basis}"
-        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), _notes(model))
+        basis = Event(
+            RANKED_BY,
+            reason="pooled_earlier" if draws.n_known else "pooled",
+            numbers={"n_models": n_models, "n_known": draws.n_known},
+        )
+        return rank_forecasts(self.name, task, forecasts, basis, [_learned(model)])
 
 
-def _notes(model: PooledModel) -> list[str]:
-    """In words, what was learned of the task."""
+def _learned(model: PooledModel) -> Event:
+    """What was learned of the task: rates are per doubling of D, in log loss."""
     betas = model.laws[0].betas
-    beta = math.exp(float(model.weights.sum(axis=0) @ np.log(betas)))
-    return [
-        f"shared exponent {beta:.2f}; levels revert by {model.reversion:.1%} a doubling; "
-        f"errors a doubling {model.rate_spread:.1%} for one candidate, "
-        f"{model.bias_spread:.1%} for all together"
-    ]
+    numbers = {
+        "exponent": math.exp(float(model.weights.sum(axis=0) @ np.log(betas))),
+        "reversion": float(model.reversion),
+        "rate_spread": float(model.rate_spread),
+        "bias_spread": float(model.bias_spread),
+    }
+    return Event("pooled", numbers=numbers)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lensllm.core.selection import RankedModel, Selection, order
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector
 
@@ -37,6 +38,4 @@ class RandomChoice(Selector):
             RankedModel(model, float(place), p_best=1.0 / n)
             for model, place in zip(task.names, rng.permutation(n), strict=True)
         ]
-        ranking = order(entries)
-        reason = f"{ranking[0].model} was drawn at random"
-        return Selection(self.name, task.dataset, task.n_samples_full, ranking, reason)
+        return Selection.of(self.name, task, entries, Event(RANKED_BY, reason="random"))

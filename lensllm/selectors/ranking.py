@@ -8,8 +8,9 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from lensllm.core.events import RANKED_BY, Event
 from lensllm.core.points import losses_by_size
-from lensllm.core.selection import RankedModel, Selection, Verdict, order
+from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Task
 from lensllm.predictors import CurvePredictor, Posterior
 from lensllm.selectors.value import Outlook
@@ -52,15 +53,14 @@ def rank_posterior(
     """
     names = task.names
     rows = np.array([i for i, model in enumerate(names) if model in usable], dtype=int)
-    silent = [
+    unusable = [
         RankedModel(model, math.nan, status="no usable trial")
         for model in names
         if model not in usable
     ]
+    by = Event(RANKED_BY, reason="posterior", numbers={"n_models": len(rows)})
     if not len(rows):
-        ranking = tuple(silent)
-        reason = "No candidate could be ranked: no usable trial"
-        return Selection(name, task.dataset, task.n_samples_full, ranking, reason)
+        return Selection.of(name, task, unusable, by)
     n_draws = max(200, min(N_DRAWS, _MAX_DRAWN // len(rows)))
     curves, measured = (part[:, rows] for part in beliefs.draws(n_draws, seed))
     low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
@@ -77,10 +77,9 @@ def rank_posterior(
         )
         for k, i in enumerate(rows)
     ]
-    ranking = order([*entries, *silent])
     losses = np.exp(curves)
     regret = float((losses[:, expected.argmin()] - losses.min(axis=1)).mean())
-    best = ranking[0]
+    best = entries[int(expected.argmin())]
     if best.p_best >= CLEAR:
         kind = "clear"
     elif regret <= CLOSE * best.predicted_loss:
@@ -98,13 +97,7 @@ def rank_posterior(
         regret,
         *_next_trial(task, beliefs, by_chance[: max(2, count)][:MAX_WEIGHED], tried),
     )
-    reason = (
-        f"{best.model} is ranked first, with a predicted loss at D = {task.n_samples_full} of "
-        f"{best.predicted_loss:.4f} (80 % interval {best.lower80:.4f} to {best.upper80:.4f}), by "
-        f"{len(rows)} candidates' curves predicted together; probability of being the best "
-        f"candidate {best.p_best:.0%}"
-    )
-    return Selection(name, task.dataset, task.n_samples_full, ranking, reason, verdict=verdict)
+    return Selection.of(name, task, [*entries, *unusable], by, verdict=verdict)
 
 
 def _next_trial(
@@ -145,7 +138,7 @@ def rank_by(
         curves: Tidy table of the points seen.
         seed: Seed of the draws.
     """
-    seen = losses_by_size(curves)
+    seen = losses_by_size(curves, task.measure)
     usable = {
         model
         for model, points in seen.items()

@@ -28,6 +28,6 @@ class SubTuning(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the loss at the largest size seen, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         size = max((n for seen in losses.values() for n in seen), default=0)
-        return rank_losses_at(self.name, task, losses, size, f"loss at D = {size}")
+        return rank_losses_at(self.name, task, losses, size)

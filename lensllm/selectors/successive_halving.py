@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lensllm.core.points import losses_by_size, sizes_up_to
+from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.points import losses_by_size, sizes_up_to, too_small
 from lensllm.core.selection import Selection
-from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.task import Budget, Task
 from lensllm.selectors.base import Decision, Selector, ask_for
-from lensllm.selectors.forecast import rank_forecasts, with_decisions
+from lensllm.selectors.forecast import rank_forecasts
 from lensllm.selectors.last_line import last_line, line_forecast
 
 
@@ -43,7 +44,7 @@ class SuccessiveHalving(Selector):
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """The first points of all candidates, then the next size of the survivors."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         grid = [n for n in task.sizes if n > 0 and budget.allows(n)]
         counts, first = self.schedule(task, grid, budget)
         alive = list(task.names)
@@ -62,17 +63,17 @@ class SuccessiveHalving(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By the latest lines' predictions, smallest first."""
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts = {
             model: line_forecast(losses.get(model, {}), self.n_points, task.n_samples_full, rng)
             for model in task.names
         }
         notes = [
-            f"{model}: trained up to D = {max(seen)}" for model, seen in losses.items() if seen
+            Event("trained", model, n_samples=max(seen)) for model, seen in losses.items() if seen
         ]
-        basis = f"a log-log line through its last {self.n_points} points"
-        return with_decisions(rank_forecasts(self.name, task, forecasts, basis), notes)
+        basis = Event(RANKED_BY, reason="last_line", numbers={"n_points": self.n_points})
+        return rank_forecasts(self.name, task, forecasts, basis, notes)
 
     def survivors(
         self,
@@ -101,11 +102,7 @@ class SuccessiveHalving(Selector):
             BudgetTooSmallError: Not even the first round can be paid for.
         """
         if len(grid) < 2:
-            limit = "" if budget.max_n_samples is None else f" <= {budget.max_n_samples}"
-            raise BudgetTooSmallError(
-                f"Expected at least two sizes 0 < n_samples{limit} for {task.dataset!r}, got "
-                f"{len(grid)}: a line needs two points"
-            )
+            raise too_small(task, budget, "at least two sizes, which a line needs", None)
         counts = [len(task.names)]
         while (fewer := math.ceil(counts[-1] / self.eta)) >= 2 and fewer < counts[-1]:
             counts.append(fewer)
@@ -115,11 +112,7 @@ class SuccessiveHalving(Selector):
                 cost = self._worst_cost(task, grid, counts[:n_rounds], first)
                 if cost <= budget.flops:
                     return counts[:n_rounds], first
-        raise BudgetTooSmallError(
-            f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
-            "fine-tuning every candidate in full), which pays for the first two trials of every "
-            f"candidate; got {budget.flops:.3g}: raise budget.fraction or drop candidates"
-        )
+        raise too_small(task, budget, "the first two trials of every candidate", cost)
 
     def _worst_cost(self, task: Task, grid: list[int], counts: list[int], first: int) -> float:
         """FLOPs of all rounds if the most expensive candidates survived."""

@@ -26,4 +26,4 @@ class ZeroShot(Selector):
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """By L(0), smallest first."""
-        return rank_losses_at(self.name, task, losses_by_size(curves), 0, "zero-shot loss")
+        return rank_losses_at(self.name, task, losses_by_size(curves, task.measure), 0)

@@ -84,10 +84,10 @@ def test_zoo_layout_with_provenance_and_diverged_runs(tmp_path):
     runner = load_zoo(path).runner("x")
     assert runner.task().available == {"a": (100,), "b": ()}
     assert runner.task().full_cost == 60
-    by_byte = load_zoo(path, rank_by="test_loss_per_byte").runner("x").truth()
+    by_byte = load_zoo(path, measure="loss_per_byte").runner("x").truth()
     assert by_byte == {"a": 0.7, "b": 0.6}
-    with pytest.raises(ValueError, match=r"`rank_by` to be one of .* got 'bits'"):
-        load_zoo(path, rank_by="bits")
+    with pytest.raises(ValueError, match=r"`measure` to be one of .* got 'bits'"):
+        load_zoo(path, measure="bits")
     with pytest.raises(FileNotFoundError, match=r"zoo's recorded curves at .*nothing\.csv"):
         load_zoo(tmp_path / "nothing.csv")
 

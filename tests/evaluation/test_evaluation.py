@@ -12,13 +12,10 @@ from lensllm.evaluation.evaluation import (
     SCORE_COLUMNS,
     expected_random,
     random_subsets,
-    with_prior_curves,
 )
 from lensllm.evaluation.judge import correlations
-from lensllm.predictors.pooled import PooledPredictor
 from lensllm.selectors import (
     AcceptThenStop,
-    Adaptive,
     LastLine,
     ModelSize,
     OtherWinner,
@@ -140,10 +137,10 @@ def test_a_selector_of_ones_own_needs_no_registration():
     @dataclass(frozen=True)
     class Alphabetical(RandomChoice):
         def rank(self, task, curves):
-            from lensllm.core.selection import RankedModel, Selection, order
+            from lensllm.core.selection import RankedModel, Selection
 
             entries = [RankedModel(m, float(i)) for i, m in enumerate(sorted(task.names))]
-            return Selection(self.name, task.dataset, task.n_samples_full, order(entries), "")
+            return Selection.of(self.name, task, entries)
 
     found = evaluate(Benchmark("demo", curves("cab")), [Alphabetical()], [8]).scores
     assert set(found["selector"]) == {"alphabetical"}
@@ -216,10 +213,19 @@ def test_order_of_rows_changes_nothing(benchmark_dir):
     pd.testing.assert_frame_equal(left.predictions, right.predictions)
 
 
-def test_earlier_curves_reach_the_predictor_of_a_selector():
-    prior = pd.DataFrame({"dataset": ["other"]})
-    informed = with_prior_curves(Adaptive(PooledPredictor()), prior)
-    assert informed.predictor.prior_curves is prior
-    own = pd.DataFrame({"dataset": ["own"]})
-    asked = Adaptive(PooledPredictor(prior_curves=own))
-    assert with_prior_curves(asked, prior).predictor.prior_curves is own
+def test_each_data_set_has_the_others_as_earlier_tasks():
+    known = []
+
+    class Looking(RandomChoice):
+        def rank(self, task, curves):
+            known.append((task.dataset, set(task.prior_curves.curves["dataset"])))
+            return super().rank(task, curves)
+
+    rows = [
+        {"model": m, "dataset": d, "n_samples": n, "seed": 0, "test_loss": x / n}
+        for d in "xyz"
+        for m, x in (("a", 200.0), ("b", 300.0))
+        for n in (100, 200)
+    ]
+    evaluate(Benchmark("made", pd.DataFrame(rows)), [Looking()], [2])
+    assert known == [("x", {"y", "z"}), ("y", {"x", "z"}), ("z", {"x", "y"})]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -28,8 +30,14 @@ def test_data_set_seed_and_candidates_can_be_chosen(benchmark):
     assert runner.truth() == {"b": 1.375}
 
 
-def test_rank_by_byte_replays_the_loss_per_byte(benchmark):
-    assert replay_runner(benchmark, rank_by="byte").truth() == {"a": 3.0, "b": 3.5}
+def test_a_measure_is_replayed_beside_the_loss_per_token(benchmark):
+    runner = replay_runner(replace(benchmark, measure="loss_per_byte"))
+    assert runner.truth() == {"a": 3.0, "b": 3.5}
+    result = runner.run(runner.task().trial("a", 200))
+    assert (result.test_loss, result.test_loss_per_byte) == (2.0, 3.0)
+    without = benchmark.curves.drop(columns="test_loss_per_byte")
+    with pytest.raises(ValueError, match=r"'test_loss_per_byte' .* for measure=loss_per_byte"):
+        replace(benchmark, curves=without, measure="loss_per_byte")
 
 
 def test_an_unknown_candidate_is_named(benchmark):

@@ -12,6 +12,7 @@ from lensllm.core.trials import Trial, TrialStore
 from lensllm.data.pairs import make_text_data
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import ModelSource, TrainingSettings, warmup_schedule
+from lensllm.finetune.example_losses import ExampleLosses
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=1, patience=9, n_evaluations=2)
 
@@ -161,13 +162,20 @@ def test_the_task_holds_candidates_sizes_and_seed(make_runner):
     assert make_runner().task().n_samples_full == 80
 
 
-def test_a_campaign_by_bytes_sees_the_loss_per_byte(make_runner):
+def test_results_are_the_same_whatever_the_measure_and_the_task_names_it(make_runner):
     trial = Trial("tiny-gpt2", "toy", 0)
-    by_token = make_runner().run(trial)
-    by_byte = make_runner(loss_unit="byte").run(trial)
-    assert by_byte.test_loss == by_token.test_loss_per_byte != by_token.test_loss
+    by_token, runner = make_runner().run(trial), make_runner(measure="loss_per_byte")
+    assert runner.run(trial) == by_token
+    measure = runner.task().measure
+    assert by_token.value(measure) == by_token.test_loss_per_byte != by_token.test_loss
+    error, examples = by_token.test_loss_per_byte_se, ExampleLosses.from_json(by_token.examples)
+    half_precision = pytest.approx(examples.standard_error("byte"), rel=1e-2)
+    assert error == half_precision
     (stored,) = make_runner().store.results()
-    assert stored.test_loss == by_token.test_loss
+    assert stored == by_token
+    # A store of an earlier version has no error per byte: its examples tell it.
+    runner.store.add(replace(stored, test_loss_per_byte_se=math.nan))
+    assert runner.run(trial).test_loss_per_byte_se == half_precision
 
 
 def test_loggers_see_config_metrics_and_result(make_runner, tmp_path):
@@ -255,7 +263,7 @@ def test_an_unknown_wandb_mode_is_refused(tmp_path):
         ({"n_samples_full": 40, "sizes": [0, 41]}, r"up to n_samples_full = 40, got 41"),
         ({"sizes": [0, -8]}, r"sizes >= 0, got -8"),
         ({"sizes": [8, 0, 8]}, r"each size once, got 8 twice"),
-        ({"loss_unit": "word"}, r"per token or byte, got 'word'"),
+        ({"measure": "word"}, r"loss, loss_per_byte, got 'word'"),
         ({"names": []}, r"at least one candidate in `candidates\.models`, got none"),
         ({"names": ["opt", "opt"]}, r"names of their own, got 'tiny-opt' twice"),
     ],

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.task import Candidate, Task
 from lensllm.predictors import CurvePredictor
 from lensllm.predictors.earlier import earlier_effects, hints_of
@@ -27,18 +28,19 @@ def curves_of(slopes, dataset="demo", sizes=SIZES):
     return pd.DataFrame(rows, columns=columns)
 
 
-def task_of(names):
+def task_of(names, before=None):
     return Task(
         "demo",
         tuple(Candidate(name, 1e6, name[0]) for name in names),
         FULL,
         dict.fromkeys(names, (0, *SIZES)),
         {(name, n): float(n) for name in names for n in (0, *SIZES, FULL)},
+        prior_curves=before,
     )
 
 
-def expected(predictor, slopes, curves):
-    end = predictor.posterior(task_of(slopes), curves).expected[:, -1]
+def expected(predictor, slopes, curves, before=None):
+    end = predictor.posterior(task_of(slopes, before), curves).expected[:, -1]
     return dict(zip(slopes, np.exp(end), strict=True))
 
 
@@ -67,7 +69,7 @@ def test_earlier_tasks_tell_of_what_the_points_leave_open():
     falls = (before["model"] == "b4") & (before["n_samples"] == FULL)
     before.loc[falls, "test_loss"] *= math.exp(-1.0)
     alone = expected(CurvePredictor(), slopes, here)
-    given = expected(CurvePredictor(prior_curves=before), slopes, here)
+    given = expected(CurvePredictor(), slopes, here, PriorCurves(before))
     assert given["b4"] < 0.9 * alone["b4"]
     assert given["a0"] == pytest.approx(alone["a0"], rel=0.1)
 
@@ -75,21 +77,23 @@ def test_earlier_tasks_tell_of_what_the_points_leave_open():
 def test_earlier_tasks_can_be_a_file_and_never_are_the_task_itself(tmp_path):
     path = tmp_path / "curves.csv"
     curves_of({name: 0.1 - slope for name, slope in SLOPES.items()}).to_csv(path, index=False)
-    given = CurvePredictor(prior_curves=str(path))
     alone = expected(CurvePredictor(), SLOPES, curves_of(SLOPES))
-    assert expected(given, SLOPES, curves_of(SLOPES)) == pytest.approx(alone)
+    given = expected(CurvePredictor(), SLOPES, curves_of(SLOPES), PriorCurves.read(path))
+    assert given == pytest.approx(alone)
 
 
 def test_what_earlier_tasks_say_is_computed_once(monkeypatch):
-    before = curves_of(SLOPES, "before")
-    predictor = CurvePredictor(prior_curves=before)
-    first = expected(predictor, SLOPES, curves_of(SLOPES))
+    before = PriorCurves(curves_of(SLOPES, "before"))
+    predictor = CurvePredictor()
+    first = expected(predictor, SLOPES, curves_of(SLOPES), before)
 
     def fail(*_):
         raise AssertionError("computed twice")
 
     monkeypatch.setattr("lensllm.predictors.predictor.earlier_effects", fail)
-    assert expected(predictor, SLOPES, curves_of(SLOPES)) == first
+    assert expected(predictor, SLOPES, curves_of(SLOPES), before) == first
+    with pytest.raises(AssertionError, match="computed twice"):  # of other curves nothing is known
+        expected(predictor, SLOPES, curves_of(SLOPES), PriorCurves(before.curves))
 
 
 def test_effects_are_relative_clipped_and_of_known_candidates():

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from lensllm.core.events import Event
+from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Budget
 from lensllm.core.trials import Trial, TrialResult, results_table
@@ -52,10 +54,9 @@ def selection():
             RankedModel("b", 1.6, 1.6),
             RankedModel("c", math.nan, status="no usable trial"),
         ),
-        "a line",
         cost_flops=1.5e12,
         cost_fraction=0.0834,
-        decisions=("ran a",),
+        events=(Event("ran", "a", 200, 3.0, "completed"),),
     )
 
 
@@ -86,7 +87,11 @@ def test_the_record_holds_all_that_a_reader_needs_as_strict_json(selection, curv
     assert record["settings"] == {"seed": 0}
     assert record["data_fingerprint"] == "abc"
     assert record["versions"]["numpy"] == np.__version__
-    assert record["decisions"] == ["ran a"]
+    assert record["format"] == 2
+    assert record["decisions"] == ["ran a at D = 200: test loss 3.0000"]
+    assert record["events"] == [
+        {"kind": "ran", "model": "a", "n_samples": 200, "value": 3.0, "reason": "completed"}
+    ]
 
 
 def test_the_sentence_says_which_how_sure_and_at_what_cost(selection):
@@ -99,11 +104,11 @@ def test_the_sentence_says_which_how_sure_and_at_what_cost(selection):
 
 
 def test_the_sentence_does_not_claim_what_is_not_known(selection):
-    plain = Selection("zero_shot", "demo", 800, (RankedModel("b", 2.0),), "r")
+    plain = Selection("zero_shot", "demo", 800, (RankedModel("b", 2.0),))
     sentence = selection_sentence(plain)
     assert sentence.startswith("Fine-tune b on demo; zero_shot gives no probability")
     assert "nan" not in sentence
-    none = Selection("ats", "demo", 800, (selection.ranking[2],), "r")
+    none = Selection("ats", "demo", 800, (selection.ranking[2],))
     assert selection_sentence(none) == "No candidate could be ranked on demo: no usable trial."
 
 
@@ -138,14 +143,15 @@ def test_the_figure_leaves_most_candidates_of_a_long_list_out(curves):
     names = [f"m{i}" for i in range(MAX_PANELS + 3)]
     table = pd.concat([rows.assign(model=name) for name in names])[lambda t: t["n_samples"] < 400]
     ranking = tuple(RankedModel(name, float(i)) for i, name in enumerate(names))
-    figure = selection_figure(Selection("ats", "demo", 800, ranking, "r"), table)
+    figure = selection_figure(Selection("ats", "demo", 800, ranking), table)
     assert len([axes for axes in figure.axes if axes.get_title()]) == MAX_PANELS
 
 
 def test_panels_share_their_axis_and_name_the_unit(selection, curves):
     other = curves[curves["model"] == "a"].assign(model="b")
     table = pd.concat([curves[curves["model"] == "a"], other.assign(test_loss=2 * other.test_loss)])
-    figure = selection_figure(selection, table, "byte")
+    table["test_loss_per_byte"] = table["test_loss"] / 4
+    figure = selection_figure(replace(selection, measure=LOSS_PER_BYTE), table)
     limits = {axes.get_ylim() for axes in figure.axes if axes.get_title()}
     assert len([axes for axes in figure.axes if axes.get_title()]) == 2
     assert len(limits) == 1

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from lensllm.core.task import Budget, BudgetTooSmallError
+from lensllm.reports.words import event_words
 from lensllm.selectors.adaptive import Adaptive
 
 NAMES = "abcdefgh"
@@ -16,7 +17,7 @@ def loss(model, d):
 
 
 def play(selector, task, make_curves, budget, truth=loss):
-    """Run a campaign by hand: the selection, and (trials, reasons, stopped) of every decision."""
+    """Run a campaign by hand: the selection, and every decision."""
     seen, decisions = {m: {} for m in task.names}, []
     while True:
         decision = selector.ask(task, make_curves(seen), budget)
@@ -27,6 +28,12 @@ def play(selector, task, make_curves, budget, truth=loss):
             assert trial.n_samples not in seen[trial.model]
             budget.charge(task.costs[trial.model, trial.n_samples])
             seen[trial.model][trial.n_samples] = truth(trial.model, trial.n_samples)
+
+
+def said(decision):
+    """The words of the one event that is not about a single candidate."""
+    (event,) = [event for event in decision.events if event.kind != "stopped"]
+    return event_words(event)
 
 
 @pytest.fixture
@@ -44,7 +51,7 @@ def test_it_starts_with_one_size_spends_on_contenders_and_finds_the_best(task, m
     assert selection.best.predicted_loss == pytest.approx(loss("a", 12800), rel=0.05)
     later = [t.model for decision in decisions[1:] for t in decision.trials]
     assert later.count("a") > later.count("h")
-    assert decisions[-1].stopped
+    assert any(event.kind == "stopped" for event in decisions[-1].events)
     low, high = selection.best.lower80, selection.best.upper80
     assert low < selection.best.predicted_loss < high
     assert sum(entry.p_best for entry in selection.ranking) == pytest.approx(1.0)
@@ -63,23 +70,24 @@ def test_a_higher_price_stops_earlier_and_says_so(task, make_curves):
         budget = Budget(flops=0.5 * task.full_cost)
         _, decisions = play(Adaptive(price=price), task, make_curves, budget)
         spent.append(budget.spent)
-        assert decisions[-1].reasons[0].startswith("no more trials: ")
+        assert said(decisions[-1]).startswith("no more trials: ")
     assert spent[0] > spent[1]
-    assert "more would not change the choice for its price" in decisions[-1].reasons[0]
+    assert "more would not change the choice for its price" in said(decisions[-1])
 
 
 def test_reasons_name_the_trials_and_the_numbers(task, make_curves):
     _, decisions = play(Adaptive(), task, make_curves, Budget(flops=0.1 * task.full_cost))
     size = decisions[0].trials[0].n_samples
     words = f"start with D = {size} of a, b, c, d, e and 3 more: "
-    assert decisions[0].reasons[0].startswith(words)
+    assert said(decisions[0]).startswith(words)
     for decision in decisions[1:-1]:
-        (reason,) = decision.reasons
+        reason = said(decision)
         assert reason.startswith("next ")
         assert f"D = {decision.trials[0].n_samples}" in reason
         assert "expected regret of" in reason
-    for reason in decisions[-1].stopped.values():
-        assert reason.startswith("P(best) 0.00")
+    stopped = [event for event in decisions[-1].events if event.kind == "stopped"]
+    for event in stopped:
+        assert event_words(event).startswith(f"stopped {event.model}: P(best) 0.00")
 
 
 def test_the_same_questions_come_in_the_same_order(task, make_curves):
@@ -131,7 +139,7 @@ def test_where_every_candidate_fails_the_campaign_ends(make_task, make_curves):
     selection, decisions = play(
         Adaptive(), task, make_curves, Budget(flops=1e9), lambda m, d: math.nan
     )
-    assert decisions[-1].reasons == ("no more trials: every candidate failed",)
+    assert said(decisions[-1]) == "no more trials: every candidate failed"
     assert {entry.status for entry in selection.ranking} == {"no usable trial"}
     assert selection.verdict is None
 
@@ -154,7 +162,7 @@ def test_very_few_candidates(make_task, make_curves, n_models):
     task = make_task(NAMES[:n_models], sizes=SIZES, full=12800)
     selection, decisions = play(Adaptive(), task, make_curves, Budget(flops=1e9))
     assert selection.best.model == "a"
-    assert decisions[-1].reasons[0].startswith("no more trials")
+    assert said(decisions[-1]).startswith("no more trials")
 
 
 def test_one_size_for_all_is_an_answer(make_task, make_curves):

@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lensllm.execution.replay import ReplayRunner
+from lensllm.reports.words import decision_words
 from lensllm.selectors import run_campaign
 from lensllm.selectors.campaign import make_budget
 
@@ -41,6 +42,6 @@ def test_the_shipped_configuration_finds_a_good_candidate_for_little(runner):
     assert sum(entry.p_best for entry in selection.ranking) == pytest.approx(1.0)
     largest = curves.groupby("model")["n_samples"].max()
     assert largest[selection.best.model] > largest[selection.ranking[-1].model]
-    said = " ".join(selection.decisions)
+    said = " ".join(decision_words(selection))
     for words in ("start with D = ", "next ", "stopped ", "no more trials: "):
         assert words in said

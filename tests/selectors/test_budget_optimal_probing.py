@@ -35,9 +35,10 @@ def test_the_one_far_behind_gets_no_second_probe_and_the_reason_is_said(make_tas
     assert math.isnan(selection.best.predicted_loss)
     seen = make_curves({m: {200: clear(m, 200)} for m in task.names})
     decision = BudgetOptimalProbing().ask(task, seen, Budget(flops=9_000.0, spent=2_000.0))
-    assert list(decision.stopped) == ["d"]
-    assert decision.stopped["d"].startswith(
-        "breadth, 6 nats behind at c = 0.0312; the budget is better spent on the 3 best"
+    (stopped,) = decision.events
+    assert (stopped.kind, stopped.model, stopped.reason) == ("stopped", "d", "breadth")
+    assert stopped.message.startswith(
+        "6 nats behind at c = 0.0312; the budget is better spent on the 3 best"
     )
 
 

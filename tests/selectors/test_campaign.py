@@ -3,6 +3,7 @@ import math
 import pandas as pd
 import pytest
 
+from lensllm.core.events import Event
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task
 from lensllm.core.trials import Trial, TrialResult, TrialStore, results_table
@@ -70,7 +71,7 @@ class StepByStep(Selector):
         names = sorted(task.names, key=lambda name: last.get(name, math.inf))
         ranking = tuple(RankedModel(name, last.get(name, math.nan)) for name in names)
         return Selection(
-            self.name, task.dataset, task.n_samples_full, ranking, "r", decisions=("x",)
+            self.name, task.dataset, task.n_samples_full, ranking, (Event("trained", "x"),)
         )
 
 
@@ -89,38 +90,40 @@ def test_the_loop_asks_runs_charges_and_ranks():
     assert [trial for trial, _ in seen] == [Trial(m, "demo", d, 5) for m, d in points]
     assert selector.seen[:2] == [(0, 0.0), (2, sum(charged[:2]))]
     assert [entry.model for entry in selection.ranking] == ["b", "a"]
-    assert selection.decisions[0] == "x"
-    assert selection.decisions[1] == "ran a at D = 0: test loss 3.0000"
-    assert len(selection.decisions) == 7
+    assert selection.events[0] == Event("trained", "x")
+    assert selection.events[1] == Event("ran", "a", 0, 3.0, "completed")
+    assert len(selection.events) == 7
 
 
 class Explaining(StepByStep):
     """Gives reasons; `b` is stopped after its first trial and gets another one all the same."""
 
-    stopped = ({}, {"b": "P(best) 0.001"}, {"b": "P(best) 0.002"}, {}, {"b": "P(best) 0.003"})
+    chances = (None, 0.001, 0.002, None, 0.003)
     models = ("ab", "a", "a", "b", "")
 
     def ask(self, task, curves, budget):
         n = len(self.seen)
         self.seen.append(n)
         trials = tuple(task.trial(model, SIZES[n // 2]) for model in self.models[n])
-        return Decision(trials, (f"round {n}",), self.stopped[n])
+        chance = self.chances[n]
+        stopped = [] if chance is None else [Event("stopped", "b", 0, chance, "hopeless")]
+        return Decision(trials, (*stopped, Event("round", value=n)))
 
 
 def test_reasons_are_recorded_where_they_were_given():
     selection, _ = run_campaign(Explaining(), TableRunner(), Budget(10_000.0))
-    said = [words for words in selection.decisions[1:] if not words.startswith("ran")]
-    assert said == [
-        "round 0",
-        "stopped b: P(best) 0.001",
-        "round 1",
-        "round 2",
-        "b is back in play",
-        "round 3",
-        "stopped b: P(best) 0.003",
-        "round 4",
+    found = [(e.kind, e.model, e.value) for e in selection.events[1:] if e.kind != "ran"]
+    assert found == [
+        ("round", "", 0),
+        ("stopped", "b", 0.001),
+        ("round", "", 1),
+        ("round", "", 2),
+        ("resumed", "b", None),
+        ("round", "", 3),
+        ("stopped", "b", 0.003),
+        ("round", "", 4),
     ]
-    assert selection.decisions[3] == "ran b at D = 0: test loss 4.0000"
+    assert selection.events[3] == Event("ran", "b", 0, 4.0, "completed")
 
 
 def test_it_stops_when_the_selector_has_spent_enough():
@@ -136,7 +139,7 @@ def test_diverged_trials_are_charged_and_shown():
     row = curves[(curves["model"] == "b") & (curves["n_samples"] == 200)].iloc[0]
     assert row["status"] == "diverged"
     assert math.isnan(row["test_loss"])
-    assert "ran b at D = 200: diverged" in selection.decisions
+    assert Event("ran", "b", 200, reason="diverged") in selection.events
     assert budget.spent == sum(0.5 * TASK.costs[m, d] for d in SIZES for m in "ab")
 
 
@@ -191,7 +194,8 @@ def test_a_failed_trial_is_a_result_that_costs_what_it_cost(flops, charged):
     row = curves[(curves["model"] == "b") & (curves["n_samples"] == 200)].iloc[0]
     assert (row["status"], row["reason"], row["flops"]) == ("failed", "no power at 200", charged)
     assert [entry.model for entry in selection.ranking] == ["b", "a"]  # its other sizes count
-    assert "ran b at D = 200: failed: no power at 200" in selection.decisions
+    failed = Event("ran", "b", 200, reason="failed", message="no power at 200")
+    assert failed in selection.events
 
 
 def test_a_candidate_is_set_aside_after_so_many_failures():
@@ -201,7 +205,7 @@ def test_a_candidate_is_set_aside_after_so_many_failures():
     assert [pair for pair in runner.ran if pair[0] == "b"] == [("b", 0), ("b", 200)]
     assert [entry.model for entry in selection.ranking] == ["a", "b"]
     assert selection.ranking[1].status == "failed: no power at 200"
-    assert "set aside b: no power at 200" in selection.decisions
+    assert Event("set_aside", "b", message="no power at 200") in selection.events
     assert selection.cost_fraction == pytest.approx(selection.cost_flops / TASK.full_cost)
     once = run_campaign(StepByStep(), FailingRunner({("b", 0)}), Budget(1e4), max_failures=1)[0]
     assert once.ranking[1].status == "failed: no power at 0"
@@ -223,7 +227,7 @@ def test_candidates_that_could_not_be_tried_are_ranked_last_with_the_reason():
         ("a", "ranked"),
         ("b", "failed: its weights are cut short"),
     ]
-    assert selection.decisions[1] == "left out b: its weights are cut short"
+    assert selection.events[1] == Event("left_out", "b", message="its weights are cut short")
     with pytest.raises(NoCandidateError, match="a: no; b: no"):
         TASK.without({"a": "no", "b": "no"})
 

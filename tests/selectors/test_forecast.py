@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lensllm.core.events import Event
 from lensllm.selectors.forecast import Forecast, probabilities_of_best, rank_forecasts
 
 
@@ -22,9 +23,9 @@ def test_no_probability_where_one_forecast_has_no_distribution():
 
 
 def test_candidates_without_forecast_come_last_with_their_reason(make_task):
-    ranking = rank_forecasts(
-        "demo", make_task("abcd"), {"a": "diverged", "b": Forecast(2.0), "c": Forecast(1.0)}, "x"
-    ).ranking
+    given = {"a": "diverged", "b": Forecast(2.0), "c": Forecast(1.0)}
+    by = Event("ranked_by", reason="x")
+    ranking = rank_forecasts("demo", make_task("abcd"), given, by).ranking
     assert [e.model for e in ranking] == ["c", "b", "a", "d"]
     assert [e.status for e in ranking[2:]] == ["diverged", "no usable trial"]
     assert np.isnan(ranking[2].predicted_loss)

@@ -77,8 +77,12 @@ def test_too_few_points_is_a_status(make_task, make_curves):
 def test_refuses_a_budget_for_fewer_sizes_than_parameters(make_task, make_curves):
     task = make_task("ab", sizes=SIZES, full=51200)
     few = Budget(max_n_samples=400)
-    with pytest.raises(BudgetTooSmallError, match=r"4 sizes .* rectified law .* pay for 3 "):
+    with pytest.raises(
+        BudgetTooSmallError, match=r"4 sizes .* rectified law needs, with .*, got 200, 400: "
+    ):
         LawExtrapolation(RectifiedLaw()).ask(task, make_curves({}), few)
     paid = sum(task.costs[m, n] for m in "ab" for n in (0, 200, 400))
-    with pytest.raises(BudgetTooSmallError, match="D up to 800 takes"):
+    with pytest.raises(
+        BudgetTooSmallError, match=r"needs, D up to 800; got .*, which pays for 3 \(D <= 400\)"
+    ):
         LawExtrapolation(RectifiedLaw()).ask(task, make_curves({}), Budget(1.01 * paid))

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lensllm.core.curves import read_curves, write_wide_csv
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.execution.replay import ReplayRunner
 from lensllm.selectors import OtherWinner
 
@@ -18,6 +21,11 @@ def table(losses):
     )
 
 
+def after(task, curves):
+    """The task with curves of earlier ones."""
+    return replace(task, prior_curves=PriorCurves(curves))
+
+
 def test_means_relative_accuracy_over_the_other_data_sets(make_task, make_curves):
     prior = table(
         {
@@ -26,7 +34,7 @@ def test_means_relative_accuracy_over_the_other_data_sets(make_task, make_curves
             "demo": {"c": 0.1, "a": 9.0},
         }
     )
-    selection = OtherWinner(prior).rank(make_task("abcd"), make_curves({}))
+    selection = OtherWinner().rank(after(make_task("abcd"), prior), make_curves({}))
     scores = {e.model: -e.score for e in selection.ranking}
     # x: a 1, b 0.5, c 0; y: a 0, b 1; the task's own data set does not count
     assert scores["b"] == pytest.approx(0.75)
@@ -41,7 +49,7 @@ def test_relative_accuracy_on_the_recorded_benchmark(benchmark_dir):
     for dataset in ("flan", "wmt19", "gigaword"):
         runner = ReplayRunner(curves, dataset)
         truth = runner.truth()
-        best = OtherWinner(curves).rank(runner.task(), curves).best.model
+        best = OtherWinner().rank(after(runner.task(), curves), curves).best.model
         losses = np.array(list(truth.values()))
         values.append((losses.max() - truth[best]) / np.ptp(losses))
     assert np.mean(values) == pytest.approx(0.948, abs=5e-4)
@@ -50,7 +58,8 @@ def test_relative_accuracy_on_the_recorded_benchmark(benchmark_dir):
 def test_reads_a_folder(tmp_path, make_task, make_curves):
     for name, rows in table({"x": {"a": 1.0, "b": 2.0}}).groupby("dataset"):
         write_wide_csv(rows, tmp_path / f"{name}.csv")
-    selection = OtherWinner(str(tmp_path)).rank(make_task("ab"), make_curves({}))
+    task = replace(make_task("ab"), prior_curves=PriorCurves.read(tmp_path))
+    selection = OtherWinner().rank(task, make_curves({}))
     assert selection.best.model == "a"
 
 
@@ -58,5 +67,5 @@ def test_no_prior_curves_is_refused(make_task, make_curves):
     with pytest.raises(ValueError, match="`prior_curves` of other data sets"):
         OtherWinner().rank(make_task(), make_curves({}))
     own = table({"demo": {"a": 1.0}})
-    best = OtherWinner(own).rank(make_task(), make_curves({})).best
+    best = OtherWinner().rank(after(make_task(), own), make_curves({})).best
     assert best.status == "not in the other data sets"

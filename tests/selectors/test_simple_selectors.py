@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lensllm.core.task import Budget, BudgetTooSmallError
+from lensllm.reports.words import reason_words
 from lensllm.selectors import LastLine, ModelSize, RandomChoice, SubTuning, ZeroShot
 
 NOTHING = {}
@@ -38,7 +39,7 @@ def test_model_size_ranks_unknown_sizes_last(make_task, make_curves):
     selection = ModelSize().rank(task, make_curves(NOTHING))
     assert names(selection) == ["c", "a", "b"]
     assert selection.ranking[2].status == "number of parameters unknown"
-    assert "5e+06" in selection.reason
+    assert "5e+06" in reason_words(selection)
 
 
 def test_sub_tuning_takes_the_largest_affordable_size(make_task, make_curves):
@@ -98,7 +99,7 @@ def test_last_line_names_a_candidate_with_one_point(make_task, make_curves):
 def test_without_any_trial_nobody_is_ranked(make_task, make_curves, selector):
     selection = selector.rank(make_task(), make_curves(NOTHING))
     assert all(entry.status != "ranked" for entry in selection.ranking)
-    assert selection.reason.startswith("No candidate could be ranked")
+    assert reason_words(selection).startswith("No candidate could be ranked")
 
 
 def test_a_line_of_one_point_is_refused():

@@ -45,7 +45,8 @@ def test_a_budget_too_small_says_what_it_would_take(make_task, make_curves):
         SuccessiveHalving().ask(task, make_curves({}), Budget(flops=1e4))
     SuccessiveHalving().ask(task, make_curves({}), Budget(flops=36 * 600.0))
     with pytest.raises(
-        BudgetTooSmallError, match=r"two sizes 0 < n_samples <= 200 .*, got 1: a line"
+        BudgetTooSmallError,
+        match=r"two sizes, which a line needs, with 0 < n_samples <= 200 .*, got 200: ",
     ):
         SuccessiveHalving().ask(task, make_curves({}), Budget(max_n_samples=200))
 

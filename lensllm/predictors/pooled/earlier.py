@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.task import Candidate
 from lensllm.predictors.pooled.model import PooledModel, fit_pooled
 from lensllm.predictors.pooled.settings import PooledSettings
@@ -75,7 +76,11 @@ class Standings:
 
 
 def earlier_standings(
-    models: Sequence[str], target: float, prior: pd.DataFrame, settings: PooledSettings
+    models: Sequence[str],
+    target: float,
+    prior: pd.DataFrame,
+    settings: PooledSettings,
+    measure: Measure = LOSS,
 ) -> Standings:
     """Standings of this task's candidates on earlier data sets.
 
@@ -87,6 +92,7 @@ def earlier_standings(
         target: D_full.
         prior: Tidy table of curves of earlier tasks.
         settings: The settings, with the correlation r.
+        measure: Which loss.
 
     Returns:
         The standings.
@@ -94,7 +100,7 @@ def earlier_standings(
     total, count = np.zeros(len(models)), np.zeros(len(models))
     for _, curves in prior[prior["model"].isin(models)].groupby("dataset"):
         names = [Candidate(str(name)) for name in curves["model"].unique()]
-        table = LossTable.from_curves(names, curves)
+        table = LossTable.from_curves(names, curves, measure)
         if len(table.models) < 2:
             continue
         end = fit_pooled(table, settings).centre(np.array([target]))[:, 0]
@@ -115,7 +121,11 @@ def earlier_standings(
 
 
 def unbiased(
-    model: PooledModel, target: float, prior: pd.DataFrame, settings: PooledSettings
+    model: PooledModel,
+    target: float,
+    prior: pd.DataFrame,
+    settings: PooledSettings,
+    measure: Measure = LOSS,
 ) -> PooledModel:
     """The fitted predictor, less what all candidates' laws got wrong on earlier tasks.
 
@@ -128,8 +138,9 @@ def unbiased(
     Args:
         model: The predictor, fitted to this task.
         target: D_full.
-        prior: Tidy table of curves of earlier tasks, losses in nats per target token.
+        prior: Tidy table of curves of earlier tasks.
         settings: The settings, with the correlation γ.
+        measure: Which loss.
 
     Returns:
         The predictor with its `bias` and `bias_spread`; the same where no earlier task can tell.
@@ -139,7 +150,9 @@ def unbiased(
         return model
     last = dict(zip(model.table.models, model.table.last, strict=True))
     curves = prior[prior["model"].isin(last) & (prior["n_samples"] <= target)]
-    found = [_bias(model.table, last, group, settings) for _, group in curves.groupby("dataset")]
+    found = [
+        _bias(model.table, last, group, settings, measure) for _, group in curves.groupby("dataset")
+    ]
     biases = [value for value in found if value is not None]
     if not biases:
         return model
@@ -149,12 +162,16 @@ def unbiased(
 
 
 def _bias(
-    here: LossTable, last: Mapping[str, float], curves: pd.DataFrame, settings: PooledSettings
+    here: LossTable,
+    last: Mapping[str, float],
+    curves: pd.DataFrame,
+    settings: PooledSettings,
+    measure: Measure,
 ) -> float | None:
     """Mean error a doubling on one earlier task; `None` with fewer than two later losses."""
     family = dict(zip(here.models, here.families, strict=True))
     names = [Candidate(name, family=family[name]) for name in sorted(set(curves["model"]))]
-    table = LossTable.from_curves(names, curves)
+    table = LossTable.from_curves(names, curves, measure)
     reached = np.array([last[name] for name in table.models])
     early = table.log_loss.copy()
     early[table.sizes > reached[:, None]] = np.nan

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import LOSS, Measure
 from lensllm.core.points import losses_by_size
 from lensllm.core.task import Candidate
 
@@ -29,14 +30,17 @@ class LossTable:
     log_loss: np.ndarray
 
     @classmethod
-    def from_curves(cls, candidates: Sequence[Candidate], curves: pd.DataFrame) -> LossTable:
+    def from_curves(
+        cls, candidates: Sequence[Candidate], curves: pd.DataFrame, measure: Measure = LOSS
+    ) -> LossTable:
         """The table of those candidates that have a finite loss > 0 at a size D > 0.
 
         Args:
             candidates: The candidates; their order is kept.
             curves: Tidy table of curves of one data set; several seeds are averaged.
+            measure: Which loss.
         """
-        losses = losses_by_size(curves)
+        losses = losses_by_size(curves, measure)
         found = {
             item.name: {n: x for n, x in losses.get(item.name, {}).items() if n > 0 and x > 0}
             for item in candidates

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.task import Task
 from lensllm.evaluation.benchmark import Benchmark
-from lensllm.evaluation.evaluation import with_prior_curves
 from lensllm.predictors.draws import LossDraws, Predictor
-from lensllm.selectors import Selector
 
 LEVELS = (0.5, 0.8, 0.95)
 P = TypeVar("P", bound=Predictor)
@@ -24,11 +23,11 @@ class Question(Generic[P]):
     """One cell of a benchmark.
 
     Attributes:
-        task: The question.
+        task: The question, with the curves of the other data sets as `prior_curves`.
         curves: The points with D ≤ D_full / ratio.
         truth: True loss at D_full by candidate.
         ratio: D_full / D_max.
-        predictor: Who is asked, with the curves of the other data sets.
+        predictor: Who is asked.
     """
 
     task: Task
@@ -79,8 +78,7 @@ def calibrate(
 
     Args:
         benchmark: The recorded curves.
-        predictor: The predictor; where it takes `prior_curves` and has none, it gets the curves of
-            the other data sets.
+        predictor: The predictor; the task has the curves of the other data sets.
         budget_ratios: D_full / D_max.
         datasets: Which data sets; all by default.
         targets: Sizes D_full; `None` for the benchmark's own.
@@ -118,7 +116,7 @@ def questions(
     targets: Sequence[int | None] = (None,),
     min_sizes: int = 3,
 ) -> Iterator[Question[P]]:
-    """The cells that `calibrate` asks, with the predictor informed of the other data sets.
+    """The cells that `calibrate` asks.
 
     Args:
         benchmark: See `calibrate`, as for the others.
@@ -134,16 +132,15 @@ def questions(
     for target in targets:
         aimed = replace(benchmark, target_n_samples=target) if target else benchmark
         for dataset in datasets or benchmark.datasets:
-            prior = benchmark.curves[benchmark.curves["dataset"] != dataset]
-            informed = cast(P, with_prior_curves(cast(Selector, predictor), prior))
+            prior = PriorCurves(benchmark.curves[benchmark.curves["dataset"] != dataset])
             for seed in aimed.seeds(dataset):
                 runner = aimed.runner(dataset, seed)
-                task, truth = runner.task(), runner.truth()
+                task, truth = replace(runner.task(), prior_curves=prior), runner.truth()
                 for ratio in budget_ratios:
                     largest = task.n_samples_full // ratio
                     if sum(0 < n <= largest for n in task.sizes) >= min_sizes:
                         seen = runner.curves[runner.curves["n_samples"] <= largest]
-                        yield Question(task, seen, truth, ratio, informed)
+                        yield Question(task, seen, truth, ratio, predictor)
 
 
 def _candidate_rows(

@@ -9,8 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from lensllm.evaluation.benchmark import Benchmark
-from lensllm.evaluation.evaluation import with_prior_curves
 from lensllm.evaluation.judge import TOO_SMALL
 from lensllm.evaluation.statistics import paired_means
 from lensllm.predictors import load_prior
@@ -20,24 +18,19 @@ P_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of bins of P(best)
 _CAMPAIGN = ["dataset", "seed", "candidate_set", "budget_fraction"]
 
 
-def unseen(
-    selectors: Sequence[Selector], benchmark: Benchmark, dataset: str, earlier_tasks: bool
-) -> list[Selector]:
+def unseen(selectors: Sequence[Selector], dataset: str) -> list[Selector]:
     """The selectors with a learned prior that has not seen a data set.
 
     Args:
         selectors: The selectors.
-        benchmark: The recorded curves.
         dataset: What they are to be judged on.
-        earlier_tasks: Whether they get the curves of the other data sets.
     """
-    others = benchmark.curves[benchmark.curves["dataset"] != dataset]
     prior, ready = load_prior().without({dataset}), []
     for item in selectors:
         predictor = getattr(item, "predictor", None)
         if hasattr(predictor, "prior"):
             item = replace(item, predictor=replace(predictor, prior=prior))  # type: ignore[type-var]
-        ready.append(with_prior_curves(item, others) if earlier_tasks else item)
+        ready.append(item)
     return ready
 
 

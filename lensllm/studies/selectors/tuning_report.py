@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.evaluation.statistics import reliability
 from lensllm.execution.replay import ReplayRunner
 from lensllm.predictors.draws import Predictor
@@ -30,13 +31,15 @@ class Example:
 
     Attributes:
         runner: Replays the data set.
-        predictor: The predictor, with its earlier tasks.
+        predictor: The predictor.
+        prior_curves: Curves of earlier tasks.
         ratio: D_full / D_max.
         n_models: How many candidates, spread evenly over the true ranking.
     """
 
     runner: ReplayRunner
     predictor: Predictor
+    prior_curves: PriorCurves | None = None
     ratio: int = 64
     n_models: int = 5
 
@@ -182,7 +185,8 @@ def _reliability(calibration: Calibration) -> pd.DataFrame:
 
 def _draw_example(axes: Axes, example: Example) -> None:
     """Points given and withheld, predictions and 80 % intervals of a few candidates."""
-    task, curves = example.runner.task(), example.runner.curves
+    task = replace(example.runner.task(), prior_curves=example.prior_curves)
+    curves = example.runner.curves
     largest = task.n_samples_full // example.ratio
     later = [n for n in task.sizes if n > largest] + [task.n_samples_full]
     seen = curves[curves["n_samples"] <= largest]

@@ -1,0 +1,64 @@
+"""What happens in a campaign, as data; `lensllm.reports.words` has the words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Kinds that a campaign adds to those of its selector.
+LEFT_OUT = "left_out"  # `model` cannot be tried: `message`
+KNOWN = "known"  # `model` at `n_samples` was paid for before
+PREPARED = "prepared"  # `value` FLOPs before the first trial
+RAN = (
+    "ran"  # `model` at `n_samples`: status `reason`, measured `value`, or why it failed: `message`
+)
+SET_ASIDE = "set_aside"  # `model` failed too often: `message`
+RESUMED = "resumed"  # `model` was stopped, and gets a trial all the same
+# Kinds that selectors give.
+STOPPED = "stopped"  # `model`, after `n_samples`, is worth no trial: `reason`, P(best) `value`
+RANKED_BY = "ranked_by"  # what the ranking rests on: `reason`
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that was decided, was found, or that an answer rests on.
+
+    A selector may have kinds of its own; they are worded by their names and numbers.
+
+    Attributes:
+        kind: What it is, such as `ran`.
+        model: The candidate it is about; empty for none.
+        n_samples: The size D it is about.
+        value: Its main number, in the unit that the kind has.
+        reason: Why, as a code such as `price`.
+        message: A text of others: that of an error or a warning.
+        trials: (candidate, D) pairs it is about.
+        numbers: Further numbers by name.
+    """
+
+    kind: str
+    model: str = ""
+    n_samples: int | None = None
+    value: float | None = None
+    reason: str = ""
+    message: str = ""
+    trials: tuple[tuple[str, int], ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, without what is empty; numbers that are not finite become null."""
+        record: dict[str, Any] = {"kind": self.kind, "model": self.model}
+        if self.n_samples is not None:
+            record["n_samples"] = int(self.n_samples)
+        if self.value is not None:
+            record["value"] = _finite(self.value)
+        record |= {"reason": self.reason, "message": self.message}
+        record["trials"] = [[model, int(n)] for model, n in self.trials]
+        record["numbers"] = {name: _finite(value) for name, value in self.numbers.items()}
+        return {name: value for name, value in record.items() if value not in ("", [], {})}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

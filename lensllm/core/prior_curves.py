@@ -1,0 +1,49 @@
+"""Curves of earlier tasks, and what was computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from lensllm.core.curves import read_curves
+
+T = TypeVar("T")
+
+
+class PriorCurves:
+    """Recorded curves of earlier tasks with some of the candidates.
+
+    What selectors and predictors compute from them is computed once and kept here, with the curves
+    that it is of.
+
+    Args:
+        curves: Tidy table of curves (see `lensllm.core.curves`); every data set is a task of its
+            own.
+    """
+
+    def __init__(self, curves: pd.DataFrame) -> None:
+        self.curves = curves
+        self._computed: dict[Hashable, Any] = {}
+
+    @classmethod
+    def read(cls, path: str | Path) -> PriorCurves:
+        """Read them from a tidy CSV, a wide CSV, a folder of wide CSVs, or a trial store.
+
+        Raises:
+            FileNotFoundError: There is nothing at `path`.
+            ValueError: What is there holds no curves or bad values.
+        """
+        return cls(read_curves(path, allow_missing=True))
+
+    def but(self, dataset: str) -> pd.DataFrame:
+        """The curves of all data sets but one, the task's own."""
+        return self.curves[self.curves["dataset"] != dataset]
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The value of a key, computed where it was not asked for before."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        return self._computed[key]
