@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lensllm.prehoc.analysis import Analysis, TaskAnalysis
+from lensllm.studies.prehoc.analysis import Analysis, TaskAnalysis
 from lensllm.studies.prehoc.figures import depth_figure, phase_figure, risk_figure
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact, write_csv
