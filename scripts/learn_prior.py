@@ -26,6 +26,7 @@ from lensllm.core.curves import read_wide_csv
 from lensllm.evaluation.local import ZOO_CSV
 from lensllm.predictors.prior import PRIOR_CSV
 from lensllm.studies.selectors.learn_prior import RecordedTask, learn_prior, recorded_tasks
+from lensllm.system.atomic import write_whole
 
 # Campaigns have less data than the 1 638 400 samples of this benchmark: it is cut shorter as well.
 RSL_FULLS = (None, 204_800, 12_800)
@@ -61,7 +62,7 @@ def main() -> None:
         "the Learning Curve Database 1.0 (MIT), the Rectified Scaling Law benchmark and the zoo"
     )
     head = f"# Learned by scripts/learn_prior.py from {len(tasks)} tasks of {sources}; {digest}\n"
-    args.out.write_text(head + body, encoding="utf-8")
+    write_whole(args.out, head + body)
     print(f"{len(table)} components in {args.out}")
 
 

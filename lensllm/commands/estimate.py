@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from lensllm.commands.config import EstimateConfig
 from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact
 
 
@@ -26,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     record = as_record(estimates, hardware, budget.flops)
     path = output_dir() / "estimate.json"
-    path.write_text(json.dumps(redact(record), indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(redact(record), indent=1) + "\n")
     console.print(estimate_table(estimates, hardware))
     console.print(estimate_sentence(estimates, hardware, budget.flops))
     console.print(f"json: {path}", soft_wrap=True)

@@ -16,8 +16,8 @@ def main(cfg: DictConfig) -> None:
     """Decompose the risk of every task, and write tables, figures and `prehoc.json`."""
     from functools import partial
 
-    from lensllm.prehoc.analysis import analyze
     from lensllm.reports.console import say
+    from lensllm.studies.prehoc.analysis import analyze
     from lensllm.studies.prehoc.load import load_runs
     from lensllm.studies.prehoc.report import summary_lines, write_analysis
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from lensllm.commands.config import TrainConfig
 from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact
 from lensllm.system.interrupts import is_first_rank
 
@@ -26,7 +27,7 @@ def main(cfg: DictConfig) -> float:
     if not is_first_rank():  # one of several processes that train together tells
         return float(getattr(result, cfg.objective))
     path = Path(output_dir()) / "result.json"
-    path.write_text(json.dumps(redact(result.to_json()), indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(redact(result.to_json()), indent=1) + "\n")
     say(
         f"{name} on {runner.data.name}, D = {cfg.n_samples}, seed {cfg.seed}: {result.status}, "
         f"test loss {result.test_loss:.4f} nats per token ({result.test_loss_per_byte:.4f} per "

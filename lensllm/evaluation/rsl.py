@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +12,7 @@ import pandas as pd
 
 from lensllm.core.curves import read_wide_csv
 from lensllm.evaluation.benchmark import Benchmark
+from lensllm.system.atomic import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def download_rsl(folder: str | Path, timeout: float = 30.0) -> list[Path]:
                 f"benchmark=csv benchmark.path={path.parent}"
             )
         if not path.is_file():
-            _write(path, content)
+            write_whole(path, content)
         paths.append(path)
     return paths
 
@@ -110,12 +109,3 @@ def _fetch(url: str, path: Path, timeout: float) -> bytes:
             f"({reason}): connect and run scripts/download_benchmark.py, give a folder that has "
             "it with paths.benchmark_dir=FOLDER, or use benchmark=zoo, which needs no network"
         ) from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".tmp")
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    os.replace(temporary, path)

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from lensllm.evaluation.metrics import relative_accuracy_of
+
 _CELL = ["dataset", "seed", "candidate_set", "protocol", "budget_ratio", "budget_fraction"]
 # A selector that answered fewer cells than this share would leave the others too few in common.
 MIN_ANSWERED = 0.5
@@ -302,8 +304,7 @@ def _metric(metric: str, scores: np.ndarray, losses: np.ndarray, present: np.nda
             if metric == "regret":
                 results[:, s, c] = chosen - best
             else:
-                spread = np.where(worst > best, worst - best, np.nan)
-                results[:, s, c] = (worst - chosen) / spread
+                results[:, s, c] = relative_accuracy_of(chosen, best, worst)
     return results
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,9 @@ from lensllm.laws.rectified import RectifiedLaw
 from lensllm.laws.result import LawFits
 from lensllm.laws.tables import CurveStack, fit_stack, stack_curves
 from lensllm.laws.vanilla import VanillaLaw
+
+# The law of one curve: from data set, model and budget b.
+LawOf = Callable[[str, str, float], ScalingLaw]
 
 
 def comparable_laws() -> tuple[ScalingLaw, ...]:
@@ -46,7 +49,7 @@ def information_criteria(fits: LawFits) -> pd.DataFrame:
 
 def forward_validation(
     curves: pd.DataFrame,
-    laws: Sequence[ScalingLaw],
+    laws: Sequence[ScalingLaw] | Mapping[str, LawOf],
     *,
     objective: str = "squared_log",
     delta: float = 1e-3,
@@ -60,7 +63,8 @@ def forward_validation(
 
     Args:
         curves: Tidy table of curves (see `lensllm.core.curves`).
-        laws: The laws.
+        laws: The laws; or, by name, functions from data set, model and budget to the law of that
+            curve, all of one class (LensLLM's, with what is known of each candidate).
         objective: See `fit_law`, as the next four.
         delta: δ of `huber`.
         use_zero: Whether D = 0 is a point of the fits.
@@ -78,9 +82,11 @@ def forward_validation(
         ValueError: No curve has points beyond the fewest that a law needs.
     """
     stack = stack_curves(curves)
+    named = laws if isinstance(laws, Mapping) else {law.name: _always(law) for law in laws}
     tables = [
         _predict_beyond(
-            law,
+            name,
+            law_of,
             stack,
             budget,
             level if posterior else None,
@@ -90,34 +96,49 @@ def forward_validation(
             n_starts=n_starts,
             seed=seed,
         )
-        for law in laws
+        for name, law_of in named.items()
         for budget in np.unique(stack.n_samples[stack.n_samples > 0])[:-1]
     ]
     tables = [table for table in tables if len(table)]
     if not tables:
+        first = stack.index.iloc[0]
+        fewest = min(
+            law_of(first["dataset"], first["model"], stack.n_samples.max()).n_params
+            for law_of in named.values()
+        )
         raise ValueError(
-            "Expected curves with more sizes than the laws have parameters "
-            f"({min(law.n_params for law in laws)}), got at most "
-            f"{int(np.isfinite(stack.losses).sum(axis=1).max())} points"
+            f"Expected curves with more sizes than the laws have parameters ({fewest}), got at "
+            f"most {int(np.isfinite(stack.losses).sum(axis=1).max())} points"
         )
     return pd.concat(tables, ignore_index=True)
 
 
+def _always(law: ScalingLaw) -> LawOf:
+    """The same law for all curves and budgets."""
+    return lambda dataset, model, budget: law
+
+
 def _predict_beyond(
-    law: ScalingLaw, stack: CurveStack, budget: float, level: float | None, **options: object
+    name: str,
+    law_of: LawOf,
+    stack: CurveStack,
+    budget: float,
+    level: float | None,
+    **options: object,
 ) -> pd.DataFrame:
     """Forward validation of one law at one budget."""
+    laws = [law_of(row["dataset"], row["model"], budget) for _, row in stack.index.iterrows()]
     sizes = stack.n_samples
     seen = np.where(sizes <= budget, stack.losses, np.nan)
     kept = np.isfinite(np.where(sizes == budget, stack.losses, np.nan)).any(axis=1)
     later = np.unique(sizes[sizes > budget])
-    fits = fit_stack(law, stack.with_losses(seen), on_error="skip", **options)
+    fits = fit_stack(laws, stack.with_losses(seen), on_error="skip", **options)
     kept &= np.isfinite(fits.params).all(axis=1)
     predicted = fits.predict(later)
     truth = np.stack([_mean_at(stack, size) for size in later], axis=1)
     rows, columns = np.nonzero(np.isfinite(truth) & kept[:, None])
     table = stack.index.iloc[rows].reset_index(drop=True)
-    table.insert(0, "law", law.name)
+    table.insert(0, "law", name)
     table["max_n_samples"] = budget
     table["n_samples"] = later[columns]
     table["horizon"] = later[columns] / budget

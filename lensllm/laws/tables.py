@@ -58,7 +58,7 @@ def stack_curves(curves: pd.DataFrame, max_n_samples: float = np.inf) -> CurveSt
     return CurveStack(wide.index.to_frame(index=False), sizes, wide.to_numpy(dtype=float))
 
 
-def fit_stack(law: ScalingLaw, stack: CurveStack, **options: Any) -> LawFits:
+def fit_stack(law: ScalingLaw | Sequence[ScalingLaw], stack: CurveStack, **options: Any) -> LawFits:
     """Fit a law to stacked curves; `options` are those of `fit_laws`.
 
     Raises:

@@ -1,6 +1,5 @@
 """Pre-hoc prediction: what can be known before training, and how deep to probe."""
 
-from lensllm.prehoc.analysis import Analysis, analyze
 from lensllm.prehoc.law import RiskLaw, fit_risk_law
 from lensllm.prehoc.phases import Phase, locate
 from lensllm.prehoc.probing import Price, depth_and_breadth, optimal_probe
@@ -10,7 +9,6 @@ from lensllm.prehoc.runs import ProbedRuns
 from lensllm.prehoc.stopping import StopAdvice, StoppingRule
 
 __all__ = [
-    "Analysis",
     "StopAdvice",
     "Decomposition",
     "Phase",
@@ -19,7 +17,6 @@ __all__ = [
     "RiskLaw",
     "StoppingRule",
     "SyntheticProcess",
-    "analyze",
     "decompose",
     "depth_and_breadth",
     "fit_risk_law",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import one_row, safe_name, write_csv
 
 
@@ -87,10 +88,9 @@ class Table:
             The three paths.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{safe_name(self.name)}.{ending}" for ending in ("md", "tex", "csv")]
-        paths[0].write_text(self.to_markdown(), encoding="utf-8")
-        paths[1].write_text(self.to_latex(), encoding="utf-8")
+        write_whole(paths[0], self.to_markdown())
+        write_whole(paths[1], self.to_latex())
         # Ten digits: the last ones of a float differ between machines, and a table should not.
         write_csv(self.frame, paths[2], float_format="%.10g", lineterminator="\n")
         return paths

@@ -18,7 +18,7 @@ class StorageError(ValueError):
     """A file or folder cannot be written; the message has its path and what to do."""
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name and rename it.
 
     A killed process leaves the old file or the new one, also when the machine loses its power, and
@@ -26,7 +26,7 @@ def write_whole(path: Path, text: str) -> None:
 
     Args:
         path: The file; its folder is made where there is none.
-        text: What is to be in it.
+        content: What is to be in it; text is written as UTF-8, its line ends as they are.
 
     Raises:
         StorageError: The file cannot be written.
@@ -35,8 +35,8 @@ def write_whole(path: Path, text: str) -> None:
     temporary = path.parent / f".writing-{uuid.uuid4().hex}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+        with temporary.open("xb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

@@ -22,6 +22,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from lensllm.system.atomic import write_whole
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -114,12 +116,15 @@ def csv_name(cell: str) -> str:
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
-    """Write a table for people, its text cells by `csv_cell`, without the index.
+    """Write a table for people in one piece, its text cells by `csv_cell`, without the index.
 
     Args:
         frame: The table.
         path: The file.
         **options: Those of `pandas.DataFrame.to_csv`.
+
+    Raises:
+        StorageError: The file cannot be written.
     """
     import pandas as pd
 
@@ -130,7 +135,7 @@ def write_csv(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
     # Python's csv module leaves a lone carriage return unquoted, which readers take for a new row.
     returns = any(safe.iloc[:, i].astype(str).str.contains("\r").any() for i in texts)
     quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-    safe.to_csv(path, **{"index": False, "quoting": quoting, **options})
+    write_whole(Path(path), safe.to_csv(**{"index": False, "quoting": quoting, **options}))
 
 
 def redact(value: Any) -> Any:

@@ -11,7 +11,7 @@ GOOD = [
     "lensllm.evaluation.replay.replay_runner",
     "lensllm.finetune.trainer.make_gpu_trainer",
     "lensllm.finetune.warmup_schedule",
-    "lensllm.evaluation.metrics.Regret",
+    "lensllm.evaluation.benchmark.Benchmark",
     "lensllm.core.trials.TrialStore",
     "torch.optim.SGD",
     "torch.optim.lr_scheduler.CosineAnnealingLR",

@@ -6,7 +6,11 @@ import pytest
 
 from lensllm.curvature import NTKLoss
 from lensllm.laws import LensLLMLaw
-from lensllm.studies.curvature.prediction import compare_with_rectified, validate_forward
+from lensllm.studies.curvature.prediction import (
+    compare_with_rectified,
+    law_variants,
+    validate_forward,
+)
 
 SIZES = np.array([0, 200, 400, 800, 1600, 3200, 6400])
 RNG = np.random.default_rng(0)
@@ -47,11 +51,16 @@ def test_laws_that_hold_are_right_and_the_others_are_not(curves):
     for law in ("rectified", "lensllm", "lensllm_phase"):
         assert result.loc[law, "rmse_log"] < 1e-4
     assert result.loc["lensllm_start", "lower80"] > 3e-4
-    phase = table[table["law"] == "lensllm_phase"]
-    for name in "ab":
-        assert phase.loc[phase["model"] == name, "term"].to_numpy() == pytest.approx(
-            float(NTK[name](25.0)), rel=1e-6
-        )
+
+
+def test_the_observed_step_is_the_early_stopping_step_of_the_largest_size_fitted():
+    laws = law_variants(NTK, {("demo", "a", 800.0): 25, ("demo", "a", 1600.0): 0})
+    law = laws["lensllm_phase"]("demo", "a", 800.0)
+    assert law.n_steps == 25
+    assert law.ntk_loss is NTK["a"]
+    assert laws["lensllm_phase"]("demo", "a", 1600.0).n_steps == 1  # at least one step
+    assert laws["lensllm"]("demo", "b", 800.0).n_steps is None
+    assert laws["lensllm_start"]("demo", "b", 800.0).n_steps == 0
 
 
 def test_comparison_is_of_root_mean_squares_over_models():

@@ -9,22 +9,32 @@ import pandas as pd
 
 from lensllm.curvature.ntk_loss import NTKLoss
 from lensllm.evaluation.statistics import resampled_means
-from lensllm.laws import LensLLMLaw, RectifiedLaw, ScalingLaw, fit_law, fit_laws
+from lensllm.laws import LensLLMLaw, RectifiedLaw, ScalingLaw, fit_law, forward_validation
+from lensllm.laws.comparison import LawOf
 
 
-def law_variants(curve: NTKLoss, best_step: float) -> dict[str, ScalingLaw]:
+def law_variants(
+    ntk: Mapping[str, NTKLoss], best_step: Mapping[tuple[str, str, float], float]
+) -> dict[str, LawOf]:
     """The rectified law, and LensLLM's with t fitted, t observed, and no term left at all.
 
     Args:
-        curve: F of one candidate.
-        best_step: Early-stopping step of the largest size fitted, > 0.
+        ntk: F of each candidate.
+        best_step: Early-stopping step by data set, model and size.
     """
+
+    def phase(dataset: str, model: str, budget: float) -> ScalingLaw:
+        # where nothing was measured at the budget the fit does not count
+        return LensLLMLaw(
+            ntk[model], n_steps=max(best_step.get((dataset, model, budget), 1.0), 1.0)
+        )
+
     return {
-        "rectified": RectifiedLaw(),
-        "lensllm": LensLLMLaw(curve),
-        "lensllm_phase": LensLLMLaw(curve, n_steps=best_step),
+        "rectified": lambda dataset, model, budget: RectifiedLaw(),
+        "lensllm": lambda dataset, model, budget: LensLLMLaw(ntk[model]),
+        "lensllm_phase": phase,
         # The same number of parameters as `lensllm_phase`, with F at its largest.
-        "lensllm_start": LensLLMLaw(curve, n_steps=0.0),
+        "lensllm_start": lambda dataset, model, budget: LensLLMLaw(ntk[model], n_steps=0.0),
     }
 
 
@@ -99,47 +109,27 @@ def validate_forward(
         n_starts: See `lensllm.laws.fit_law`.
 
     Returns:
-        One row a law, curve, budget and size beyond it: `law, model, dataset, seed,
-        max_n_samples, n_samples, log_error, term` (D_l or F as fitted).
+        What `lensllm.laws.forward_validation` returns, without posteriors, with `seed`.
     """
-    rows = []
-    keys = ["dataset", "model", "seed"]
-    for (dataset, model, seed), points in curves.groupby(keys, sort=False):
-        points = points[np.isfinite(points["test_loss"])].sort_values("n_samples")
-        sizes = points["n_samples"].to_numpy(float)
-        losses = points["test_loss"].to_numpy(float)
-        positive = sizes[sizes > 0]
-        if model not in ntk:
-            continue
-        for budget in positive[min_sizes - 1 : -1]:
-            kept, beyond = sizes <= budget, sizes > budget
-            step = float(points["best_step"].to_numpy()[kept][-1])
-            for name, law in law_variants(ntk[model], max(step, 1.0)).items():
-                fits = fit_laws(
-                    law,
-                    sizes[kept],
-                    losses[None, kept],
-                    objective=objective,
-                    use_zero=True,
-                    n_starts=n_starts,
-                )
-                errors = np.log(fits.predict(sizes[beyond])[0] / losses[beyond])
-                beta = float(fits.params[0, 1])
-                term = float(fits.transition_size[0]) ** beta
-                rows += [
-                    {
-                        "law": name,
-                        "dataset": dataset,
-                        "model": model,
-                        "seed": seed,
-                        "max_n_samples": int(budget),
-                        "n_samples": int(n),
-                        "log_error": error,
-                        "term": term,
-                    }
-                    for n, error in zip(sizes[beyond], errors, strict=True)
-                ]
-    return pd.DataFrame(rows)
+    curves = curves[curves["model"].isin(list(ntk)) & np.isfinite(curves["test_loss"])]
+    place = curves[curves["n_samples"] > 0].groupby(["dataset", "model", "seed"])["n_samples"]
+    positive = curves[curves["n_samples"] > 0].assign(place=place.rank())
+    enough = positive.loc[
+        positive["place"] >= min_sizes, ["dataset", "model", "seed", "n_samples"]
+    ].rename(columns={"n_samples": "max_n_samples"})
+    tables = []
+    for seed, points in curves.groupby("seed", sort=False):
+        steps = points.set_index(["dataset", "model", "n_samples"])["best_step"]
+        table = forward_validation(
+            points,
+            law_variants(ntk, steps.to_dict()),
+            objective=objective,
+            use_zero=True,
+            n_starts=n_starts,
+            posterior=False,
+        )
+        tables.append(table.assign(seed=seed))
+    return pd.concat(tables).merge(enough, on=list(enough.columns))
 
 
 def compare_with_rectified(table: pd.DataFrame, n_draws: int = 4000, seed: int = 0) -> pd.DataFrame:

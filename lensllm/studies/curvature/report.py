@@ -13,6 +13,7 @@ import pandas as pd
 from lensllm.core.curves import read_curves
 from lensllm.curvature.analysis import CurvatureAnalysis, transitions
 from lensllm.studies.curvature.figures import save_figures
+from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact, write_csv
 
 
@@ -58,7 +59,7 @@ def write_analysis(
     """
     record = analysis_record(analysis, curves)
     text = json.dumps(redact(record), indent=1, allow_nan=False)
-    (folder / "curvature.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / "curvature.json", text + "\n")
     for name, table in _tables(analysis).items():
         write_csv(table, folder / f"{name}.csv")
     figures = save_figures(analysis, folder)

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lensllm.prehoc.analysis import TaskAnalysis
 from lensllm.prehoc.phases import MAJORITY, Phase
 from lensllm.prehoc.predictors import Information
+from lensllm.studies.prehoc.analysis import TaskAnalysis
 from lensllm.system.harmless import drawn
 
 _COLORS: dict[Information, str] = {"trace": "#1f5fa8", "static_trace": "#b5442e"}

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lensllm.prehoc.analysis import Analysis, TaskAnalysis
+from lensllm.studies.prehoc.analysis import Analysis, TaskAnalysis
 from lensllm.studies.prehoc.figures import depth_figure, phase_figure, risk_figure
+from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact, write_csv
 
 
@@ -54,7 +55,7 @@ def write_analysis(
         "refused": analysis.refused,
     }
     path = folder / "prehoc.json"
-    path.write_text(json.dumps(redact(record), indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(redact(record), indent=1) + "\n")
     if make_logger is not None:
         _log(analysis, record, pictures, make_logger)
     return [path, *files, *pictures.values()]

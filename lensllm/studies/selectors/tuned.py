@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.evaluation import evaluate
-from lensllm.evaluation.judge import correlations
-from lensllm.evaluation.metrics import relative_accuracy
+from lensllm.evaluation.metrics import correlations, relative_accuracy, relative_accuracy_of
 from lensllm.evaluation.statistics import resample_rows
 from lensllm.predictors.pooled import PooledPredictor
 from lensllm.selectors.pooled_fit import PooledFit
@@ -108,8 +106,7 @@ def correlation_and_accuracy(question: Question[PooledPredictor]) -> float:
     if not truth.size:
         return math.nan
     predicted = np.exp(log_loss.mean(axis=0))
-    accuracy = relative_accuracy(torch.from_numpy(predicted), torch.from_numpy(truth))
-    return correlations(predicted, truth)["pearson"] + float(accuracy)
+    return correlations(predicted, truth)["pearson"] + relative_accuracy(predicted, truth)
 
 
 def log_p_best(question: Question[PooledPredictor]) -> float:
@@ -223,7 +220,7 @@ def bootstrap_over_models(
         worst, best = y.max(axis=1), y.min(axis=1)
         dx, dy = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
         pearson = (dx * dy).sum(axis=1) / np.sqrt((dx**2).sum(axis=1) * (dy**2).sum(axis=1))
-        accuracy = (worst - chosen) / (worst - best)
+        accuracy = relative_accuracy_of(chosen, best, worst)
         rows.append({"pearson": pearson.mean(), "relative_accuracy": accuracy.mean()})
     return pd.DataFrame(rows)
 

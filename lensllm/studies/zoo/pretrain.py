@@ -29,6 +29,7 @@ from lensllm.data.docstrings import (
     source_files,
     split_of,
 )
+from lensllm.system.atomic import write_whole
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 CONTEXT = 128
@@ -318,4 +319,4 @@ def save(
     tokenizer.save_pretrained(target)
     n_params = sum(parameter.numel() for parameter in model.parameters())
     text = json.dumps({**asdict(spec), "n_params": n_params, **record}, indent=1)
-    (target / "pretraining.json").write_text(text + "\n", encoding="utf-8")
+    write_whole(target / "pretraining.json", text + "\n")

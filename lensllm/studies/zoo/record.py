@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lensllm.core.trials import TrialResult, canonical_json, results_table
+from lensllm.system.atomic import write_whole
 
 COLUMNS = [
     "model",
@@ -101,7 +102,7 @@ def write_recorded_curves(
         table = pd.concat([old, table]).drop_duplicates(_POINT, keep="last").sort_values(_POINT)
     comments = [_HEADER, *(f"{name}: {json.dumps(value)}" for name, value in notes.items())]
     text = table.to_csv(index=False, float_format="%.7g", lineterminator="\n")
-    path.write_text("".join(f"# {line}\n" for line in comments) + text, encoding="utf-8")
+    write_whole(path, "".join(f"# {line}\n" for line in comments) + text)
     return len(table)
 
 

@@ -2,8 +2,8 @@ import logging
 
 import numpy as np
 
-from lensllm.prehoc.analysis import analyze
 from lensllm.prehoc.probing import Price
+from lensllm.studies.prehoc.analysis import analyze
 from lensllm.studies.prehoc.load import concatenate
 
 
