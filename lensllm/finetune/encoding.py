@@ -16,11 +16,15 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
 from lensllm.finetune.cutting import cut_target
-from lensllm.finetune.templates import render_chat
+from lensllm.finetune.segments import Segments, SegmentTokenizer
+from lensllm.finetune.special_tokens import added_tokens, target_frame, turn_ending
+from lensllm.finetune.templates import chat_frame
 
 # Raised when the same text and settings give other tokens or bytes than before; in the key of all
-# that is stored of encoded pairs. 2: cut targets have no end token.
-ENCODING_VERSION = 2
+# that is stored of encoded pairs. 2: cut targets have no end token. 3: prompt and target are
+# tokenised as one text, special tokens in users' text as text; targets of encoder-decoders have
+# the tokens that their tokenizer sets around targets; turns of chats end as in the template.
+ENCODING_VERSION = 3
 IGNORED = -100
 PROMPT = "{input}\n"
 
@@ -55,27 +59,39 @@ class EncodingCounts:
         cut_inputs: Inputs that were too long.
         cut_targets: Targets that were too long, with the end token.
         dropped: Pairs whose target has no token, or none after cutting.
+        target_bytes: UTF-8 bytes of all targets.
+        lost_bytes: Those of them for which the vocabulary has no token.
     """
 
     pairs: int = 0
     cut_inputs: int = 0
     cut_targets: int = 0
     dropped: int = 0
+    target_bytes: int = 0
+    lost_bytes: int = 0
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the targets' bytes that the model cannot be asked for."""
+        return self.lost_bytes / max(1, self.target_bytes)
 
 
 class PairEncoder:
     """Encodes text pairs for one model.
 
-    A decoder-only model reads the prompt and goes on with the target; an encoder-decoder reads the
-    prompt in its encoder. Only target tokens are ever predicted. Special tokens are set where the
-    tokenizer sets them by itself, and a target ends with the end token.
+    A decoder-only model reads the prompt and goes on with the target, as one text (see
+    `SegmentTokenizer`); an encoder-decoder reads the prompt in its encoder. Only target tokens are
+    ever predicted. Special tokens are set where the tokenizer sets them by itself, and a target
+    ends with the end token, or with what ends a turn in the tokenizer's chat template. Nothing in
+    a user's text is a special token.
 
     A target that is cut has no end token: its text goes on, and no model is asked to predict an end
     that is not there. The limit is in tokens, since tokens are what memory and context are made
     of, so that models with different tokenizers are scored on beginnings of different lengths of a
     target that is cut. Each loss per byte is divided by the bytes of its own beginning, to the
     byte (`cut_target`). Losses of the very same text need a limit that cuts nothing: `counts` says
-    whether it did.
+    whether it did. Bytes that became the unknown token, or none, are not among those that a loss is
+    divided by.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -88,11 +104,11 @@ class PairEncoder:
             tokenizer's own chat template, with the input as what the user says.
 
     Attributes:
-        counts: What was cut and dropped so far.
+        counts: What was cut, dropped and lost so far.
 
     Raises:
-        ValueError: The prompt lacks `{input}`, the tokenizer has no chat template, or the context
-            leaves no room for an input.
+        ValueError: The prompt lacks `{input}`, the tokenizer has no chat template or wants to know
+            the target's language, or the context leaves no room for an input.
     """
 
     def __init__(
@@ -107,53 +123,62 @@ class PairEncoder:
     ) -> None:
         self.tokenizer = tokenizer
         self.counts = EncodingCounts()
-        start, end = self._added_tokens()
-        if prompt == "chat":
-            prompt, start, end = _chat_prompt(tokenizer), [], []
-        if prompt.count("{input}") != 1:
-            raise ValueError(f"Expected a prompt that contains {{input}} once, got {prompt!r}")
-        before, after = prompt.split("{input}")
-        self._before = [*start, *self._ids([before])[0]]
-        self._after = [*self._ids([after])[0], *(end if is_encoder_decoder else [])]
-        self._end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        self._frame(prompt, is_encoder_decoder)
         self.max_target_tokens = max_target_tokens
         self.max_input_tokens = max_input_tokens
+        self._room = float("inf")
         if context is not None:
-            room = context - len(self._before) - len(self._after)
+            room = context - len(self._start) - len(self._stop)
             if is_encoder_decoder:
                 self.max_target_tokens = min(max_target_tokens, context)
             else:
                 room -= max_target_tokens
-            if room < 1:
+            self._room = room
+            n_prompt = len(self._before) + len(self._after)
+            if room - n_prompt < 1:
                 raise ValueError(
                     f"Expected dataset.max_target_tokens and the prompt to leave room for an input "
                     f"in the context of {context} tokens of {tokenizer.name_or_path}, got "
                     f"max_target_tokens = {max_target_tokens}: lower it"
                 )
-            self.max_input_tokens = min(max_input_tokens, room)
+            self.max_input_tokens = min(max_input_tokens, room - n_prompt)
+
+    def _frame(self, prompt: str, is_encoder_decoder: bool) -> None:
+        """What stands around inputs and targets."""
+        start, stop = added_tokens(self.tokenizer, "text")
+        ending: list[int] = []
+        if self.tokenizer.eos_token_id is not None:
+            ending = [int(self.tokenizer.eos_token_id)]
+        self._opening: list[int] = []
+        if is_encoder_decoder:
+            self._opening, found = target_frame(self.tokenizer)
+            ending = found or ending
+        if prompt == "chat":
+            before, after, rest = chat_frame(self.tokenizer)
+            start = stop = []
+            ending = turn_ending(self.tokenizer, rest) or ending
+        elif prompt.count("{input}") != 1:
+            raise ValueError(f"Expected a prompt that contains {{input}} once, got {prompt!r}")
+        else:
+            before, after = prompt.split("{input}")
+        self._segments = SegmentTokenizer(
+            self.tokenizer, before, after, is_joint=not is_encoder_decoder
+        )
+        self._start, self._stop = start, stop if is_encoder_decoder else []
+        self._before, self._after = self._segments.ids(before), self._segments.ids(after)
+        self._end = ending
 
     def signature(self) -> dict[str, Any]:
         """What decides how a pair is encoded, beside the tokenizer: the rendered prompt, limits."""
         return {
             "version": ENCODING_VERSION,
-            "before": self._before,
-            "after": self._after,
+            "before": [*self._start, *self._before],
+            "after": [*self._after, *self._stop],
+            "opening": self._opening,
             "end": self._end,
             "max_input_tokens": self.max_input_tokens,
             "max_target_tokens": self.max_target_tokens,
         }
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-
-    def _added_tokens(self) -> tuple[list[int], list[int]]:
-        """Special tokens that the tokenizer puts before and after a text by itself."""
-        bare = self._ids(["x"])[0]
-        full = self.tokenizer("x", verbose=False)["input_ids"]
-        start = next(
-            (i for i in range(len(full)) if list(full[i : i + len(bare)]) == bare), len(full)
-        )
-        return list(full[:start]), list(full[start + len(bare) :])
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Example]:
         """Encode pairs of texts; those whose target has no token left are dropped, and counted.
@@ -161,49 +186,44 @@ class PairEncoder:
         Raises:
             ValueError: Neither prompt nor input leaves a token to go on from.
         """
-        if not pairs:
-            return []
-        sources = self._ids([source for source, _ in pairs])
-        targets = self._ids([target for _, target in pairs])
-        room = self.max_target_tokens
-        examples = []
-        for (given, text), source, target in zip(pairs, sources, targets, strict=True):
-            if not (self._before or source or self._after):
-                raise ValueError(
-                    f"Expected at least one token before the target, got input {given!r}: give "
-                    "it a text, or the prompt one around it"
-                )
-            self.counts.pairs += 1
-            self.counts.cut_inputs += len(source) > self.max_input_tokens
-            n_bytes, end = len(text.encode()), self._end
-            if len(target) + len(end) > room:
-                self.counts.cut_targets += 1
-                end = []
-            if len(target) > room:
-                target, n_bytes = cut_target(self.tokenizer, text, target, room)
-            if not target:
-                self.counts.dropped += 1
-                continue
-            cut = source[: self.max_input_tokens]
-            examples.append(
-                Example(
-                    (*self._before, *cut, *self._after),
-                    (*target, *end),
-                    n_bytes,
-                )
+        found = map(self._example, pairs, self._segments(pairs))
+        return [example for example in found if example is not None]
+
+    def _example(self, pair: tuple[str, str], found: Segments) -> Example | None:
+        """One pair, cut to its limits; `None` where nothing of its target is left."""
+        before, after = [*self._start, *found.before], [*found.after, *self._stop]
+        room = int(min(self.max_input_tokens, self._room - len(found.before) - len(found.after)))
+        source = (*before, *found.given[:room], *after)
+        if not source:
+            raise ValueError(
+                f"Expected at least one token before the target, got input {pair[0]!r}: give it a "
+                "text, or the prompt one around it"
             )
-        return examples
+        self.counts.pairs += 1
+        self.counts.cut_inputs += len(found.given) > room
+        target, n_bytes, end = self._target(pair[1], found)
+        if not target:
+            self.counts.dropped += 1
+            return None
+        return Example(source, (*self._opening, *target, *end), n_bytes)
 
-
-def _chat_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer's chat template around one turn of a user."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise ValueError(
-            f"Expected a tokenizer with a chat template for training.prompt=chat, "
-            f"{tokenizer.name_or_path} has none: give the prompt as a text with {{input}}"
-        )
-    turns = [{"role": "user", "content": "{input}"}]
-    return render_chat(tokenizer, turns)
+    def _target(self, text: str, found: Segments) -> tuple[list[int], int, list[int]]:
+        """Tokens of a target, their bytes and the tokens that end it, where it is not cut."""
+        target, n_bytes, lost = found.target, len(text.encode()), found.lost_bytes
+        self.counts.target_bytes += n_bytes
+        self.counts.lost_bytes += lost
+        room = self.max_target_tokens - len(self._opening)
+        end = self._end
+        if len(target) + len(end) > room:
+            self.counts.cut_targets += 1
+            end = []
+        if len(target) > room:
+            target, n_bytes = cut_target(self.tokenizer, text, target, room, found.offsets)
+            if lost:
+                kept = text.encode()[:n_bytes].decode(errors="ignore")
+                (cut,) = self._segments([("", kept)])
+                lost = cut.lost_bytes
+        return target, n_bytes - lost, end
 
 
 def context_length(config: Any) -> int | None:
