@@ -6,7 +6,7 @@ import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from lensllm.finetune.templates import chat_frame
 # the tokens that their tokenizer sets around targets; turns of chats end as in the template.
 ENCODING_VERSION = 3
 IGNORED = -100
+Padding = Literal["left", "right", "none"]
 PROMPT = "{input}\n"
 
 
@@ -240,44 +241,61 @@ class Collator:
 
     Decoder-only batches are padded on the left, so that the targets of all examples end in the last
     column and the output head runs on those columns alone; encoder-decoder batches are padded on
-    the right.
+    the right, and so are those of decoders that do not bear padding before their text.
 
     Args:
         pad_token_id: Token id of padding.
         is_encoder_decoder: Which of the two.
+        padding: Where to pad; by default as above. With `none` examples have to come one by one.
     """
 
-    def __init__(self, pad_token_id: int, *, is_encoder_decoder: bool) -> None:
+    def __init__(
+        self, pad_token_id: int, *, is_encoder_decoder: bool, padding: Padding | None = None
+    ) -> None:
         self.pad_token_id = pad_token_id
         self.is_encoder_decoder = is_encoder_decoder
+        self.padding = padding or ("right" if is_encoder_decoder else "left")
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Collate.
 
         Returns:
             `input_ids`, `attention_mask` of shape (batch, length); `labels` of shape
-            (batch, target length) with `IGNORED` in padding; `n_bytes` of shape (batch,);
-            `n_tokens`, the real tokens of the batch, a scalar.
+            (batch, target length) with `IGNORED` in padding, of a decoder's last columns; where it
+            is padded on the left, `position_ids`; `n_bytes` of shape (batch,); `n_tokens`, the real
+            tokens of the batch, a scalar.
         """
-        side = "right" if self.is_encoder_decoder else "left"
+        side = "left" if self.padding == "left" else "right"
         rows = [
             example.source if self.is_encoder_decoder else (*example.source, *example.target[:-1])
             for example in examples
         ]
         inputs = [torch.tensor(row) for row in rows]
         masks = [torch.ones(len(row), dtype=torch.long) for row in rows]
-        labels = [torch.tensor(example.target) for example in examples]
-
-        def pad(parts: list[Tensor], value: int) -> Tensor:
-            return pad_sequence(parts, batch_first=True, padding_value=value, padding_side=side)
-
+        mask = pad_sequence(masks, batch_first=True, padding_side=side)
         return {
-            "input_ids": pad(inputs, self.pad_token_id),
-            "attention_mask": pad(masks, 0),
-            "labels": pad(labels, IGNORED),
+            "input_ids": pad_sequence(
+                inputs, batch_first=True, padding_value=self.pad_token_id, padding_side=side
+            ),
+            "attention_mask": mask,
+            **({"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)} if side == "left" else {}),
+            "labels": pad_sequence(
+                [torch.tensor(row) for row in self._labels(examples, side)],
+                batch_first=True,
+                padding_value=IGNORED,
+                padding_side=side,
+            ),
             "n_bytes": torch.tensor([example.n_bytes for example in examples]),
             "n_tokens": torch.tensor(sum(example.n_tokens for example in examples)),
         }
+
+    def _labels(self, examples: Sequence[Example], side: str) -> list[tuple[int, ...]]:
+        """Labels of each example, those of a decoder aligned with the last columns."""
+        if self.is_encoder_decoder or side == "left":
+            return [example.target for example in examples]
+        shortest = min(len(example.source) for example in examples)
+        starts = [(IGNORED,) * (len(example.source) - shortest) for example in examples]
+        return [(*start, *e.target) for start, e in zip(starts, examples, strict=True)]
 
 
 def forward_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -293,16 +311,37 @@ def forward_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     labels, mask = batch["labels"], batch["attention_mask"]
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": mask}
     if model.config.is_encoder_decoder:
-        # Shifting by the model's own rule puts its start token first and drops the last label.
-        shifted = model.prepare_decoder_input_ids_from_labels(labels)
+        shifted = decoder_inputs(model, labels)
         return model(**inputs, decoder_input_ids=shifted, use_cache=False).logits
     accepted = inspect.signature(model.forward).parameters
-    if "position_ids" in accepted:
-        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    if "position_ids" in accepted and "position_ids" in batch:
+        inputs["position_ids"] = batch["position_ids"]
     if "logits_to_keep" in accepted:
         inputs["logits_to_keep"] = labels.shape[1]
     logits = model(**inputs, use_cache=False).logits
     return logits[:, -labels.shape[1] :]
+
+
+def decoder_inputs(model: Any, labels: Tensor) -> Tensor:
+    """What the decoder of an encoder-decoder is given when it is to predict labels.
+
+    By the model's own rule where it has one, which puts a start token first (mBART's is the last
+    label) and drops the last label.
+
+    Raises:
+        ValueError: The model has no rule, and its config no `decoder_start_token_id`.
+    """
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        return model.prepare_decoder_input_ids_from_labels(labels)
+    start = model.config.decoder_start_token_id
+    if start is None:
+        raise ValueError(
+            f"Expected `decoder_start_token_id` in the config.json of {type(model).__name__}, got "
+            "none: set it to the token that the model's targets start behind"
+        )
+    first = torch.full_like(labels[:, :1], start)
+    rest = labels[:, :-1]
+    return torch.cat([first, rest.masked_fill(rest == IGNORED, 0)], dim=1)
 
 
 def target_loss(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

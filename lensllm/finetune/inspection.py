@@ -12,6 +12,7 @@ from lensllm.data.pairs import TextData
 from lensllm.data.rows import take
 from lensllm.finetune.encoding import Collator, Example, PairEncoder, nested_subset, target_loss
 from lensllm.finetune.models import ModelSource
+from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.trial import check_ids, check_targets
 
@@ -122,14 +123,18 @@ def measure_pairs(
     """Loss of a few pairs before fine-tuning, on the CPU, in nats per target token or byte.
 
     Raises:
-        ValueError: The candidate cannot be loaded, or its loss is not finite.
+        ValueError: The candidate cannot be loaded, sees its future, or its loss is not finite.
     """
-    collate = Collator(source.padding(pad_token_id), is_encoder_decoder=source.is_encoder_decoder)
     model = source.load_model().eval()
+    pad = source.padding(pad_token_id)
+    padding = probe(model, source, examples, pad)
+    collate = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
+    batches = [examples] if padding != "none" else [[example] for example in examples]
     with torch.no_grad():
-        total, count = target_loss(model, collate(examples))
-    size = float(count) if unit == "token" else sum(example.n_bytes for example in examples)
-    loss = float(total) / size
+        found = [target_loss(model, collate(batch)) for batch in batches]
+    count = sum(int(n_targets) for _, n_targets in found)
+    size = count if unit == "token" else sum(example.n_bytes for example in examples)
+    loss = sum(float(total) for total, _ in found) / size
     if not math.isfinite(loss):
         raise ValueError(
             f"Expected a finite loss of {source.name} before fine-tuning, got {loss}: are its "

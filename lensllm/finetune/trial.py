@@ -43,12 +43,14 @@ from lensllm.finetune.memory import (
 )
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
+from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.token_cache import encode_once
 from lensllm.trials import MAX_LOSS, Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 
+N_PROBED = 8  # test examples among which `probe` chooses
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning")
 _USUAL_WARNINGS = (
     ".*does not have many workers.*",  # data are in memory: workers would cost more than they bring
@@ -283,14 +285,19 @@ def _run_once(
         log_every_n_steps=max(1, min(10, n_steps // settings.max_epochs)),
     )
     settings = _with_micro_batch(settings, source, encoded, trainer)
+    pl.seed_everything(trial.seed, verbose=False)
+    model = prepare_model(source, settings)
+    pad = source.padding(tokenizer.pad_token_id)
+    padding = probe(model, source, encoded.test[:N_PROBED], pad)
+    if padding == "none":
+        settings = replace(settings, micro_batch_size=1, evaluation_batch_size=1)
+    if settings.compile:
+        model.compile()
     # Only the trainer knows how many processes share a batch.
     trainer.accumulate_grad_batches = settings.n_parts(trainer.world_size)
     trainer.val_check_interval *= trainer.accumulate_grad_batches
-    pl.seed_everything(trial.seed, verbose=False)
-    model = prepare_model(source, settings)
     module = FineTuner(model, make_optimizer, make_scheduler)
-    pad = source.padding(tokenizer.pad_token_id)
-    collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)
+    collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
     loaders = TrialData(encoded, collator, settings, trial.seed)
     # Of the shapes, not of what lies in memory: four-bit weights are packed, FSDP's are shared out.
     n_params = source.n_params
@@ -331,7 +338,13 @@ def _run_once(
         cut_inputs=encoded.counts.cut_inputs,
         cut_targets=encoded.counts.cut_targets,
         dropped_pairs=encoded.counts.dropped,
-        data={**data.summary(), "validation_pairs": n_validation, "evaluations": n_evaluations},
+        data={
+            **data.summary(),
+            "validation_pairs": n_validation,
+            "evaluations": n_evaluations,
+            "padding": padding,
+            "lost_target_bytes": encoded.counts.lost_share,
+        },
         trace=tuple(module.trace),
         versions={
             "python": platform.python_version(),
@@ -376,12 +389,10 @@ def _test_examples(
 
 
 def prepare_model(source: ModelSource, settings: TrainingSettings) -> Any:
-    """The candidate's weights, with adapters and what saves memory or time."""
+    """The candidate's weights, with adapters and what saves memory."""
     model = (source.finetune or FULL).prepare(source.load_model())
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
-        model.compile()
     return model
 
 
