@@ -56,9 +56,10 @@ def main(cfg: DictConfig) -> float:
         )
     if console.quiet:
         return selection.best.predicted_loss
-    settings = stored_settings(cfg)
-    data = runner.data.summary() if hasattr(runner, "data") else {}  # recorded curves have none
-    paths = write_selection(selection, curves, output_dir(), settings, data)  # type: ignore[arg-type]
+    settings, data = stored_settings(cfg), {}
+    if hasattr(runner, "data"):  # recorded curves have none
+        settings, data = {**settings, "rank_by": runner.unit}, runner.data_summary()
+    paths = write_selection(selection, curves, output_dir(), settings, data)
     if ledger is not None:
         ledger.close()
     console.print(selection_table(selection, curves))

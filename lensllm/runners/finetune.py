@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -24,7 +25,14 @@ from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
 from lensllm.finetune.example_losses import ExampleLosses
 from lensllm.finetune.hub import UnknownModelError
-from lensllm.finetune.inspection import TokenCounts, count_tokens, measure_pairs
+from lensllm.finetune.inspection import (
+    USUAL_WEIGHT,
+    TokenCounts,
+    check_lost,
+    count_tokens,
+    first_lost_weight,
+    measure_pairs,
+)
 from lensllm.finetune.keys import (
     check_trainer,
     describe,
@@ -93,7 +101,7 @@ class FineTuneRunner:
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
-        loss_unit: `token` or `byte`: which loss a campaign compares candidates by.
+        loss_unit: `token` or `byte`: which loss a campaign compares candidates by; see `unit`.
         finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
         checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial goes
             on; they are in the store's folder until the trial is stored. `None` for none.
@@ -168,11 +176,41 @@ class FineTuneRunner:
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
         self._losses_before: dict[str, float] = {}
+        self._spelled: set[str] = set()
 
     @cached_property
     def precision(self) -> str:
         """Lightning's name of the precision that is trained in."""
         return str(getattr(self.make_trainer, "keywords", {}).get("precision", "32-true"))
+
+    @cached_property
+    def unit(self) -> str:
+        """What losses are per: `loss_unit`, but `byte` for candidates with different tokens.
+
+        A loss per token is the sum over a target divided by its tokens, so that candidates that cut
+        one target into different numbers of tokens are not on one scale.
+        """
+        if self.loss_unit == "byte" or len(self.sources) == 1:
+            return self.loss_unit
+        lengths: dict[tuple[int, ...], str] = {}
+        for name in self.sources:
+            with contextlib.suppress(Exception):  # `inspect` and `task` tell
+                lengths.setdefault(self._counts(name).targets, name)
+        if len(lengths) < 2:
+            return "token"
+        (one, first), (other, second) = list(lengths.items())[:2]
+        logger.warning(
+            "Candidates are ranked by loss per byte in place of per token: their tokens differ (%s "
+            "has %d in the test targets, %s %d)",
+            *(first, sum(one), second, sum(other)),
+        )
+        return "byte"
+
+    def data_summary(self) -> dict[str, Any]:
+        """Summary of the data set, with the shares of its target bytes that candidates lack."""
+        lost = {name: encoder.counts.lost_share for name, encoder in self._encoders.items()}
+        lost = {name: share for name, share in lost.items() if share > 0}
+        return {**self.data.summary(), **({"lost_target_bytes": lost} if lost else {})}
 
     def optimizer_of(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
         """The optimizer's factory, with the candidate's own learning rate where it has one."""
@@ -252,7 +290,7 @@ class FineTuneRunner:
 
     def _in_unit(self, result: TrialResult) -> TrialResult:
         """A result whose loss is per token or per byte, as the campaign compares."""
-        if self.loss_unit == "token":
+        if self.unit == "token":
             return result
         examples = ExampleLosses.from_json(result.examples)
         return replace(
@@ -378,19 +416,47 @@ class FineTuneRunner:
         tokenizer = self._encoder(name).tokenizer
         if tokenizer.eos_token_id is None:
             logger.warning("%s has no end token: its targets are scored without one", name)
+        self._check_lost(name)
+        self._say_rounding(source)
         refusal = memory_refusal(source, counts.longest, self.settings, self.precision, n_processes)
         if refusal:
             raise ValueError(refusal)
         settings = self.complete(Trial(name, self.data.name, 0)).settings
         if (source.finetune or FULL).method == "qlora":
             return  # four-bit weights want a device of their own
-        note = self.store.folder / ".inspected" / digest_of([settings, self.loss_unit])
+        note = self.store.folder / ".inspected" / digest_of([settings, self.unit])
         try:
             loss = float(note.read_text(encoding="ascii"))
         except (OSError, ValueError):
-            loss = measure_pairs(source, tokenizer.pad_token_id, counts.sample, self.loss_unit)
+            loss = measure_pairs(source, tokenizer.pad_token_id, counts.sample, self.unit)
             write_whole(note, f"{loss!r}\n")
         self._losses_before[name] = loss
+
+    def _check_lost(self, name: str) -> None:
+        """Say once, or raise, what share of the targets a candidate has no tokens for."""
+        if name not in self._spelled:
+            check_lost(self._encoder(name), name, self.unit)
+            self._spelled.add(name)
+
+    def _say_rounding(self, source: ModelSource) -> None:
+        """Say where weights in half precision are too coarse for the learning rate."""
+        is_true = self.precision in ("bf16-true", "16-true")
+        if not ((source.finetune or FULL).is_full or is_true):
+            return  # adapters are in float32
+        dtype = getattr(torch, source.dtype)
+        if is_true:
+            dtype = torch.bfloat16 if self.precision == "bf16-true" else torch.float16
+        rate = getattr(self.optimizer_of(source), "keywords", {}).get("lr")
+        if dtype.itemsize > 2 or not isinstance(rate, float):
+            return
+        first = first_lost_weight(dtype, rate)
+        if first < USUAL_WEIGHT:
+            logger.warning(
+                "%s: its weights are trained in %s, which rounds updates of about the learning "
+                "rate %g away on all weights above %.2g; `dtype` float32 with "
+                "trainer.precision=bf16-mixed keeps them",
+                *(source.name, str(dtype).removeprefix("torch."), rate, first),
+            )
 
     def _check_disk(self) -> None:
         """Say where a checkpoint of the largest candidate would not fit on the store's disk."""
@@ -432,6 +498,7 @@ class FineTuneRunner:
                 continue
             try:
                 counts = self._counts(name)
+                self._check_lost(name)
                 candidates.append(Candidate(name, source.n_params, source.family))
             except UnknownModelError:
                 raise
