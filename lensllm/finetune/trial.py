@@ -300,10 +300,10 @@ def _run_once(
     collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
     loaders = TrialData(encoded, collator, settings, trial.seed)
     # Of the shapes, not of what lies in memory: four-bit weights are packed, FSDP's are shared out.
-    n_params = source.n_params
+    per_trained, per_evaluated = source.flops_per_token
 
     def flops_of_training() -> float:
-        return (4.0 * n_params + 2.0 * source.n_trainable) * module.n_train_tokens
+        return per_trained * module.n_train_tokens
 
     try:
         usable = usable_checkpoint(checkpoint, trial.key)
@@ -311,7 +311,7 @@ def _run_once(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        spent = flops_of_training() + 2.0 * n_params * module.n_evaluation_tokens
+        spent = flops_of_training() + per_evaluated * module.n_evaluation_tokens
         if not spent and isinstance(error, ValueError):
             raise  # a setting that nothing was paid for
         raise TrialFailedError(reason_of(error), spent) from error
@@ -326,11 +326,11 @@ def _run_once(
         test_loss_se=math.nan if examples is None else examples.standard_error(),
         examples={} if examples is None else examples.to_json(),
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
-        n_params=n_params,
+        n_params=source.n_params,
         n_tokens=module.n_train_tokens,
         n_steps=int(trainer.global_step),
         best_step=best.step,
-        flops=train_flops + 2.0 * n_params * module.n_evaluation_tokens,
+        flops=train_flops + per_evaluated * module.n_evaluation_tokens,
         train_flops=train_flops,
         seconds=time.perf_counter() - start + (keeper.seconds_before if keeper else 0.0),
         peak_memory_bytes=peak_memory_bytes(),

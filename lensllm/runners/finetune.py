@@ -561,9 +561,9 @@ class FineTuneRunner:
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
         """The most FLOPs of one trial: that of training for all its epochs."""
         trained = counts.train[n_samples] * self.settings.max_epochs
-        per_token = 4.0 * source.n_params + 2.0 * source.n_trainable
         evaluated = counts.validation[n_samples] + counts.test
-        return per_token * trained + 2.0 * source.n_params * evaluated
+        per_trained, per_evaluated = source.flops_per_token
+        return per_trained * trained + per_evaluated * evaluated
 
 
 def _close(tracker: Any, result: TrialResult | None) -> None:
