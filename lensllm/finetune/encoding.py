@@ -168,6 +168,9 @@ class PairEncoder:
         self._start, self._stop = start, stop if is_encoder_decoder else []
         self._before, self._after = self._segments.ids(before), self._segments.ids(after)
         self._end = ending
+        # mBART puts the language behind the end token, and starts the decoder with it.
+        self._starts_with_its_end = ending[-1:] not in ([], [self.tokenizer.eos_token_id])
+        self._starts_with_its_end &= is_encoder_decoder
 
     def signature(self) -> dict[str, Any]:
         """What decides how a pair is encoded, beside the tokenizer: the rendered prompt, limits."""
@@ -217,7 +220,8 @@ class PairEncoder:
         end = self._end
         if len(target) + len(end) > room:
             self.counts.cut_targets += 1
-            end = []
+            end = self._end if self._starts_with_its_end else []
+            room -= len(end)
         if len(target) > room:
             target, n_bytes = cut_target(self.tokenizer, text, target, room, found.offsets)
             if lost:
@@ -229,9 +233,11 @@ class PairEncoder:
 
 def context_length(config: Any) -> int | None:
     """Most positions that a model was built for; `None` where positions are relative (T5)."""
+    config = config.get_text_config()  # of a multimodal model
     for name in ("max_position_embeddings", "n_positions"):
         value = getattr(config, name, None)
-        if isinstance(value, int) and not hasattr(config, "relative_attention_num_buckets"):
+        has_limit = isinstance(value, int) and value > 0  # XLNet's is -1
+        if has_limit and not hasattr(config, "relative_attention_num_buckets"):
             return value
     return None
 

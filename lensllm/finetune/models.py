@@ -165,25 +165,31 @@ class ModelSource:
             return model if method.is_full else replace(method, method="lora").prepare(model)
 
     @cached_property
+    def _sizes(self) -> tuple[int, int, float]:
+        """Parameters, those that are trained, and those that one token goes through."""
+        model = self.meta_model()
+        parameters = list(model.parameters())
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        return sum(p.numel() for p in parameters), trained, used_parameters(model)
+
+    @property
     def n_params(self) -> int:
         """Number of parameters, shared ones counted once; computed without any weights."""
-        return sum(parameter.numel() for parameter in self.meta_model().parameters())
+        return self._sizes[0]
 
-    @cached_property
+    @property
     def n_trainable(self) -> int:
         """Number of parameters that are trained; computed without any weights."""
-        if (self.finetune or FULL).is_full:
-            return self.n_params
-        return sum(p.numel() for p in self.meta_model().parameters() if p.requires_grad)
+        return self._sizes[1]
 
-    @cached_property
+    @property
     def flops_per_token(self) -> tuple[float, float]:
         """FLOPs of one token in training, and in evaluation.
 
         2 per parameter in the forward pass, 2 in the backward pass, and 2 more for the gradient of
         each that is trained. Of experts those count that a token is sent to.
         """
-        used = used_parameters(self.meta_model())
+        used = self._sizes[2]
         trained = used if (self.finetune or FULL).is_full else float(self.n_trainable)
         return 4.0 * used + 2.0 * trained, 2.0 * used
 

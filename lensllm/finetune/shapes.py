@@ -15,6 +15,8 @@ DEPTHS = (
 )
 # Steps between layers with experts of encoder-decoders (Switch); at 0 there are none.
 _ROUTED = ("encoder_sparse_step", "decoder_sparse_step")
+# Shares of layers that are left out at random in training.
+_DROPPED = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 # Names for the number of experts that there are, and for those that a token is sent to.
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k")
@@ -54,6 +56,9 @@ def shrunk(config: Any, n_layers: int) -> Any:
     for name in DEPTHS:
         if isinstance(getattr(text, name, None), int):
             setattr(text, name, n_layers)
+    for name in _DROPPED:  # which layers are left out is not known before
+        if hasattr(text, name):
+            setattr(text, name, 0.0)
     for name in _ROUTED if config.is_encoder_decoder else ():
         if hasattr(text, name):
             setattr(text, name, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    MBartTokenizer,
+    NllbTokenizer,
     PreTrainedTokenizerFast,
 )
 
@@ -184,7 +187,7 @@ MASKED = ("bert", "roberta", "xlnet", "xlm")
 def sentences(n, seed=0):
     """Sentences of known words."""
     rng = random.Random(seed)
-    return [" ".join(rng.choices(WORDS, k=rng.randrange(3, 9))) for _ in range(n)]
+    return [" ".join(rng.choices(WORDS, k=rng.randrange(2, 6))) for _ in range(n)]
 
 
 def pairs(n, seed=0):
@@ -216,6 +219,16 @@ def byte_level():
     return wrap(backend)
 
 
+def byte_level_without(piece):
+    """Byte-level BPE without the token of one byte."""
+    state = json.loads(byte_level().backend_tokenizer.to_str())
+    state["model"]["merges"] = [
+        pair for pair in state["model"]["merges"] if piece not in pair[0] + pair[1]
+    ]
+    del state["model"]["vocab"][piece]
+    return wrap(Tokenizer.from_str(json.dumps(state)))
+
+
 def sentence_piece_bpe():
     """SentencePiece's BPE with byte fallback and a space before every text, as Llama 2's."""
     special = ["<pad>", "<s>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -225,6 +238,9 @@ def sentence_piece_bpe():
     )
     trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=special, show_progress=False)
     backend.train_from_iterator(sentences(200), trainer)
+    state = json.loads(backend.to_str())
+    state["added_tokens"] = state["added_tokens"][:4]  # bytes are ordinary pieces
+    backend = Tokenizer.from_str(json.dumps(state))
     backend.decoder = decoders.Sequence(
         [
             decoders.Replace("\u2581", " "),
@@ -251,10 +267,25 @@ def unigram():
     return wrap(backend, unk_token="<unk>")
 
 
+def translator(kind, tgt_lang):
+    """A tokenizer of mBART (the language behind the end token) or NLLB (in front of the text)."""
+    if kind == "mbart":
+        state = json.loads(unigram().backend_tokenizer.to_str())["model"]["vocab"]
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        words = [(piece, score) for piece, score in state if piece not in special]
+        vocab = [*((piece, 0.0) for piece in special), *words]
+        return MBartTokenizer(vocab=vocab, src_lang="en_XX", tgt_lang=tgt_lang)
+    state = json.loads(sentence_piece_bpe().backend_tokenizer.to_str())["model"]
+    merges = [tuple(pair) for pair in state["merges"]]
+    return NllbTokenizer(
+        vocab=state["vocab"], merges=merges, src_lang="eng_Latn", tgt_lang=tgt_lang
+    )
+
+
 def config(name, **changes):
     """The config of one of `ARCHITECTURES`."""
     settings = {**ARCHITECTURES[name], **changes}
-    return AutoConfig.for_model(name, **({} if "text_config" in settings else IDS), **settings)
+    return AutoConfig.for_model(name, **{**({} if "text_config" in settings else IDS), **settings})
 
 
 def build(name, **changes):
