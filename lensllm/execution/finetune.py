@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from lensllm.core.measures import measure_named
+from lensllm.core.measures import LOSS_PER_BYTE, Measure, measure_named
 from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
@@ -32,7 +33,14 @@ from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
 from lensllm.finetune.example_losses import ExampleLosses
 from lensllm.finetune.hub import UnknownModelError
-from lensllm.finetune.inspection import TokenCounts, count_tokens, measure_pairs
+from lensllm.finetune.inspection import (
+    USUAL_WEIGHT,
+    TokenCounts,
+    check_lost,
+    count_tokens,
+    first_lost_weight,
+    measure_pairs,
+)
 from lensllm.finetune.keys import (
     check_trainer,
     describe,
@@ -76,7 +84,8 @@ class FineTuneRunner(Runner):
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
-        measure: Name of what candidates are compared by, see `lensllm.core.measures`.
+        measure: Name of what candidates are compared by, see `lensllm.core.measures`; with
+            `loss`, candidates whose tokens differ are compared by loss per byte.
         finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
         checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial goes
             on; they are in the store's folder until the trial is stored. `None` for none.
@@ -148,18 +157,48 @@ class FineTuneRunner(Runner):
         self.sizes = size_ladder(self.n_samples_full) if sizes is None else tuple(sorted(sizes))
         _check_sizes(self.sizes, self.n_samples_full)
         self.seed = seed
-        self.measure = measure_named(measure)
+        self.asked_measure = measure_named(measure)
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
         self.failures: dict[str, str] = {}
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
         self._losses_before: dict[str, float] = {}
+        self._spelled: set[str] = set()
 
     @cached_property
     def precision(self) -> str:
         """Lightning's name of the precision that is trained in."""
         return str(getattr(self.make_trainer, "keywords", {}).get("precision", "32-true"))
+
+    @cached_property
+    def measure(self) -> Measure:
+        """What candidates are compared by: what was asked for, but by byte if their tokens differ.
+
+        A loss per token is the sum over a target divided by its tokens, so that candidates that cut
+        one target into different numbers of tokens are not on one scale.
+        """
+        if self.asked_measure.per == "byte" or len(self.sources) == 1:
+            return self.asked_measure
+        lengths: dict[tuple[int, ...], str] = {}
+        for name in self.sources:
+            with contextlib.suppress(Exception):  # `inspect` and `task` tell
+                lengths.setdefault(self._counts(name).targets, name)
+        if len(lengths) < 2:
+            return self.asked_measure
+        (one, first), (other, second) = list(lengths.items())[:2]
+        logger.warning(
+            "Candidates are ranked by loss per byte in place of per token: their tokens differ (%s "
+            "has %d in the test targets, %s %d)",
+            *(first, sum(one), second, sum(other)),
+        )
+        return LOSS_PER_BYTE
+
+    def data_summary(self) -> dict[str, Any]:
+        """Summary of the data set, with the shares of its target bytes that candidates lack."""
+        lost = {name: encoder.counts.lost_share for name, encoder in self._encoders.items()}
+        lost = {name: share for name, share in lost.items() if share > 0}
+        return {**self.data.summary(), **({"lost_target_bytes": lost} if lost else {})}
 
     def optimizer_of(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
         """The optimizer's factory, with the candidate's own learning rate where it has one."""
@@ -356,6 +395,8 @@ class FineTuneRunner(Runner):
         tokenizer = self._encoder(name).tokenizer
         if tokenizer.eos_token_id is None:
             logger.warning("%s has no end token: its targets are scored without one", name)
+        self._check_lost(name)
+        self._say_rounding(source)
         refusal = memory_refusal(source, counts.longest, self.settings, self.precision, n_processes)
         if refusal:
             raise ValueError(refusal)
@@ -369,6 +410,32 @@ class FineTuneRunner(Runner):
             loss = measure_pairs(source, tokenizer.pad_token_id, counts.sample, self.measure.per)
             write_whole(note, f"{loss!r}\n")
         self._losses_before[name] = loss
+
+    def _check_lost(self, name: str) -> None:
+        """Say once, or raise, what share of the targets a candidate has no tokens for."""
+        if name not in self._spelled:
+            check_lost(self._encoder(name), name, self.measure.per)
+            self._spelled.add(name)
+
+    def _say_rounding(self, source: ModelSource) -> None:
+        """Say where weights in half precision are too coarse for the learning rate."""
+        is_true = self.precision in ("bf16-true", "16-true")
+        if not ((source.finetune or FULL).is_full or is_true):
+            return  # adapters are in float32
+        dtype = getattr(torch, source.dtype)
+        if is_true:
+            dtype = torch.bfloat16 if self.precision == "bf16-true" else torch.float16
+        rate = getattr(self.optimizer_of(source), "keywords", {}).get("lr")
+        if dtype.itemsize > 2 or not isinstance(rate, float):
+            return
+        first = first_lost_weight(dtype, rate)
+        if first < USUAL_WEIGHT:
+            logger.warning(
+                "%s: its weights are trained in %s, which rounds updates of about the learning "
+                "rate %g away on all weights above %.2g; `dtype` float32 with "
+                "trainer.precision=bf16-mixed keeps them",
+                *(source.name, str(dtype).removeprefix("torch."), rate, first),
+            )
 
     def _check_disk(self) -> None:
         """Say where a checkpoint of the largest candidate would not fit on the store's disk."""
@@ -410,6 +477,7 @@ class FineTuneRunner(Runner):
                 continue
             try:
                 counts = self._counts(name)
+                self._check_lost(name)
                 candidates.append(Candidate(name, source.n_params, source.family))
             except UnknownModelError:
                 raise
@@ -445,10 +513,6 @@ class FineTuneRunner(Runner):
                 results.append(_with_errors(found))
         return results
 
-    def data_summary(self) -> dict[str, Any]:
-        """See `lensllm.data.pairs.TextData.summary`."""
-        return self.data.summary()
-
     def longest(self, name: str) -> tuple[int, int]:
         """Tokens of a candidate's longest input and longest target, of those that were counted."""
         return self._counts(name).longest
@@ -477,9 +541,9 @@ class FineTuneRunner(Runner):
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
         """The most FLOPs of one trial: that of training for all its epochs."""
         trained = counts.train[n_samples] * self.settings.max_epochs
-        per_token = 4.0 * source.n_params + 2.0 * source.n_trainable
         evaluated = counts.validation[n_samples] + counts.test
-        return per_token * trained + 2.0 * source.n_params * evaluated
+        per_trained, per_evaluated = source.flops_per_token
+        return per_trained * trained + per_evaluated * evaluated
 
 
 def _with_errors(result: TrialResult) -> TrialResult:

@@ -27,7 +27,7 @@ class FineTuning:
         alpha: Scale of the adapters is alpha / rank.
         dropout: Dropout before the adapters.
         target_modules: Names of the layers that get adapters, as peft has them; `all-linear` for
-            every linear layer but the output head.
+            every linear layer but the output head and the outputs of state spaces.
         learning_rate: Learning rate of this candidate; `None` for the optimizer's own. Adapters
             often want a larger one than full fine-tuning.
 
@@ -102,6 +102,7 @@ class FineTuning:
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=modules if isinstance(modules, str) else list(modules),
+            exclude_modules=_read_by_kernels(model) if modules == "all-linear" else None,
         )
         return inject_adapter_in_model(config, model)
 
@@ -130,6 +131,19 @@ class FineTuning:
 
 
 FULL = FineTuning()
+
+
+def _read_by_kernels(model: torch.nn.Module) -> list[str] | None:
+    """Linear layers of state spaces whose weights are used without the layer itself.
+
+    An adapter on the output of a Mamba mixer would have no effect there; peft refuses it.
+    """
+    found = [
+        f"{name}.out_proj"
+        for name, module in model.named_modules()
+        if hasattr(module, "conv1d") and hasattr(module, "out_proj")
+    ]
+    return found or None
 
 
 def _keep_layout(model: torch.nn.Module) -> None:

@@ -17,7 +17,11 @@ _BYTE_LEVEL |= {chr(256 + i): byte for i, byte in enumerate(sorted({*range(256)}
 
 
 def cut_target(
-    tokenizer: Any, text: str, token_ids: Sequence[int], n_tokens: int
+    tokenizer: Any,
+    text: str,
+    token_ids: Sequence[int],
+    n_tokens: int,
+    offsets: Sequence[tuple[int, int]] | None = None,
 ) -> tuple[list[int], int]:
     """The first tokens of a text, and how many UTF-8 bytes of it they stand for.
 
@@ -33,6 +37,7 @@ def cut_target(
         text: The text.
         token_ids: Its tokens, more than `n_tokens` of them.
         n_tokens: Most tokens to keep.
+        offsets: Characters of the text that each token stands for, where they are known.
 
     Returns:
         The tokens that are kept, and their bytes.
@@ -43,9 +48,9 @@ def cut_target(
         return kept, n_bytes
     if not tokenizer.is_fast:
         return _longest_beginning(tokenizer, text, n_tokens)
-    offsets = tokenizer(text, add_special_tokens=False, verbose=False, return_offsets_mapping=True)[
-        "offset_mapping"
-    ]
+    if offsets is None:
+        options = {"add_special_tokens": False, "verbose": False, "return_offsets_mapping": True}
+        offsets = tokenizer(text, **options)["offset_mapping"]
     ends = np.maximum.accumulate([end for _, end in offsets])
     while n_tokens and ends[n_tokens - 1] > offsets[n_tokens][0]:
         n_tokens -= 1

@@ -6,7 +6,7 @@ import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,12 +16,17 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
 from lensllm.finetune.cutting import cut_target
-from lensllm.finetune.templates import render_chat
+from lensllm.finetune.segments import Segments, SegmentTokenizer
+from lensllm.finetune.special_tokens import added_tokens, target_frame, turn_ending
+from lensllm.finetune.templates import chat_frame
 
 # Raised when the same text and settings give other tokens or bytes than before; in the key of all
-# that is stored of encoded pairs. 2: cut targets have no end token.
-ENCODING_VERSION = 2
+# that is stored of encoded pairs. 2: cut targets have no end token. 3: prompt and target are
+# tokenised as one text, special tokens in users' text as text; targets of encoder-decoders have
+# the tokens that their tokenizer sets around targets; turns of chats end as in the template.
+ENCODING_VERSION = 3
 IGNORED = -100
+Padding = Literal["left", "right", "none"]
 PROMPT = "{input}\n"
 
 
@@ -55,27 +60,39 @@ class EncodingCounts:
         cut_inputs: Inputs that were too long.
         cut_targets: Targets that were too long, with the end token.
         dropped: Pairs whose target has no token, or none after cutting.
+        target_bytes: UTF-8 bytes of all targets.
+        lost_bytes: Those of them for which the vocabulary has no token.
     """
 
     pairs: int = 0
     cut_inputs: int = 0
     cut_targets: int = 0
     dropped: int = 0
+    target_bytes: int = 0
+    lost_bytes: int = 0
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the targets' bytes that the model cannot be asked for."""
+        return self.lost_bytes / max(1, self.target_bytes)
 
 
 class PairEncoder:
     """Encodes text pairs for one model.
 
-    A decoder-only model reads the prompt and goes on with the target; an encoder-decoder reads the
-    prompt in its encoder. Only target tokens are ever predicted. Special tokens are set where the
-    tokenizer sets them by itself, and a target ends with the end token.
+    A decoder-only model reads the prompt and goes on with the target, as one text (see
+    `SegmentTokenizer`); an encoder-decoder reads the prompt in its encoder. Only target tokens are
+    ever predicted. Special tokens are set where the tokenizer sets them by itself, and a target
+    ends with the end token, or with what ends a turn in the tokenizer's chat template. Nothing in
+    a user's text is a special token.
 
     A target that is cut has no end token: its text goes on, and no model is asked to predict an end
     that is not there. The limit is in tokens, since tokens are what memory and context are made
     of, so that models with different tokenizers are scored on beginnings of different lengths of a
     target that is cut. Each loss per byte is divided by the bytes of its own beginning, to the
     byte (`cut_target`). Losses of the very same text need a limit that cuts nothing: `counts` says
-    whether it did.
+    whether it did. Bytes that became the unknown token, or none, are not among those that a loss is
+    divided by.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -88,11 +105,11 @@ class PairEncoder:
             tokenizer's own chat template, with the input as what the user says.
 
     Attributes:
-        counts: What was cut and dropped so far.
+        counts: What was cut, dropped and lost so far.
 
     Raises:
-        ValueError: The prompt lacks `{input}`, the tokenizer has no chat template, or the context
-            leaves no room for an input.
+        ValueError: The prompt lacks `{input}`, the tokenizer has no chat template or wants to know
+            the target's language, or the context leaves no room for an input.
     """
 
     def __init__(
@@ -107,53 +124,65 @@ class PairEncoder:
     ) -> None:
         self.tokenizer = tokenizer
         self.counts = EncodingCounts()
-        start, end = self._added_tokens()
-        if prompt == "chat":
-            prompt, start, end = _chat_prompt(tokenizer), [], []
-        if prompt.count("{input}") != 1:
-            raise ValueError(f"Expected a prompt that contains {{input}} once, got {prompt!r}")
-        before, after = prompt.split("{input}")
-        self._before = [*start, *self._ids([before])[0]]
-        self._after = [*self._ids([after])[0], *(end if is_encoder_decoder else [])]
-        self._end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
+        self._frame(prompt, is_encoder_decoder)
         self.max_target_tokens = max_target_tokens
         self.max_input_tokens = max_input_tokens
+        self._room = float("inf")
         if context is not None:
-            room = context - len(self._before) - len(self._after)
+            room = context - len(self._start) - len(self._stop)
             if is_encoder_decoder:
                 self.max_target_tokens = min(max_target_tokens, context)
             else:
                 room -= max_target_tokens
-            if room < 1:
+            self._room = room
+            n_prompt = len(self._before) + len(self._after)
+            if room - n_prompt < 1:
                 raise ValueError(
                     f"Expected dataset.max_target_tokens and the prompt to leave room for an input "
                     f"in the context of {context} tokens of {tokenizer.name_or_path}, got "
                     f"max_target_tokens = {max_target_tokens}: lower it"
                 )
-            self.max_input_tokens = min(max_input_tokens, room)
+            self.max_input_tokens = min(max_input_tokens, room - n_prompt)
+
+    def _frame(self, prompt: str, is_encoder_decoder: bool) -> None:
+        """What stands around inputs and targets."""
+        start, stop = added_tokens(self.tokenizer, "text")
+        ending: list[int] = []
+        if self.tokenizer.eos_token_id is not None:
+            ending = [int(self.tokenizer.eos_token_id)]
+        self._opening: list[int] = []
+        if is_encoder_decoder:
+            self._opening, found = target_frame(self.tokenizer)
+            ending = found or ending
+        if prompt == "chat":
+            before, after, rest = chat_frame(self.tokenizer)
+            start = stop = []
+            ending = turn_ending(self.tokenizer, rest) or ending
+        elif prompt.count("{input}") != 1:
+            raise ValueError(f"Expected a prompt that contains {{input}} once, got {prompt!r}")
+        else:
+            before, after = prompt.split("{input}")
+        self._segments = SegmentTokenizer(
+            self.tokenizer, before, after, is_joint=not is_encoder_decoder
+        )
+        self._start, self._stop = start, stop if is_encoder_decoder else []
+        self._before, self._after = self._segments.ids(before), self._segments.ids(after)
+        self._end = ending
+        # mBART puts the language behind the end token, and starts the decoder with it.
+        self._starts_with_its_end = ending[-1:] not in ([], [self.tokenizer.eos_token_id])
+        self._starts_with_its_end &= is_encoder_decoder
 
     def signature(self) -> dict[str, Any]:
         """What decides how a pair is encoded, beside the tokenizer: the rendered prompt, limits."""
         return {
             "version": ENCODING_VERSION,
-            "before": self._before,
-            "after": self._after,
+            "before": [*self._start, *self._before],
+            "after": [*self._after, *self._stop],
+            "opening": self._opening,
             "end": self._end,
             "max_input_tokens": self.max_input_tokens,
             "max_target_tokens": self.max_target_tokens,
         }
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-
-    def _added_tokens(self) -> tuple[list[int], list[int]]:
-        """Special tokens that the tokenizer puts before and after a text by itself."""
-        bare = self._ids(["x"])[0]
-        full = self.tokenizer("x", verbose=False)["input_ids"]
-        start = next(
-            (i for i in range(len(full)) if list(full[i : i + len(bare)]) == bare), len(full)
-        )
-        return list(full[:start]), list(full[start + len(bare) :])
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Example]:
         """Encode pairs of texts; those whose target has no token left are dropped, and counted.
@@ -161,56 +190,54 @@ class PairEncoder:
         Raises:
             ValueError: Neither prompt nor input leaves a token to go on from.
         """
-        if not pairs:
-            return []
-        sources = self._ids([source for source, _ in pairs])
-        targets = self._ids([target for _, target in pairs])
-        room = self.max_target_tokens
-        examples = []
-        for (given, text), source, target in zip(pairs, sources, targets, strict=True):
-            if not (self._before or source or self._after):
-                raise ValueError(
-                    f"Expected at least one token before the target, got input {given!r}: give "
-                    "it a text, or the prompt one around it"
-                )
-            self.counts.pairs += 1
-            self.counts.cut_inputs += len(source) > self.max_input_tokens
-            n_bytes, end = len(text.encode()), self._end
-            if len(target) + len(end) > room:
-                self.counts.cut_targets += 1
-                end = []
-            if len(target) > room:
-                target, n_bytes = cut_target(self.tokenizer, text, target, room)
-            if not target:
-                self.counts.dropped += 1
-                continue
-            cut = source[: self.max_input_tokens]
-            examples.append(
-                Example(
-                    (*self._before, *cut, *self._after),
-                    (*target, *end),
-                    n_bytes,
-                )
+        found = map(self._example, pairs, self._segments(pairs))
+        return [example for example in found if example is not None]
+
+    def _example(self, pair: tuple[str, str], found: Segments) -> Example | None:
+        """One pair, cut to its limits; `None` where nothing of its target is left."""
+        before, after = [*self._start, *found.before], [*found.after, *self._stop]
+        room = int(min(self.max_input_tokens, self._room - len(found.before) - len(found.after)))
+        source = (*before, *found.given[:room], *after)
+        if not source:
+            raise ValueError(
+                f"Expected at least one token before the target, got input {pair[0]!r}: give it a "
+                "text, or the prompt one around it"
             )
-        return examples
+        self.counts.pairs += 1
+        self.counts.cut_inputs += len(found.given) > room
+        target, n_bytes, end = self._target(pair[1], found)
+        if not target:
+            self.counts.dropped += 1
+            return None
+        return Example(source, (*self._opening, *target, *end), n_bytes)
 
-
-def _chat_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The tokenizer's chat template around one turn of a user."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise ValueError(
-            f"Expected a tokenizer with a chat template for training.prompt=chat, "
-            f"{tokenizer.name_or_path} has none: give the prompt as a text with {{input}}"
-        )
-    turns = [{"role": "user", "content": "{input}"}]
-    return render_chat(tokenizer, turns)
+    def _target(self, text: str, found: Segments) -> tuple[list[int], int, list[int]]:
+        """Tokens of a target, their bytes and the tokens that end it, where it is not cut."""
+        target, n_bytes, lost = found.target, len(text.encode()), found.lost_bytes
+        self.counts.target_bytes += n_bytes
+        self.counts.lost_bytes += lost
+        room = self.max_target_tokens - len(self._opening)
+        end = self._end
+        if len(target) + len(end) > room:
+            self.counts.cut_targets += 1
+            end = self._end if self._starts_with_its_end else []
+            room -= len(end)
+        if len(target) > room:
+            target, n_bytes = cut_target(self.tokenizer, text, target, room, found.offsets)
+            if lost:
+                kept = text.encode()[:n_bytes].decode(errors="ignore")
+                (cut,) = self._segments([("", kept)])
+                lost = cut.lost_bytes
+        return target, n_bytes - lost, end
 
 
 def context_length(config: Any) -> int | None:
     """Most positions that a model was built for; `None` where positions are relative (T5)."""
+    config = config.get_text_config()  # of a multimodal model
     for name in ("max_position_embeddings", "n_positions"):
         value = getattr(config, name, None)
-        if isinstance(value, int) and not hasattr(config, "relative_attention_num_buckets"):
+        has_limit = isinstance(value, int) and value > 0  # XLNet's is -1
+        if has_limit and not hasattr(config, "relative_attention_num_buckets"):
             return value
     return None
 
@@ -220,44 +247,61 @@ class Collator:
 
     Decoder-only batches are padded on the left, so that the targets of all examples end in the last
     column and the output head runs on those columns alone; encoder-decoder batches are padded on
-    the right.
+    the right, and so are those of decoders that do not bear padding before their text.
 
     Args:
         pad_token_id: Token id of padding.
         is_encoder_decoder: Which of the two.
+        padding: Where to pad; by default as above. With `none` examples have to come one by one.
     """
 
-    def __init__(self, pad_token_id: int, *, is_encoder_decoder: bool) -> None:
+    def __init__(
+        self, pad_token_id: int, *, is_encoder_decoder: bool, padding: Padding | None = None
+    ) -> None:
         self.pad_token_id = pad_token_id
         self.is_encoder_decoder = is_encoder_decoder
+        self.padding = padding or ("right" if is_encoder_decoder else "left")
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Collate.
 
         Returns:
             `input_ids`, `attention_mask` of shape (batch, length); `labels` of shape
-            (batch, target length) with `IGNORED` in padding; `n_bytes` of shape (batch,);
-            `n_tokens`, the real tokens of the batch, a scalar.
+            (batch, target length) with `IGNORED` in padding, of a decoder's last columns; where it
+            is padded on the left, `position_ids`; `n_bytes` of shape (batch,); `n_tokens`, the real
+            tokens of the batch, a scalar.
         """
-        side = "right" if self.is_encoder_decoder else "left"
+        side = "left" if self.padding == "left" else "right"
         rows = [
             example.source if self.is_encoder_decoder else (*example.source, *example.target[:-1])
             for example in examples
         ]
         inputs = [torch.tensor(row) for row in rows]
         masks = [torch.ones(len(row), dtype=torch.long) for row in rows]
-        labels = [torch.tensor(example.target) for example in examples]
-
-        def pad(parts: list[Tensor], value: int) -> Tensor:
-            return pad_sequence(parts, batch_first=True, padding_value=value, padding_side=side)
-
+        mask = pad_sequence(masks, batch_first=True, padding_side=side)
         return {
-            "input_ids": pad(inputs, self.pad_token_id),
-            "attention_mask": pad(masks, 0),
-            "labels": pad(labels, IGNORED),
+            "input_ids": pad_sequence(
+                inputs, batch_first=True, padding_value=self.pad_token_id, padding_side=side
+            ),
+            "attention_mask": mask,
+            **({"position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)} if side == "left" else {}),
+            "labels": pad_sequence(
+                [torch.tensor(row) for row in self._labels(examples, side)],
+                batch_first=True,
+                padding_value=IGNORED,
+                padding_side=side,
+            ),
             "n_bytes": torch.tensor([example.n_bytes for example in examples]),
             "n_tokens": torch.tensor(sum(example.n_tokens for example in examples)),
         }
+
+    def _labels(self, examples: Sequence[Example], side: str) -> list[tuple[int, ...]]:
+        """Labels of each example, those of a decoder aligned with the last columns."""
+        if self.is_encoder_decoder or side == "left":
+            return [example.target for example in examples]
+        shortest = min(len(example.source) for example in examples)
+        starts = [(IGNORED,) * (len(example.source) - shortest) for example in examples]
+        return [(*start, *e.target) for start, e in zip(starts, examples, strict=True)]
 
 
 def forward_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -273,16 +317,37 @@ def forward_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     labels, mask = batch["labels"], batch["attention_mask"]
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": mask}
     if model.config.is_encoder_decoder:
-        # Shifting by the model's own rule puts its start token first and drops the last label.
-        shifted = model.prepare_decoder_input_ids_from_labels(labels)
+        shifted = decoder_inputs(model, labels)
         return model(**inputs, decoder_input_ids=shifted, use_cache=False).logits
     accepted = inspect.signature(model.forward).parameters
-    if "position_ids" in accepted:
-        inputs["position_ids"] = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    if "position_ids" in accepted and "position_ids" in batch:
+        inputs["position_ids"] = batch["position_ids"]
     if "logits_to_keep" in accepted:
         inputs["logits_to_keep"] = labels.shape[1]
     logits = model(**inputs, use_cache=False).logits
     return logits[:, -labels.shape[1] :]
+
+
+def decoder_inputs(model: Any, labels: Tensor) -> Tensor:
+    """What the decoder of an encoder-decoder is given when it is to predict labels.
+
+    By the model's own rule where it has one, which puts a start token first (mBART's is the last
+    label) and drops the last label.
+
+    Raises:
+        ValueError: The model has no rule, and its config no `decoder_start_token_id`.
+    """
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        return model.prepare_decoder_input_ids_from_labels(labels)
+    start = model.config.decoder_start_token_id
+    if start is None:
+        raise ValueError(
+            f"Expected `decoder_start_token_id` in the config.json of {type(model).__name__}, got "
+            "none: set it to the token that the model's targets start behind"
+        )
+    first = torch.full_like(labels[:, :1], start)
+    rest = labels[:, :-1]
+    return torch.cat([first, rest.masked_fill(rest == IGNORED, 0)], dim=1)
 
 
 def target_loss(model: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

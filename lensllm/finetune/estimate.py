@@ -31,7 +31,8 @@ class CandidateEstimate:
         n_trainable: Parameters that are trained.
         micro_batch: Examples at once that fit, at most a whole batch.
         memory: Peak of a training step with so many, in its parts.
-        needed: Bytes that it takes: the device's peak, or the whole process's on a CPU.
+        needed: Bytes that it takes: the device's peak, or the whole process's on a CPU; at least,
+            where activations are not known.
         fits: Whether it fits at all.
         advice: What would make it fit; empty where it does.
         flops: FLOPs of a trial by its size D, an upper estimate where training may stop early.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,20 @@ from lensllm.data.pairs import TextData
 from lensllm.data.rows import take
 from lensllm.finetune.encoding import Collator, Example, PairEncoder, nested_subset, target_loss
 from lensllm.finetune.models import ModelSource
+from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.trial import check_ids, check_targets
+
+logger = logging.getLogger(__name__)
 
 # Training pairs whose tokens are counted one by one.
 N_COUNTED = 4096
 # Test pairs that are measured before anything is spent.
 N_MEASURED = 8
+# Shares of the targets' bytes without a token that are said, and refused in a loss per byte.
+LOST_SAID, LOST_REFUSED = 0.001, 0.05
+# Weights of pre-trained models are mostly below this size.
+USUAL_WEIGHT = 0.1
 # Standard errors of a sum that are reserved for pairs which were not counted.
 N_ERRORS = 4.0
 
@@ -31,6 +39,7 @@ class TokenCounts:
         train: Tokens of the training subset by its size D.
         validation: Tokens that all evaluations of a trial on the validation set take, by D.
         test: Tokens of the test set.
+        targets: Tokens of the target of each test pair.
         longest: Tokens of the longest input and of the longest target.
         sample: The first test pairs, at most `N_MEASURED`.
     """
@@ -38,6 +47,7 @@ class TokenCounts:
     train: dict[int, float]
     validation: dict[int, int]
     test: int
+    targets: tuple[int, ...]
     longest: tuple[int, int]
     sample: tuple[Example, ...]
 
@@ -103,6 +113,7 @@ def count_tokens(
     examples = encoder.encode(list(data.test))
     check_targets(examples, "test", source, data)
     test, sample = sum(look(examples)), tuple(examples[:N_MEASURED])
+    targets = tuple(len(example.target) for example in examples)
     mean = sum(lengths) / max(1, len(lengths))
     deviation = math.sqrt(sum((n - mean) ** 2 for n in lengths) / max(1, len(lengths) - 1))
     train = {}
@@ -110,7 +121,48 @@ def count_tokens(
         rest = max(0, size - N_COUNTED)
         errors = N_ERRORS * deviation * math.sqrt(rest * (1 + rest / N_COUNTED))
         train[size] = counted.get(min(size, N_COUNTED), 0) + rest * mean + errors
-    return TokenCounts(train, validation, test, longest, sample)
+    return TokenCounts(train, validation, test, targets, longest, sample)
+
+
+def check_lost(encoder: PairEncoder, name: str, unit: str) -> None:
+    """Say what share of the targets a candidate's vocabulary lacks, and refuse a large one by byte.
+
+    What has no token costs a model one unknown token, or nothing: it is not asked for that text,
+    and two candidates that lack different text are not asked for the same.
+
+    Raises:
+        ValueError: More than `LOST_REFUSED` of the bytes are lost, and losses are per byte.
+    """
+    share = encoder.counts.lost_share
+    if share <= LOST_SAID:
+        return
+    words = f"{share:.1%} of the bytes of the targets have no token in the vocabulary of {name}"
+    if unit == "byte" and share > LOST_REFUSED:
+        raise ValueError(
+            f"Expected targets that a candidate can spell, but for {LOST_REFUSED:.0%} of their "
+            f"bytes, got more: {words}, so that its loss per byte is of another text; take a model "
+            "of the targets' language, or leave it out"
+        )
+    logger.warning(
+        "%s: they become the unknown token, and its loss does not tell them apart", words
+    )
+
+
+def first_lost_weight(dtype: torch.dtype, learning_rate: float) -> float:
+    """Size of weights from which on updates of about the learning rate are rounded away.
+
+    Neighbours of a weight w lie |w| ε / 2 to |w| ε apart, so that an update below |w| ε / 4
+    changes nothing.
+
+    Args:
+        dtype: Type that the weights are kept in.
+        learning_rate: Learning rate η; Adam's updates are about as large.
+
+    Example:
+        >>> first_lost_weight(torch.bfloat16, 1e-5)
+        0.00512
+    """
+    return 4.0 * learning_rate / torch.finfo(dtype).eps
 
 
 def measure_pairs(
@@ -122,14 +174,18 @@ def measure_pairs(
     """Loss of a few pairs before fine-tuning, on the CPU, in nats per target token or byte.
 
     Raises:
-        ValueError: The candidate cannot be loaded, or its loss is not finite.
+        ValueError: The candidate cannot be loaded, sees its future, or its loss is not finite.
     """
-    collate = Collator(source.padding(pad_token_id), is_encoder_decoder=source.is_encoder_decoder)
     model = source.load_model().eval()
+    pad = source.padding(pad_token_id)
+    padding = probe(model, source, examples, pad)
+    collate = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
+    batches = [examples] if padding != "none" else [[example] for example in examples]
     with torch.no_grad():
-        total, count = target_loss(model, collate(examples))
-    size = float(count) if unit == "token" else sum(example.n_bytes for example in examples)
-    loss = float(total) / size
+        found = [target_loss(model, collate(batch)) for batch in batches]
+    count = sum(int(n_targets) for _, n_targets in found)
+    size = count if unit == "token" else sum(example.n_bytes for example in examples)
+    loss = sum(float(total) for total, _ in found) / size
     if not math.isfinite(loss):
         raise ValueError(
             f"Expected a finite loss of {source.name} before fine-tuning, got {loss}: are its "

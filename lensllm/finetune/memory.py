@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
+import math
 import os
 import resource
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lensllm.finetune.adapters import FULL
 from lensllm.finetune.encoding import target_loss
-from lensllm.finetune.models import DEPTHS, ModelSource
+from lensllm.finetune.models import ModelSource
+from lensllm.finetune.shapes import UnevenLayersError, depth, hidden_size
+
+logger = logging.getLogger(__name__)
 
 HEADROOM = 0.9
 
@@ -32,6 +37,7 @@ class MemoryEstimate:
         best_weights: The copy that early stopping keeps, in main memory.
         activations: What one micro-batch's forward pass keeps for backward.
         loss: Logits and their gradients while the loss is computed.
+        is_known: Whether activations are known; if not, they are left out of the sum.
     """
 
     weights: float
@@ -40,6 +46,7 @@ class MemoryEstimate:
     best_weights: float
     activations: float
     loss: float
+    is_known: bool = True
 
     @property
     def static(self) -> float:
@@ -89,34 +96,64 @@ def estimate_memory(
     per_weight = 4.5 / 8 if method.method == "qlora" else width
     n_adapters = 0 if method.is_full else source.n_trainable
     trainable = float(source.n_trainable * (width if method.is_full else 4))
-    n_layers = _depth(source.config)
-    one, head = _saved(source, 1, micro_batch, n_source, n_target, autocast)
-    two, _ = _saved(source, 2, micro_batch, n_source, n_target, autocast)
-    layer = two - one
-    if gradient_checkpointing:
-        hidden = micro_batch * _hidden_size(source.config) * (2 if autocast else width)
-        inputs = n_layers * hidden * (n_source + n_target)
-        again, n_tokens = layer, n_source + n_target
-        if source.is_encoder_decoder:  # its two layers are not computed again at once
-            short = (_saved(source, n, micro_batch, n_source, 1, autocast)[0] for n in (2, 1))
-            encoder = next(short) - next(short)
-            again, n_tokens = max(encoder, layer - encoder), max(n_source, n_target)
-        # When a layer is computed again the logits are gone. Beside it are gradients of its widest
-        # activations, two of four times the width. From the last layer to the first gradients of
-        # weights take the place of the layers' inputs; those of embeddings can come first.
-        outside = trainable * _outside_layers(source)
-        gradients = 8 * hidden * n_tokens + max(inputs + outside, trainable)
-        activations = max(inputs + one - layer, again + gradients - 2 * head)
-    else:
-        activations = float(one + (n_layers - 1) * layer)
+    batch = _Batch(micro_batch, n_source, n_target, autocast)
+    head = 4.0 * micro_batch * n_target * source.vocab_size
+    try:
+        activations = _activations(source, batch, trainable, head, gradient_checkpointing)
+    except Exception as error:  # an operator that needs numbers, or a layer that wants its own kind
+        logger.warning("The activations of %s are not known beforehand: %s", source.name, error)
+        activations = math.nan
+    is_known = not math.isnan(activations)
     return MemoryEstimate(
         weights=(source.n_params - n_adapters) * per_weight + 4.0 * n_adapters,
         optimizer=2 * trainable,
         gradients=trainable,
         best_weights=trainable,
-        activations=activations,
+        activations=activations if is_known else 0.0,
         loss=2.0 * head,
+        is_known=is_known,
     )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Shape of a micro-batch, and whether it is computed in half precision."""
+
+    n_rows: int
+    n_source: int
+    n_target: int
+    autocast: bool
+
+
+def _activations(
+    source: ModelSource, batch: _Batch, trainable: float, head: float, checkpointing: bool
+) -> float:
+    """Bytes that one step keeps for its backward pass, at its peak."""
+    config, n_layers = source.config, depth(source.config)
+    try:
+        one, two = (_saved(source, n, batch) for n in (1, 2))
+    except UnevenLayersError:  # all layers at once, and their mean
+        whole = _saved(source, None, batch)
+        if not checkpointing:
+            return float(whole)
+        one, two = whole // n_layers, 2 * whole // n_layers
+    layer = two - one
+    if not checkpointing:
+        return float(one + (n_layers - 1) * layer)
+    width = torch.finfo(getattr(torch, source.dtype)).bits // 8
+    hidden = batch.n_rows * hidden_size(config) * (2 if batch.autocast else width)
+    inputs = n_layers * hidden * (batch.n_source + batch.n_target)
+    again, n_tokens = layer, batch.n_source + batch.n_target
+    if source.is_encoder_decoder:  # its two layers are not computed again at once
+        short = replace(batch, n_target=1)
+        encoder = _saved(source, 2, short) - _saved(source, 1, short)
+        again, n_tokens = max(encoder, layer - encoder), max(batch.n_source, batch.n_target)
+    # When a layer is computed again the logits are gone. Beside it are gradients of its widest
+    # activations, two of four times the width. From the last layer to the first gradients of
+    # weights take the place of the layers' inputs; those of embeddings can come first.
+    outside = trainable * _outside_layers(source)
+    gradients = 8 * hidden * n_tokens + max(inputs + outside, trainable)
+    return float(max(inputs + one - layer, again + gradients - 2 * head))
 
 
 def largest_micro_batch(
@@ -141,6 +178,8 @@ def largest_micro_batch(
         ValueError: Not even one example fits; the message has what would make it fit.
     """
     one, two = (estimate_memory(source, n, n_source, n_target, **options) for n in (1, 2))
+    if not one.is_known and one.device <= HEADROOM * memory:
+        return batch_size  # `run_trial` halves it where memory runs out
     each = two.activations + two.loss - one.activations - one.loss
     room = HEADROOM * memory - one.device
     if room < 0:
@@ -208,20 +247,16 @@ def peak_memory_bytes() -> int:
         return int(used if sys.platform == "darwin" else used * 1024)
 
 
-def _depth(config: Any) -> int:
-    return max(int(getattr(config, name, 0) or 0) for name in DEPTHS)
-
-
 def _outside_layers(source: ModelSource) -> float:
     """Share of the trained parameters that are in no layer, such as embeddings."""
-    one, two = (
-        sum(p.numel() for p in source.meta_model(n).parameters() if p.requires_grad) for n in (1, 2)
-    )
+    try:
+        one, two = (
+            sum(p.numel() for p in source.meta_model(n).parameters() if p.requires_grad)
+            for n in (1, 2)
+        )
+    except UnevenLayersError:
+        return 0.0
     return max(0, 2 * one - two) / source.n_trainable
-
-
-def _hidden_size(config: Any) -> int:
-    return int(getattr(config, "hidden_size", None) or config.d_model)
 
 
 def _without_data(model: torch.nn.Module) -> torch.nn.Module:
@@ -245,10 +280,19 @@ def _without_data(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def _saved(
-    source: ModelSource, n_layers: int, n_rows: int, n_source: int, n_target: int, autocast: bool
-) -> tuple[int, int]:
-    """Bytes that autograd saves with so many layers, parameters not among them; logits' bytes."""
+def _saved(source: ModelSource, n_layers: int | None, batch: _Batch) -> int:
+    """Bytes that autograd saves with so many layers, parameters not among them."""
+    try:
+        return _saved_bytes(source, n_layers, batch)
+    except RuntimeError:
+        if source.dtype != "float32" or batch.autocast:
+            raise
+        # Without data the product of grouped experts is known in half precision alone.
+        half = replace(source, dtype="bfloat16")
+        return 2 * _saved_bytes(half, n_layers, batch)
+
+
+def _saved_bytes(source: ModelSource, n_layers: int | None, batch: _Batch) -> int:
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = _without_data(source.meta_model(n_layers)).train()
         own = {p.untyped_storage()._cdata for p in model.parameters()}
@@ -259,16 +303,16 @@ def _saved(
                 kept.setdefault(tensor.untyped_storage()._cdata, tensor)
             return tensor
 
-        length = n_source if source.is_encoder_decoder else n_source + n_target - 1
-        batch = {
-            "input_ids": torch.zeros(n_rows, length, dtype=torch.long),
-            "attention_mask": torch.ones(n_rows, length, dtype=torch.long),
-            "labels": torch.zeros(n_rows, n_target, dtype=torch.long),
+        rows, n_target = batch.n_rows, batch.n_target
+        length = batch.n_source + (0 if source.is_encoder_decoder else n_target - 1)
+        given = {
+            "input_ids": torch.zeros(rows, length, dtype=torch.long),
+            "attention_mask": torch.ones(rows, length, dtype=torch.long),
+            "labels": torch.zeros(rows, n_target, dtype=torch.long),
         }
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False),
+            torch.autocast("cpu", torch.bfloat16, enabled=batch.autocast, cache_enabled=False),
         ):
-            target_loss(model, batch)
-        total = sum(t.untyped_storage().nbytes() for t in kept.values())
-    return total, n_rows * n_target * int(source.config.vocab_size) * 4
+            target_loss(model, given)
+        return sum(t.untyped_storage().nbytes() for t in kept.values())

@@ -32,6 +32,18 @@ _UNREAD = (
     ".log",
     ".lock",
 )
+_LFS = b"version https://git-lfs"
+# Files of models that are none of transformers', and what to do with them.
+_OTHERS = {
+    "model_index.json": "a pipeline of diffusers: name a language model",
+    "params.json": "an original release: convert it with the script that transformers has for it",
+    "consolidated*": "an original release: convert it with the script that transformers has for it",
+    "*.onnx": "an ONNX export: name the model that it was made from",
+    "*.h5": "weights of TensorFlow: name the model that they were made from",
+    "*.msgpack": "weights of Flax: name the model that they were made from",
+    "*.safetensors": "weights alone: put the model's config.json and tokenizer beside them",
+    "*.bin": "a pickle checkpoint alone: take the model's whole folder, with safetensors",
+}
 # Number formats of weights that are numbers by themselves, as safetensors names them.
 _PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
 
@@ -44,30 +56,72 @@ def check_model_folder(folder: Path) -> None:
             that lie outside the folder, are missing, cut short or quantised; the folder holds an
             adapter. With what was expected, what came and what to do.
     """
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"Expected a model folder with config.json, found none in {folder}{_instead(folder)}"
+        )
     config = _read_object(folder / "config.json", "a model folder with config.json")
     refuse_code(config, str(folder))
     if (folder / "adapter_config.json").is_file():
         raise ValueError(
-            f"Expected a model of its own in {folder}, found an adapter (adapter_config.json), "
-            "which would load another model: merge it into that one with peft's `merge_and_unload` "
-            "and save the result"
+            f"Expected a model or an adapter in {folder}, found an adapter (adapter_config.json) "
+            "beside a model's config.json: move one of them to a folder of its own, or merge them "
+            "with peft's `merge_and_unload` and save the result"
         )
     weights = weight_files(folder)
     if not weights:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
         found = f"the pickle checkpoint {pickled[0]}" if pickled else "no weights"
+        advice = "convert the model with save_pretrained in an environment that you trust"
         raise ValueError(
-            f"Expected safetensors weights in {folder}, found {found}: convert the model with "
-            "save_pretrained in an environment that you trust"
+            f"Expected safetensors weights in {folder}, found {found}"
+            f"{'' if pickled else _instead(folder)}: {advice}"
         )
     for path in weights:
         check_weights(path)
+    check_texts(folder)
+
+
+def check_texts(folder: Path) -> None:
+    """Refuse pointers of Git LFS, and a tokenizer's settings that name files elsewhere.
+
+    Raises:
+        ValueError: With what was found and what to do.
+    """
+    for path in text_files(folder):
+        with path.open("rb") as stream:
+            if stream.read(len(_LFS)) == _LFS:
+                raise ValueError(_lfs_words(path))
     tokenizer = folder / "tokenizer_config.json"
     if tokenizer.is_file():
         settings = _read_object(tokenizer, "a tokenizer's settings")
         for key, value in settings.items():
             if key.endswith("_file") and isinstance(value, str):
                 _inside(folder, value, tokenizer)
+
+
+def _lfs_words(path: Path) -> str:
+    return f"Expected a file in {path}, found a pointer of Git LFS: `git lfs pull` fetches it"
+
+
+def _instead(folder: Path) -> str:
+    """What lies in a folder in place of a model, and what to do with it; empty where unknown."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    gguf = [name for name in names if name.lower().endswith(".gguf")]
+    if gguf:
+        return (
+            f", but the GGUF file {gguf[0]}, as llama.cpp runs them: name the model that it was "
+            "made from, or write it out once with transformers' `from_pretrained(folder, "
+            f"gguf_file={gguf[0]!r})` and `save_pretrained`, model and tokenizer"
+        )
+    below = [name for name in names if (folder / name / "config.json").is_file()]
+    if below:
+        return f", but models in folders below it: name one of {', '.join(below[:5])}"
+    for pattern, words in _OTHERS.items():
+        found = next(iter(sorted(folder.glob(pattern))), None)
+        if found is not None:
+            return f", but {found.name}, {words}"
+    return ": it is empty" if not names else f", but {', '.join(names[:5])}"
 
 
 def refuse_code(config: dict[str, Any], source: str) -> None:
@@ -161,10 +215,8 @@ def check_weights(path: Path) -> None:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         header = stream.read(length) if length <= size - 8 else b""
-    if start == b"version ":
-        raise ValueError(
-            f"Expected weights in {path}, found a pointer of Git LFS: `git lfs pull` fetches them"
-        )
+    if start == _LFS[:8]:
+        raise ValueError(_lfs_words(path))
     try:
         tensors = json.loads(header)
         ends = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lensllm.core.trials import digest_of
+from lensllm.finetune.adapter_folders import adapter_base, merge_adapter
 from lensllm.finetune.adapters import FULL, FineTuning, split_method
 from lensllm.finetune.hub import hub_commit, weights_refusal
 from lensllm.finetune.model_files import (
@@ -32,20 +33,10 @@ from lensllm.finetune.model_files import (
     weight_files,
     weights_fingerprint,
 )
+from lensllm.finetune.shapes import shrunk, used_parameters
 from lensllm.zoo import ZOO_DIR, zoo_models
 
 logger = logging.getLogger(__name__)
-
-# Names that transformers' configs have for the number of layers.
-DEPTHS = (
-    "num_hidden_layers",
-    "num_layers",
-    "num_decoder_layers",
-    "encoder_layers",
-    "decoder_layers",
-)
-# Steps between layers with experts (Switch); at 0 there are none.
-ROUTED = ("encoder_sparse_step", "decoder_sparse_step")
 
 
 @dataclass(frozen=True)
@@ -88,6 +79,26 @@ class ModelSource:
         return ZOO_DIR / self.source if self.source in zoo_models() else Path(self.source)
 
     @cached_property
+    def base(self) -> ModelSource | None:
+        """The model that an adapter's folder belongs to; `None` for a model of its own.
+
+        Raises:
+            ValueError: The adapter is not whole, or its base not in reach.
+        """
+        if (self._folder / "config.json").is_file():
+            return None
+        found = adapter_base(self._folder)
+        if found is None:
+            return None
+        if (self.finetune or FULL).method == "qlora":
+            raise ValueError(
+                f"Expected finetune=lora or full for the adapter in {self._folder}, got qlora: it "
+                "cannot be added to weights of four bits; merge it first with peft's "
+                "`merge_and_unload` and save the result"
+            )
+        return replace(self, source=found, name=f"{self.name}'s base")
+
+    @cached_property
     def commit(self) -> str | None:
         """Commit of a model of the Hub; `None` for a zoo or local folder, checked to be safe.
 
@@ -95,6 +106,8 @@ class ModelSource:
             ValueError: The folder holds no safetensors or asks for code of its own, or the id is
                 neither a model in reach nor in the local cache.
         """
+        if self.base is not None:
+            return self.base.commit
         if self._folder.is_dir():
             check_model_folder(self._folder)
             return None
@@ -102,7 +115,12 @@ class ModelSource:
 
     @property
     def location(self) -> str:
-        """Folder of a zoo or local model, otherwise the Hub id; checked as `commit` is."""
+        """Folder of a zoo or local model, otherwise the Hub id; checked as `commit` is.
+
+        Of an adapter its base's.
+        """
+        if self.base is not None:
+            return self.base.location
         return str(self._folder) if self.commit is None else self.source
 
     @cached_property
@@ -136,36 +154,53 @@ class ModelSource:
         Args:
             n_layers: Layers (of encoder and decoder each), as a token goes through them: without
                 the experts that it is not sent to. As many as it has, and all of them, by default.
+
+        Raises:
+            UnevenLayersError: Its layers are of different kinds, and only some are asked for.
         """
-        config = self.config if n_layers is None else copy.deepcopy(self.config)
-        for name in DEPTHS if n_layers is not None else ():
-            if isinstance(getattr(config, name, None), int):
-                setattr(config, name, n_layers)
-        if n_layers is not None and getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:n_layers]
-        for name in ROUTED if n_layers is not None else ():
-            if hasattr(config, name):
-                setattr(config, name, 0)
+        config = self.config if n_layers is None else shrunk(self.config, n_layers)
         with torch.device("meta"):
             model = self._auto_class.from_config(config, dtype=getattr(torch, self.dtype))
             method = self.finetune or FULL
             return model if method.is_full else replace(method, method="lora").prepare(model)
 
     @cached_property
+    def _sizes(self) -> tuple[int, int, float]:
+        """Parameters, those that are trained, and those that one token goes through."""
+        model = self.meta_model()
+        parameters = list(model.parameters())
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        return sum(p.numel() for p in parameters), trained, used_parameters(model)
+
+    @property
     def n_params(self) -> int:
         """Number of parameters, shared ones counted once; computed without any weights."""
-        return sum(parameter.numel() for parameter in self.meta_model().parameters())
+        return self._sizes[0]
 
-    @cached_property
+    @property
     def n_trainable(self) -> int:
         """Number of parameters that are trained; computed without any weights."""
-        if (self.finetune or FULL).is_full:
-            return self.n_params
-        return sum(p.numel() for p in self.meta_model().parameters() if p.requires_grad)
+        return self._sizes[1]
+
+    @property
+    def flops_per_token(self) -> tuple[float, float]:
+        """FLOPs of one token in training, and in evaluation.
+
+        2 per parameter in the forward pass, 2 in the backward pass, and 2 more for the gradient of
+        each that is trained. Of experts those count that a token is sent to.
+        """
+        used = self._sizes[2]
+        trained = used if (self.finetune or FULL).is_full else float(self.n_trainable)
+        return 4.0 * used + 2.0 * trained, 2.0 * used
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with the weights: a hash of them, or the Hub commit."""
+        """16 hexadecimal digits that change with the weights: a hash of them, or the Hub commit.
+
+        Of an adapter both its own and its base's decide.
+        """
+        if self.base is not None:
+            return digest_of([weights_fingerprint(self._folder), self.base.fingerprint])
         return weights_fingerprint(self._folder) if self.commit is None else self.commit[:16]
 
     @cached_property
@@ -174,6 +209,8 @@ class ModelSource:
 
         It covers every file that loading may read beside the weights. On the Hub: as above.
         """
+        if self.base is not None:
+            return digest_of([text_fingerprint(self._folder), self.base.text_fingerprint])
         return text_fingerprint(self._folder) if self.commit is None else self.commit[:16]
 
     @property
@@ -195,8 +232,10 @@ class ModelSource:
         Raises:
             ValueError: There are no safetensors at that revision, they cannot be had, they lack
                 a parameter (for which transformers would draw random numbers), or they have layers
-                that the config does not.
+                that the config does not; or an adapter does not fit its base.
         """
+        if self.base is not None:
+            return merge_adapter(self.base.load_model(), self._folder)
         options = (self.finetune or FULL).loading_options()
         try:
             model, found = self._auto_class.from_pretrained(
@@ -263,9 +302,12 @@ class ModelSource:
             ValueError: The model comes without one. Of many kinds transformers then makes one that
                 knows no text.
         """
+        has_own = self.base is not None and (self._folder / "tokenizer_config.json").is_file()
+        location = str(self._folder) if has_own else self.location
+        revision = None if has_own else self._revision
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                self.location, revision=self._revision, trust_remote_code=False
+                location, revision=revision, trust_remote_code=False
             )
             one, other = tokenizer(["a", "b"], add_special_tokens=False)["input_ids"]
             problem = "one that cannot tell a from b" if one == other else ""
@@ -273,7 +315,7 @@ class ModelSource:
             problem = str(error)
         if problem:
             raise ValueError(
-                f"Expected a tokenizer with {self.location}, got: {problem}; save the model's own "
+                f"Expected a tokenizer with {location}, got: {problem}; save the model's own "
                 "beside it with `tokenizer.save_pretrained`"
             )
         if tokenizer.pad_token is None:

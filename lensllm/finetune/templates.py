@@ -75,6 +75,43 @@ def render_chat(
     return _RENDERED[key]
 
 
+def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
+    """The text that a chat template writes around one turn of a user and the answer to it.
+
+    It is read off a conversation that has its answer, as models are trained on: a template that
+    opens a block of thoughts where an answer is to be generated closes or leaves it out there.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+
+    Returns:
+        The texts before the input, between input and answer, and behind the answer.
+
+    Raises:
+        ValueError: There is no template, it cannot be rendered (see `render_chat`), or it does not
+            write input and answer as they are, once each and in this order.
+    """
+    name = tokenizer.name_or_path
+    if not getattr(tokenizer, "chat_template", None):
+        raise ValueError(
+            f"Expected a tokenizer with a chat template for training.prompt=chat, {name} has none: "
+            "give the prompt as a text with {input}"
+        )
+    turns = [
+        {"role": "user", "content": "{input}"},
+        {"role": "assistant", "content": "{target}"},
+    ]
+    text = render_chat(tokenizer, turns, add_generation_prompt=False)
+    before, found, rest = text.partition("{input}")
+    between, answered, end = rest.partition("{target}")
+    if not (found and answered) or "{input}" in between + end or "{target}" in before + end:
+        raise ValueError(
+            f"Expected a chat template that writes a user's turn and its answer once each, in this "
+            f"order, with {name}, got {text[:300]!r}: {_WAY}"
+        )
+    return before, between, end
+
+
 def _render(request: str, name: str) -> str:
     """Render in a process of its own, which needs neither torch nor transformers."""
     environment = {"PATH": os.environ.get("PATH", ""), "PYTHONIOENCODING": "utf-8"}

@@ -44,11 +44,13 @@ from lensllm.finetune.memory import (
 )
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, FineTuner
+from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.token_cache import encode_once
 
 logger = logging.getLogger(__name__)
 
+N_PROBED = 8  # test examples among which `probe` chooses
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning")
 _USUAL_WARNINGS = (
     ".*does not have many workers.*",  # data are in memory: workers would cost more than they bring
@@ -283,20 +285,25 @@ def _run_once(
         log_every_n_steps=max(1, min(10, n_steps // settings.max_epochs)),
     )
     settings = _with_micro_batch(settings, source, encoded, trainer)
+    pl.seed_everything(trial.seed, verbose=False)
+    model = prepare_model(source, settings)
+    pad = source.padding(tokenizer.pad_token_id)
+    padding = probe(model, source, encoded.test[:N_PROBED], pad)
+    if padding == "none":
+        settings = replace(settings, micro_batch_size=1, evaluation_batch_size=1)
+    if settings.compile:
+        model.compile()
     # Only the trainer knows how many processes share a batch.
     trainer.accumulate_grad_batches = settings.n_parts(trainer.world_size)
     trainer.val_check_interval *= trainer.accumulate_grad_batches
-    pl.seed_everything(trial.seed, verbose=False)
-    model = prepare_model(source, settings)
     module = FineTuner(model, make_optimizer, make_scheduler)
-    pad = source.padding(tokenizer.pad_token_id)
-    collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)
+    collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
     loaders = TrialData(encoded, collator, settings, trial.seed)
     # Of the shapes, not of what lies in memory: four-bit weights are packed, FSDP's are shared out.
-    n_params = source.n_params
+    per_trained, per_evaluated = source.flops_per_token
 
     def flops_of_training() -> float:
-        return (4.0 * n_params + 2.0 * source.n_trainable) * module.n_train_tokens
+        return per_trained * module.n_train_tokens
 
     try:
         usable = usable_checkpoint(checkpoint, trial.key)
@@ -304,7 +311,7 @@ def _run_once(
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        spent = flops_of_training() + 2.0 * n_params * module.n_evaluation_tokens
+        spent = flops_of_training() + per_evaluated * module.n_evaluation_tokens
         if not spent and isinstance(error, ValueError):
             raise  # a setting that nothing was paid for
         raise TrialFailedError(reason_of(error), spent) from error
@@ -320,11 +327,11 @@ def _run_once(
         test_loss_per_byte_se=math.nan if examples is None else examples.standard_error("byte"),
         examples={} if examples is None else examples.to_json(),
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
-        n_params=n_params,
+        n_params=source.n_params,
         n_tokens=module.n_train_tokens,
         n_steps=int(trainer.global_step),
         best_step=best.step,
-        flops=train_flops + 2.0 * n_params * module.n_evaluation_tokens,
+        flops=train_flops + per_evaluated * module.n_evaluation_tokens,
         train_flops=train_flops,
         seconds=time.perf_counter() - start + (keeper.seconds_before if keeper else 0.0),
         peak_memory_bytes=peak_memory_bytes(),
@@ -332,7 +339,13 @@ def _run_once(
         cut_inputs=encoded.counts.cut_inputs,
         cut_targets=encoded.counts.cut_targets,
         dropped_pairs=encoded.counts.dropped,
-        data={**data.summary(), "validation_pairs": n_validation, "evaluations": n_evaluations},
+        data={
+            **data.summary(),
+            "validation_pairs": n_validation,
+            "evaluations": n_evaluations,
+            "padding": padding,
+            "lost_target_bytes": encoded.counts.lost_share,
+        },
         trace=tuple(module.trace),
         versions={
             "python": platform.python_version(),
@@ -377,12 +390,10 @@ def _test_examples(
 
 
 def prepare_model(source: ModelSource, settings: TrainingSettings) -> Any:
-    """The candidate's weights, with adapters and what saves memory or time."""
+    """The candidate's weights, with adapters and what saves memory."""
     model = (source.finetune or FULL).prepare(source.load_model())
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
-        model.compile()
     return model
 
 

@@ -52,7 +52,7 @@ def estimate_table(estimates: Sequence[CandidateEstimate], hardware: Hardware) -
             estimate.model,
             f"{estimate.n_params / 1e6:.2f} M",
             f"{estimate.n_trainable / estimate.n_params:.1%}",
-            f"{estimate.needed / 1e9:.2f} GB",
+            f"{'' if estimate.memory.is_known else '> '}{estimate.needed / 1e9:.2f} GB",
             str(estimate.micro_batch),
             f"{full:.3g}",
             duration(hardware.seconds(full)),

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from lensllm.finetune.encoding import (
     IGNORED,
     Collator,
+    EncodingCounts,
     Example,
     LengthBucketSampler,
     PairEncoder,
@@ -154,9 +155,10 @@ def encoder(tokenizer, **changes):
 
 def test_a_pair_becomes_prompt_input_and_target(tokenizer):
     (example,) = encoder(tokenizer, prompt="Text: {input} Say: ").encode([("The cat", "CAT É")])
-    assert tokenizer.decode(example.source) == "Text: The cat Say: "
-    assert tokenizer.decode(example.target[:-1]) == "CAT É"
-    assert example.target[-1] == tokenizer.eos_token_id
+    whole = tokenizer("Text: The cat Say: CAT É")["input_ids"]
+    assert [*example.source, *example.target] == [*whole, tokenizer.eos_token_id]
+    assert tokenizer.decode(example.source) == "Text: The cat Say:"
+    assert tokenizer.decode(example.target[:-1]) == " CAT É"  # in one token with the space
     assert example.n_bytes == 6
     assert example.n_tokens == len(example.source) + len(example.target)
 
@@ -167,8 +169,8 @@ def test_truncation_cuts_the_input_and_keeps_the_prompt(tokenizer):
     (example,) = short.encode([(long, "CAT")])
     text = tokenizer.decode(example.source)
     assert text.startswith("Text: the old")
-    assert text.endswith(" Say: ")
-    frame = sum(len(tokenizer(part)["input_ids"]) for part in ("Text: ", " Say: "))
+    assert text.endswith(" Say:")
+    frame = sum(len(tokenizer(part)["input_ids"]) for part in ("Text:", " Say:"))
     assert len(example.source) == frame + 5
 
 
@@ -215,7 +217,7 @@ def test_the_context_limits_the_input_so_that_all_fits(tokenizer):
     decoder = encoder(tokenizer, max_input_tokens=500, context=40)
     (example,) = decoder.encode([(long, "CAT " * 50)])
     assert len(example.source) + len(example.target) == 40
-    assert vars(decoder.counts) == {"pairs": 1, "cut_inputs": 1, "cut_targets": 1, "dropped": 0}
+    assert decoder.counts == EncodingCounts(1, 1, 1, 0, 200)
     with pytest.raises(ValueError, match=r"context of 24 tokens .*max_target_tokens = 24: lower"):
         encoder(tokenizer, context=24)
 
@@ -229,7 +231,7 @@ def test_the_context_limits_both_sides_of_an_encoder_decoder(tokenizer, load):
     )  # fmt: skip
     (example,) = both.encode([("the old cat sees the small dog " * 40, "CAT EATS DOG " * 90)])
     assert (len(example.source), len(example.target)) == (context, context)
-    assert vars(both.counts) == {"pairs": 1, "cut_inputs": 1, "cut_targets": 1, "dropped": 0}
+    assert both.counts == EncodingCounts(1, 1, 1, 0, 1170)
     assert batch_loss(model, [example], True)[1] == context
 
 
@@ -264,7 +266,7 @@ def with_special_tokens(tokenizer, template):
         ("<s> $A", False, "<s>{}\n", "{}</s>"),  # Llama
         ("</s> $A", False, "</s>{}\n", "{}</s>"),  # OPT
         ("$A </s>", True, "{}\n</s>", "{}</s>"),  # T5
-        ("<s> $A </s>", True, "<s>{}\n</s>", "{}</s>"),  # BART
+        ("<s> $A </s>", True, "<s>{}\n</s>", "<s>{}</s>"),  # BART
         ("<s> $A </s>", False, "<s>{}\n", "{}</s>"),  # an end token would stop a decoder
     ],
 )
@@ -418,7 +420,7 @@ def test_what_is_cut_and_dropped_is_counted(tokenizer):
     short = encoder(tokenizer, max_input_tokens=5, max_target_tokens=4)
     found = short.encode([(long, "A"), ("x", long), ("x", "A")])
     assert len(found) == 3
-    assert vars(short.counts) == {"pairs": 3, "cut_inputs": 1, "cut_targets": 1, "dropped": 0}
+    assert short.counts == EncodingCounts(3, 1, 1, 0, 622)
     none = encoder(tokenizer)
     assert none.encode([("x", ""), ("x", "CAT")]) == encoder(tokenizer).encode([("x", "CAT")])
     assert none.counts.dropped == 1
@@ -433,5 +435,5 @@ def test_a_chat_template_goes_around_the_input(tokenizer):
         "{% if add_generation_prompt %}<s>assistant: {% endif %}"
     )
     (example,) = encoder(tokenizer, prompt="chat").encode([("the cat", "DOG")])
-    assert tokenizer.decode(example.source) == "<s>user: the cat</s><s>assistant: "
-    assert tokenizer.decode(example.target) == "DOG</s>"
+    assert tokenizer.decode(example.source) == "<s>user: the cat</s><s>assistant:"
+    assert tokenizer.decode(example.target) == " DOG</s>"  # the template's space goes with it

@@ -130,6 +130,7 @@ def test_what_was_cut_is_counted(run, tokenizer, text_data):
     assert 0 < sum(targets) == result.cut_targets
     assert result.dropped_pairs == 0
     evaluated = {"validation_pairs": 15, "evaluations": 2}
+    evaluated |= {"padding": "left", "lost_target_bytes": 0.0}
     assert result.data == short.summary() | evaluated
     assert [result.data[f"n_{split}"] for split in ("train", "validation", "test")] == [80, 15, 25]
 
