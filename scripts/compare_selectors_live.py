@@ -19,6 +19,7 @@ def main(cfg: DictConfig) -> None:
     """Run every selector in every repetition; write each campaign as it ends, then the summary."""
     import pandas as pd
 
+    from lensllm.benchmarks.judging import unseen
     from lensllm.reporting.console import print_table, wide_console
     from lensllm.reporting.live_table import live_table
     from lensllm.selection.live import candidate_sets, judge_live, summarize_live
@@ -38,7 +39,8 @@ def main(cfg: DictConfig) -> None:
             values: dict[str, Any] = OmegaConf.to_container(own)  # type: ignore[assignment]
             for fraction in cfg.budget_fractions:
                 for selector in named_selectors(cfg.selectors, conf_dir() / "selector", values):
-                    row = judge_live(selector, runner, fraction, truth.to_dict())
+                    honest = unseen(selector, task.dataset)
+                    row = judge_live(honest, runner, fraction, truth.to_dict())
                     rows.append({"seed": seed, "candidates": " ".join(models), **row})
                     console.print(
                         f"seed {seed}, {len(models)} candidates, {fraction:.0%}: {row['selector']} "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
-from dataclasses import replace
 from typing import Any
 
 from hydra.utils import instantiate
@@ -19,8 +18,7 @@ from lensllm.harmless import write_csv
 def main(cfg: DictConfig) -> None:
     """Replay the campaigns; write them, means with intervals, and how far P(best) was true."""
     from lensllm.benchmarks.evaluation import with_prior_curves
-    from lensllm.benchmarks.judging import judge, reliability, summarize
-    from lensllm.predictors import load_prior
+    from lensllm.benchmarks.judging import coverage, judge, reliability, summarize, unseen
     from lensllm.reporting.calibration_figure import calibration_figure
     from lensllm.selection.named import named_selectors
 
@@ -30,14 +28,8 @@ def main(cfg: DictConfig) -> None:
     def selectors(dataset: str) -> list[Any]:
         found = named_selectors(values["selectors"], conf_dir() / "selector", values)
         others = benchmark.curves[benchmark.curves["dataset"] != dataset]
-        unseen = load_prior().without({dataset})
-        ready = []
-        for item in found:
-            predictor = getattr(item, "predictor", None)
-            if hasattr(predictor, "prior"):
-                item = replace(item, predictor=replace(predictor, prior=unseen))
-            ready.append(with_prior_curves(item, others) if cfg.earlier_tasks else item)
-        return ready
+        ready = [unseen(item, dataset) for item in found]
+        return [with_prior_curves(item, others) for item in ready] if cfg.earlier_tasks else ready
 
     rows = judge(
         benchmark,
@@ -56,6 +48,9 @@ def main(cfg: DictConfig) -> None:
         print(f"\n{metric}\n{summary.to_string(index=False, float_format='{:.4f}'.format)}")
     bins = reliability(rows, ["selector"])
     write_csv(bins, output_dir() / "reliability.csv")
+    sizes = rows.assign(n_sizes=rows["n_sizes"].clip(upper=3))  # 3 stands for 3 and more
+    write_csv(reliability(sizes, ["selector", "n_sizes"]), output_dir() / "reliability_by_size.csv")
+    write_csv(coverage(rows), output_dir() / "coverage.csv")
     own = rows[(rows["selector"] == first) & rows["p_best"].notna()]
     if len(own):
         calibration_figure(own).savefig(output_dir() / "calibration.png", dpi=150)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lensllm.benchmarks.benchmark import Benchmark
+from lensllm.predictors import load_prior
 from lensllm.runners.replay import ReplayRunner
-from lensllm.selection import Budget, BudgetTooSmallError, Selector, run_campaign
+from lensllm.selection import Adaptive, Budget, BudgetTooSmallError, Selector, run_campaign
 
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3)
 P_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def unseen(selector: Selector, dataset: str) -> Selector:
+    """The selector with a prior that has not seen the data set that it is judged on."""
+    if not isinstance(selector, Adaptive):
+        return selector
+    prior = load_prior().without({dataset})
+    return replace(selector, predictor=replace(selector.predictor, prior=prior))
 
 
 def candidate_sets(
@@ -63,7 +73,7 @@ def judge(
         One row a campaign: `dataset`, `seed`, `set`, `n_candidates`, `budget_fraction`, `selector`,
         `regret`, `relative_regret` (divided by median less best of all candidates of the set, at
         most 1), `right`, `p_best` of the choice, `coverage80` over the candidates, `verdict`,
-        `held` (whether the contenders hold the best), `cost_fraction`, `n_sizes` of the choice,
+        `held` (whether the contenders hold the best), `cost_fraction`, `n_sizes` > 0 of the choice,
         `paid` (whether the budget was enough).
     """
     rows: list[dict[str, Any]] = []
@@ -109,6 +119,7 @@ def _campaigns(
             if math.isfinite(entry.lower80)
         ]
         verdict = found.verdict
+        sizes = curves.loc[curves["model"] == found.best.model, "n_samples"]
         rows.append(
             {
                 **named,
@@ -122,7 +133,7 @@ def _campaigns(
                 if verdict is None
                 else float(any(truth[name] <= best for name in verdict.contenders)),
                 "cost_fraction": found.cost_fraction,
-                "n_sizes": int((curves["model"] == found.best.model).sum()),
+                "n_sizes": int(sizes[sizes > 0].nunique()),
                 "paid": True,
             }
         )
@@ -171,6 +182,20 @@ def summarize(
                 }
             )
     return pd.DataFrame(found)
+
+
+def coverage(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of true losses inside 80 % intervals at the end of campaigns.
+
+    Args:
+        rows: Rows of `judge`.
+
+    Returns:
+        One row a selector and data set: `coverage80`, the mean over `n` campaigns.
+    """
+    known = rows[np.isfinite(rows["coverage80"])]
+    grouped = known.groupby(["selector", "dataset"])["coverage80"]
+    return grouped.agg(coverage80="mean", n="size").reset_index()
 
 
 def reliability(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:

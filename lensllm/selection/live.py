@@ -60,7 +60,7 @@ def judge_live(
 
     Returns:
         `selector`, `budget_fraction`, `selected`, `regret` in nats, `cost_fraction`, `p_best`,
-        `n_trials` and `status`; no choice and `nan` where the budget is too small.
+        `verdict`, `n_trials` and `status`; no choice and `nan` where the budget is too small.
     """
     task = runner.task()
     row: dict[str, Any] = {"selector": selector.name, "budget_fraction": fraction}
@@ -68,7 +68,14 @@ def judge_live(
         selection, curves = run_campaign(selector, runner, make_budget(task, fraction))
     except BudgetTooSmallError:
         unknown = dict.fromkeys(("regret", "cost_fraction", "p_best"), math.nan)
-        return {**row, "selected": "", **unknown, "n_trials": 0, "status": "budget too small"}
+        return {
+            **row,
+            "selected": "",
+            **unknown,
+            "verdict": "",
+            "n_trials": 0,
+            "status": "budget too small",
+        }
     best = min(truth[name] for name in task.names)
     ranked = selection.best.status == "ranked"
     return {
@@ -77,6 +84,7 @@ def judge_live(
         "regret": truth[selection.best.model] - best if ranked else math.nan,
         "cost_fraction": selection.cost_fraction,
         "p_best": selection.best.p_best,
+        "verdict": "" if selection.verdict is None else selection.verdict.kind,
         "n_trials": len(curves),
         "status": selection.best.status,
     }

@@ -4,7 +4,14 @@ import pandas as pd
 import pytest
 
 from lensllm.benchmarks import Benchmark
-from lensllm.benchmarks.judging import candidate_sets, judge, reliability, summarize
+from lensllm.benchmarks.judging import (
+    candidate_sets,
+    coverage,
+    judge,
+    reliability,
+    summarize,
+    unseen,
+)
 from lensllm.selection import Adaptive, ModelSize, SubTuning
 
 SIZES = (200, 400, 800, 1600)
@@ -76,3 +83,27 @@ def test_reliability_counts_what_was_said_and_what_was_true():
     assert table["true"].tolist() == [0.5, 1.0]
     assert table["n"].tolist() == [2, 2]
     assert reliability(rows, ["n_sizes"])["n"].tolist() == [2, 1, 1]
+
+
+def test_coverage_is_a_mean_over_the_campaigns_of_a_data_set():
+    rows = pd.DataFrame(
+        {
+            "selector": ["a", "a", "a", "b"],
+            "dataset": ["x", "x", "y", "x"],
+            "coverage80": [0.5, 1.0, 0.8, math.nan],
+        }
+    )
+    table = coverage(rows)
+    assert table.to_dict("list") == {
+        "selector": ["a", "a"],
+        "dataset": ["x", "y"],
+        "coverage80": [0.75, 0.8],
+        "n": [2, 1],
+    }
+
+
+def test_a_judged_selector_has_a_prior_without_the_task():
+    names = set(unseen(Adaptive(), "wiki").predictor.prior.names)
+    assert "wiki" not in names
+    assert "docstrings" in names
+    assert isinstance(unseen(SubTuning(), "wiki"), SubTuning)
