@@ -23,6 +23,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from lensllm.data.pairs import TextData
 from lensllm.data.rows import Rows, take
+from lensllm.example_losses import ExampleLosses, in_original_order
 from lensllm.finetune.adapters import FULL
 from lensllm.finetune.best_weights import BestWeights
 from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
@@ -33,7 +34,6 @@ from lensllm.finetune.encoding import (
     context_length,
     nested_subset,
 )
-from lensllm.finetune.example_losses import ExampleLosses, in_original_order
 from lensllm.finetune.loading import EncodedData, TrialData
 from lensllm.finetune.memory import (
     free_memory,

@@ -19,10 +19,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from lensllm.atomic import StorageError, full_disk, write_whole
 from lensllm.claims import POLL_SECONDS
 from lensllm.data.pairs import TextData
+from lensllm.example_losses import ExampleLosses
 from lensllm.finetune.adapters import FULL, FineTuning
 from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
-from lensllm.finetune.example_losses import ExampleLosses
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import TokenCounts, count_tokens, measure_pairs
 from lensllm.finetune.keys import (
@@ -255,11 +255,11 @@ class FineTuneRunner:
         if self.loss_unit == "token":
             return result
         examples = ExampleLosses.from_json(result.examples)
-        return replace(
-            result,
-            test_loss=result.test_loss_per_byte,
-            test_loss_se=math.nan if examples is None else examples.standard_error("byte"),
-        )
+        result = replace(result, test_loss=result.test_loss_per_byte, test_loss_se=math.nan)
+        if examples is None:
+            return result
+        own = examples.per_byte()
+        return replace(result, test_loss_se=own.standard_error(), examples=own.to_json())
 
     def attempt(self, trial: Trial) -> TrialResult:
         """What `run` does, but a candidate that cannot be tried raises, and losses are per token.

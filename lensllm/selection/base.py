@@ -12,10 +12,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lensllm.trials import Trial
+
+if TYPE_CHECKING:
+    from lensllm.selection.evidence import Evidence
 
 
 class BudgetTooSmallError(ValueError):
@@ -174,7 +178,8 @@ class RankedModel:
             selector predicts no loss.
         lower80: Lower end of the 80 % interval of that loss; `nan` where there is none.
         upper80: Upper end of the same.
-        p_best: Probability of being the best candidate at D_full; `nan` where there is none.
+        p_best: Probability of being the best candidate at D_full, on text like the test set's;
+            `nan` where there is none.
         status: `ranked`, or why it could not be (`no usable trial`, ...); such candidates are last.
     """
 
@@ -228,6 +233,9 @@ class Selection:
         decisions: In words and in order, what was asked for and why.
         warnings: In words, what the reader of the answer has to know.
         verdict: Whether the evidence is enough, from selectors that can tell.
+        evidence: How finely the test set tells candidates apart; `None` where that is not known.
+        evaluation_share: Share of the FLOPs of the trials that evaluation took; `nan` where it is
+            not known.
     """
 
     selector: str
@@ -240,6 +248,8 @@ class Selection:
     decisions: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    evidence: Evidence | None = None
+    evaluation_share: float = math.nan
 
     @property
     def best(self) -> RankedModel:

@@ -11,6 +11,7 @@ from typing import Protocol
 import pandas as pd
 
 from lensllm.selection.base import Budget, Decision, RankedModel, Selection, Selector, Task
+from lensllm.selection.evidence import Evidence, evaluation_share, evidence_of
 from lensllm.trials import Trial, TrialResult, results_table
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def run_campaign(
         decisions.append(f"already paid, and not charged: {points}")
     stopped: set[str] = set()
     while True:
-        seen = results_table([r for r in results if r.trial.model in task.names])
+        seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
         decision = selector.decide(task, seen, budget)
         decisions += [*_changes(stopped, decision), *decision.reasons]
         if not decision.trials:
@@ -114,6 +115,7 @@ def run_campaign(
         if set_aside:
             task = task.without(set_aside)
     selection = selector.rank(task, seen)
+    evidence = evidence_of(selection, seen)
     curves = results_table(results)
     return (
         replace(
@@ -122,10 +124,22 @@ def run_campaign(
             cost_flops=budget.spent,
             cost_fraction=budget.spent / whole.full_cost,
             decisions=(*selection.decisions, *decisions),
-            warnings=(*selection.warnings, *tuning_warnings(curves, task.losses_before)),
+            warnings=(
+                *selection.warnings,
+                *tuning_warnings(curves, task.losses_before),
+                *_few_examples(selection, evidence),
+            ),
+            evidence=evidence,
+            evaluation_share=evaluation_share(curves),
         ),
         curves,
     )
+
+
+def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str, ...]:
+    """A warning where the test set is too small for an answer that is not clear."""
+    is_clear = selection.verdict is not None and selection.verdict.kind == "clear"
+    return () if evidence is None or is_clear else evidence.warnings
 
 
 def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lensllm.data.pairs import make_text_data
+from lensllm.example_losses import ExampleLosses
 from lensllm.finetune import ModelSource, TrainingSettings, warmup_schedule
 from lensllm.runners.finetune import FineTuneRunner, size_ladder
 from lensllm.selection.base import NoCandidateError
@@ -166,6 +167,9 @@ def test_a_campaign_by_bytes_sees_the_loss_per_byte(make_runner):
     by_token = make_runner().run(trial)
     by_byte = make_runner(loss_unit="byte").run(trial)
     assert by_byte.test_loss == by_token.test_loss_per_byte != by_token.test_loss
+    examples = ExampleLosses.from_json(by_byte.examples)
+    assert examples.loss() == pytest.approx(by_byte.test_loss, rel=1e-3)
+    assert examples.standard_error() == pytest.approx(by_byte.test_loss_se, rel=1e-3)
     (stored,) = make_runner().store.results()
     assert stored.test_loss == by_token.test_loss
 
