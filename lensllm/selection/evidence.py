@@ -13,8 +13,10 @@ import pandas as pd
 from lensllm.example_losses import ExampleLosses, difference, log_covariance
 from lensllm.selection.base import Selection
 
-# The standard error of a difference should be at most this share of what candidates lie apart.
-ENOUGH = 0.25
+# The standard error of a difference should be at most this share of what is to be told apart.
+ENOUGH = 0.5
+# Candidates that differ by less than this share of their loss need not be told apart.
+CLOSE = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,17 @@ class Evidence:
 
     Attributes:
         n_examples: Test examples.
-        standard_error: Of the difference between the choice and another candidate at D_full, the
-            median over the others; it is taken to be the same share of the loss as at the largest
-            size that was measured.
-        spread: Median predicted loss of the others less that of the choice; `nan` where no losses
-            are predicted.
-        n_enough: Test examples with which the standard error would be `ENOUGH` of the spread; `nan`
-            where there is no spread.
+        standard_error: Of the difference at D_full between the choice and the second, in nats; it
+            is taken to be the same share of the loss as at the largest size measured of both.
+        apart: What is to be told apart: that difference as it is predicted, or `CLOSE` of the loss
+            where it is smaller; `nan` where no losses are predicted.
+        n_enough: Test examples with which the standard error would be `ENOUGH` of that.
         differences: To the contenders, or to the second of the ranking.
     """
 
     n_examples: int
     standard_error: float
-    spread: float
+    apart: float
     n_enough: float
     differences: tuple[Difference, ...]
 
@@ -67,9 +67,9 @@ class Evidence:
         if not self.n_enough > self.n_examples:
             return ()
         return (
-            f"the {self.n_examples} test examples tell differences with a standard error of "
-            f"{self.standard_error:.2g} nats, more than a quarter of the {self.spread:.2g} that "
-            f"the candidates lie apart; about {self.n_enough:.2g} test examples would be enough",
+            f"the {self.n_examples} test examples tell the first two apart with a standard error "
+            f"of {self.standard_error:.2g} nats, more than half of the {self.apart:.2g} that is to "
+            f"be told; about {self.n_enough:.2g} test examples would be enough",
         )
 
 
@@ -87,7 +87,7 @@ def examples_by_size(curves: pd.DataFrame) -> dict[str, dict[int, ExampleLosses]
         rows["model"], rows["n_samples"], rows["examples"], strict=True
     ):
         losses = ExampleLosses.from_json(record)
-        if losses is not None and len(losses) > 1 and math.isfinite(losses.loss()):
+        if losses is not None and len(losses) > 1 and 0 < losses.loss() < math.inf:
             found.setdefault(str(model), {})[int(n_samples)] = losses
     return found
 
@@ -113,11 +113,14 @@ def covariance_over_examples(models: Sequence[str], curves: pd.DataFrame) -> np.
 
 
 def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
-    """What the test set can tell of an answer; `None` where losses of examples were not kept.
+    """What the test set can tell of an answer.
 
     Args:
         selection: The answer.
         curves: As for `examples_by_size`.
+
+    Returns:
+        `None` where losses of examples were not kept, or the choice was compared with nobody.
     """
     best, *others = selection.ranking
     by_size = examples_by_size(curves)
@@ -125,23 +128,24 @@ def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
     if own is None:
         return None
     pairs = {
-        item.model: found
+        item.model: (found, item.predicted_loss)
         for item in others
         if (found := _difference(best.model, item.model, by_size)) is not None
     }
-    shares = [item.standard_error / own[item.n_samples].loss() for item in pairs.values()]
-    error = float(np.median(shares)) * best.predicted_loss if shares else math.nan
-    losses = [item.predicted_loss for item in others if item.model in pairs]
-    spread = float(np.median(losses)) - best.predicted_loss if losses else math.nan
-    n_examples = len(own[max(own)])
+    if not pairs:
+        return None
+    second, loss = next(iter(pairs.values()))
+    error = second.standard_error / own[second.n_samples].loss() * best.predicted_loss
+    apart = max(loss - best.predicted_loss, CLOSE * best.predicted_loss)
+    n_examples = len(own[second.n_samples])
     verdict = selection.verdict
     named = [m for m in verdict.contenders if m in pairs] if verdict is not None else []
     return Evidence(
         n_examples,
         error,
-        spread,
-        n_examples * (error / (ENOUGH * spread)) ** 2 if spread > 0 else math.nan,
-        tuple(pairs[model] for model in named) or tuple(pairs.values())[:1],
+        apart,
+        n_examples * (error / (ENOUGH * apart)) ** 2,
+        tuple(pairs[model][0] for model in named) or (second,),
     )
 
 

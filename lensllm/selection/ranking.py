@@ -11,7 +11,7 @@ import pandas as pd
 from lensllm.predictors import CurvePredictor, Posterior
 from lensllm.predictors.tree import root_of
 from lensllm.selection.base import RankedModel, Selection, Task, Verdict, order
-from lensllm.selection.evidence import covariance_over_examples
+from lensllm.selection.evidence import CLOSE, covariance_over_examples
 from lensllm.selection.points import losses_by_size
 from lensllm.selection.value import Outlook
 
@@ -22,8 +22,6 @@ _MAX_DRAWN = 4_000_000
 CLEAR = 0.95
 # Contenders hold the best with this probability.
 HELD = 0.9
-# A choice that is expected to lose less than this share of its loss is too close to call.
-CLOSE = 0.01
 # Contenders whose next trials are weighed.
 MAX_WEIGHED = 12
 # Candidates up to which the next trial is named and the error of the test set counts.
