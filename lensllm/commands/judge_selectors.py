@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.evaluation.statistics import reliability
     from lensllm.reports.console import updating, wide_console
     from lensllm.studies.selectors.calibration_figure import calibration_figure
-    from lensllm.studies.selectors.judging import P_EDGES, campaigns, summarize, unseen
+    from lensllm.studies.selectors.judging import P_EDGES, campaigns, coverage, summarize, unseen
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
@@ -50,6 +50,10 @@ def main(cfg: DictConfig) -> None:
         print(f"\n{metric}\n{summary.to_string(index=False, float_format='{:.4f}'.format)}")
     bins = reliability(rows, P_EDGES, by=["selector"])
     write_csv(bins, output_dir() / "reliability.csv")
+    sizes = rows.assign(n_sizes=rows["n_sizes"].clip(upper=3))  # 3 stands for 3 and more
+    by_size = reliability(sizes, P_EDGES, by=["selector", "n_sizes"])
+    write_csv(by_size, output_dir() / "reliability_by_size.csv")
+    write_csv(coverage(rows), output_dir() / "coverage.csv")
     own = rows[(rows["selector"] == first) & rows["p_best"].notna()]
     if len(own):
         calibration_figure(own).savefig(output_dir() / "calibration.png", dpi=150)

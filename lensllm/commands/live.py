@@ -21,6 +21,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.commands.named import named_selectors
     from lensllm.evaluation.evaluation import random_subsets
     from lensllm.reports.console import print_table, wide_console
+    from lensllm.studies.selectors.judging import unseen
     from lensllm.studies.selectors.live import judge_live, summarize_live
     from lensllm.studies.selectors.live_table import live_table
 
@@ -41,7 +42,8 @@ def main(cfg: DictConfig) -> None:
             values: dict[str, Any] = OmegaConf.to_container(own)  # type: ignore[assignment]
             for fraction in cfg.budget_fractions:
                 for selector in named_selectors(cfg.selectors, conf_dir() / "selector", values):
-                    row = judge_live(selector, runner, fraction, truth.to_dict())
+                    (honest,) = unseen([selector], task.dataset)
+                    row = judge_live(honest, runner, fraction, truth.to_dict())
                     rows.append({"seed": seed, "candidates": " ".join(models), **row})
                     console.print(
                         f"seed {seed}, {len(models)} candidates, {fraction:.0%}: {row['selector']} "

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lensllm.core.events import Event
+from lensllm.core.evidence import Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.task import Task
 
@@ -22,7 +23,8 @@ class RankedModel:
             selector predicts no loss.
         lower80: Lower end of the 80 % interval of that loss; `nan` where there is none.
         upper80: Upper end of the same.
-        p_best: Probability of being the best candidate at D_full; `nan` where there is none.
+        p_best: Probability of being the best candidate at D_full, on text like the test set's;
+            `nan` where there is none.
         status: `ranked`, or why it could not be (`no usable trial`, ...); such candidates are last.
     """
 
@@ -75,6 +77,9 @@ class Selection:
         cost_fraction: The same as a share of fine-tuning every candidate in full.
         warnings: Messages that the reader of the answer has to know.
         verdict: Whether the evidence is enough, from selectors that can tell.
+        evidence: How finely the test set tells candidates apart; `None` where that is not known.
+        evaluation_share: Share of the FLOPs of the trials that evaluation took; `nan` where it is
+            not known.
         measure: What the candidates are compared by.
     """
 
@@ -87,6 +92,8 @@ class Selection:
     cost_fraction: float = 0.0
     warnings: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    evidence: Evidence | None = None
+    evaluation_share: float = math.nan
     measure: Measure = LOSS
 
     @classmethod

@@ -77,7 +77,7 @@ class TrialResult:
         test_loss: Cross-entropy per target token of the test set in nats; `nan` unless completed.
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
         test_loss_se: Standard error of `test_loss` over test examples (see
-            `lensllm.finetune.example_losses`); `nan` where it was not measured.
+            `lensllm.core.example_losses`); `nan` where it was not measured.
         test_loss_per_byte_se: The same of `test_loss_per_byte`.
         validation_loss: Best validation loss seen, nats per target token.
         n_params: Parameters of the model.
@@ -281,13 +281,19 @@ class TrialStore:
         return result
 
 
-def results_table(results: Iterator[TrialResult] | list[TrialResult]) -> pd.DataFrame:
+def results_table(
+    results: Iterator[TrialResult] | list[TrialResult], examples: bool = False
+) -> pd.DataFrame:
     """One row a result: the trial's fields, then the result's scalar fields.
 
     The columns have their types also where there are no results, as after a campaign of a selector
     that asks for no trials.
+
+    Args:
+        results: The results.
+        examples: Whether to have a column of the packed losses of test examples as well.
     """
-    others = ("trial", "trace", "versions", "examples")
+    others = ("trial", "trace", "versions", *(() if examples else ("examples",)))
     scalars = [item.name for item in fields(TrialResult) if item.name not in others]
     columns = ["model", "dataset", "n_samples", "seed", *scalars, "key"]
     rows = [

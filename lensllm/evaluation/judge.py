@@ -47,7 +47,7 @@ def judge(
         A row of scores: `selector`, `n_candidates`, `status`, and, where the budget is not too
         small, those of `selection_metrics` with `cost_fraction`, `selected`, `n_trials`, `p_best`
         of the choice, the kind of its `verdict`, whether its contenders `held` the best, and
-        `n_sizes` of the choice. Then a row of predictions for each candidate.
+        `n_sizes` > 0 of the choice. Then a row of predictions for each candidate.
     """
     task = runner.task()
     keys: dict[str, Any] = {"selector": selector.name, "n_candidates": len(task.names)}
@@ -56,6 +56,7 @@ def judge(
     except BudgetTooSmallError:
         return {**keys, "status": TOO_SMALL}, []
     best, verdict = selection.best, selection.verdict
+    sizes = curves.loc[curves["model"] == best.model, "n_samples"]
     lowest = min(truth[name] for name in task.names)
     row = {
         **keys,
@@ -65,7 +66,7 @@ def judge(
         "status": best.status,
         "n_trials": len(curves),
         "p_best": best.p_best,
-        "n_sizes": int((curves["model"] == best.model).sum()),
+        "n_sizes": int(sizes[sizes > 0].nunique()),
     }
     if verdict is not None:
         held = any(truth[name] <= lowest for name in verdict.contenders)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from lensllm.core.example_losses import ExampleLosses
 from lensllm.core.measures import LOSS_PER_BYTE, Measure, measure_named
 from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
@@ -31,7 +32,6 @@ from lensllm.finetune.callbacks import (
 )
 from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
-from lensllm.finetune.example_losses import ExampleLosses
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
@@ -551,7 +551,7 @@ def _with_errors(result: TrialResult) -> TrialResult:
     examples = ExampleLosses.from_json(result.examples)
     if examples is None or math.isfinite(result.test_loss_per_byte_se):
         return result
-    return replace(result, test_loss_per_byte_se=examples.standard_error("byte"))
+    return replace(result, test_loss_per_byte_se=examples.per_byte().standard_error())
 
 
 def _close(tracker: Any, result: TrialResult | None) -> None:

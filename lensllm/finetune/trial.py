@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
+from lensllm.core.example_losses import ExampleLosses, in_original_order
 from lensllm.core.trials import MAX_LOSS, Trial, TrialResult
 from lensllm.data.pairs import TextData
 from lensllm.data.rows import Rows, take
@@ -34,7 +35,6 @@ from lensllm.finetune.encoding import (
     context_length,
     nested_subset,
 )
-from lensllm.finetune.example_losses import ExampleLosses, in_original_order
 from lensllm.finetune.loading import EncodedData, TrialData
 from lensllm.finetune.memory import (
     free_memory,
@@ -324,7 +324,9 @@ def _run_once(
         test_loss=metrics["test_loss"] if is_usable else math.nan,
         test_loss_per_byte=metrics["test_loss_per_byte"] if is_usable else math.nan,
         test_loss_se=math.nan if examples is None else examples.standard_error(),
-        test_loss_per_byte_se=math.nan if examples is None else examples.standard_error("byte"),
+        test_loss_per_byte_se=math.nan
+        if examples is None
+        else examples.per_byte().standard_error(),
         examples={} if examples is None else examples.to_json(),
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
         n_params=source.n_params,

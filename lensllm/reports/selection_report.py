@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
+from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.laws import RectifiedLaw, fit_law
@@ -83,17 +84,13 @@ def selection_record(
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `sentence`, `reason`, `ranking`, `cost_flops`, `cost_fraction`, `events` (see
-        `lensllm.core.events`), `decisions` (the same in words), `warnings`, `data_fingerprint`,
-        `data`, `settings`, `versions`.
+        `test_set`, `sentence`, `reason`, `ranking`, `cost_flops`, `cost_fraction`,
+        `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same in words),
+        `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     ranking = [
-        {
-            key: _finite(value) if isinstance(value, float) else value
-            for key, value in asdict(entry).items()
-        }
-        | {"observed": points.get(entry.model, [])}
+        {**_plain(asdict(entry)), "observed": points.get(entry.model, [])}
         for entry in selection.ranking
     ]
     return {
@@ -104,11 +101,13 @@ def selection_record(
         "measure": selection.measure.name,
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
+        "test_set": _evidence_record(selection.evidence),
         "sentence": selection_sentence(selection),
         "reason": reason_words(selection),
         "ranking": ranking,
         "cost_flops": selection.cost_flops,
         "cost_fraction": selection.cost_fraction,
+        "evaluation_share": _finite(selection.evaluation_share),
         "events": [event.to_json() for event in selection.events],
         "decisions": decision_words(selection),
         "warnings": list(selection.warnings),
@@ -136,9 +135,11 @@ def selection_sentence(selection: Selection) -> str:
     else:
         text += f"; {selection.selector} gives no probability of being right"
     text += _evidence(selection.verdict)
+    share = selection.evaluation_share
+    spent = f", {share:.0%} of them for evaluation" if math.isfinite(share) else ""
     text = (
-        f"{text}; found for {selection.cost_flops:.3g} FLOPs, {selection.cost_fraction:.1%} of "
-        "fine-tuning every candidate in full."
+        f"{text}; found for {selection.cost_flops:.3g} FLOPs{spent}, {selection.cost_fraction:.1%} "
+        "of fine-tuning every candidate in full."
     )
     return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
 
@@ -182,14 +183,19 @@ def _verdict_record(verdict: Verdict | None) -> dict[str, Any] | None:
     """The verdict as plain JSON types."""
     if verdict is None:
         return None
-    record = {
-        key: _finite(value) if isinstance(value, float) else value
-        for key, value in asdict(verdict).items()
-    }
+    record = _plain(asdict(verdict))
     trial = verdict.next_trial
     record["contenders"] = list(verdict.contenders)
     record["next_trial"] = None if trial is None else {"model": trial[0], "n_samples": trial[1]}
     return record
+
+
+def _evidence_record(evidence: Evidence | None) -> dict[str, Any] | None:
+    """What the test set can tell as plain JSON types."""
+    if evidence is None:
+        return None
+    differences = [_plain({**asdict(item), "z": item.z}) for item in evidence.differences]
+    return {**_plain(asdict(evidence)), "differences": differences}
 
 
 def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
@@ -200,6 +206,8 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         caption=None if verdict is None else f"verdict: {verdict.kind.replace('_', ' ')}",
     )
     held = set() if verdict is None else set(verdict.contenders)
+    evidence = selection.evidence
+    behind = {} if evidence is None else {item.model: item for item in evidence.differences}
     for name, justify in (
         ("", "right"),
         ("model", "left"),
@@ -208,9 +216,10 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         ("P(best)", "right"),
         ("largest D run", "right"),
         ("its loss", "right"),
+        *((("behind the first, at D", "right"),) if behind else ()),
         ("status", "left"),
     ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify)
     points, column = observed_points(curves, selection.measure), selection.measure.column
     for place, entry in enumerate(selection.ranking, start=1):
         last = points.get(entry.model, [{"n_samples": None, column: None}])[-1]
@@ -223,6 +232,7 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
             _number(entry.p_best, 2),
             "-" if last["n_samples"] is None else str(last["n_samples"]),
             _number(last[column]),
+            *([_behind(behind.get(entry.model))] if behind else []),
             "contender" if entry.model in held else entry.status,
         )
     return table
@@ -349,6 +359,20 @@ def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0.98 * min(reach)), max(high, 1.02 * max(reach)))
     axes.set_title(f"{axes.get_title()}: predicted {entry.predicted_loss:.3f}", fontsize=8.5)
+
+
+def _behind(item: Difference | None) -> str:
+    """A difference, its standard error over the same test examples, and where it was measured."""
+    if item is None:
+        return "-"
+    return f"{item.difference:.3f} ± {item.standard_error:.3f} at {item.n_samples} (z {item.z:.1f})"
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with null in the place of numbers that are not finite."""
+    return {
+        key: _finite(value) if isinstance(value, float) else value for key, value in values.items()
+    }
 
 
 def _finite(value: float | None) -> float | None:

@@ -19,6 +19,7 @@ from lensllm.core.events import (
     STOPPED,
     Event,
 )
+from lensllm.core.evidence import Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
@@ -26,6 +27,7 @@ from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.evidence import evaluation_share, evidence_of
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ def run_campaign(
         events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
     while True:
-        seen = results_table([r for r in results if r.trial.model in task.names])
+        seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
         decision = selector.ask(task, seen, budget)
         events += _news(stopped, decision)
         if not decision.trials:
@@ -103,6 +105,7 @@ def run_campaign(
         if set_aside:
             task = task.without(set_aside)
     selection = selector.rank(task, seen)
+    evidence = evidence_of(selection, seen)
     curves = results_table(results)
     return (
         replace(
@@ -114,10 +117,19 @@ def run_campaign(
             warnings=(
                 *selection.warnings,
                 *tuning_warnings(curves, task.losses_before, task.measure),
+                *_few_examples(selection, evidence),
             ),
+            evidence=evidence,
+            evaluation_share=evaluation_share(curves),
         ),
         curves,
     )
+
+
+def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str, ...]:
+    """A warning where the test set is too small for an answer that is not clear."""
+    is_clear = selection.verdict is not None and selection.verdict.kind == "clear"
+    return () if evidence is None or is_clear else evidence.warnings
 
 
 def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.events import RANKED_BY, Event
+from lensllm.core.evidence import CLOSE
 from lensllm.core.points import losses_by_size
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Task
 from lensllm.predictors import CurvePredictor, Posterior
+from lensllm.predictors.tree import root_of
+from lensllm.selectors.evidence import covariance_over_examples
 from lensllm.selectors.value import Outlook
 
 # Draws of log losses at D_full; fewer where there are more than a thousand candidates.
@@ -22,12 +25,10 @@ _MAX_DRAWN = 4_000_000
 CLEAR = 0.95
 # Contenders hold the best with this probability.
 HELD = 0.9
-# A choice that is expected to lose less than this share of its loss is too close to call.
-CLOSE = 0.01
 # Contenders whose next trials are weighed.
 MAX_WEIGHED = 12
-# Candidates up to which the next trial is named.
-MAX_WITH_TRIALS = 500
+# Candidates up to which the next trial is named and the error of the test set counts.
+MAX_IN_DETAIL = 500
 
 
 def rank_posterior(
@@ -37,8 +38,12 @@ def rank_posterior(
     usable: Collection[str],
     tried: Collection[tuple[str, int]],
     seed: int,
+    test_error: np.ndarray | None = None,
 ) -> Selection:
     """Rank candidates by expected log loss at D_full, with intervals, P(best) and a verdict.
+
+    Intervals are of losses on this test set. P(best), contenders and regret are of losses on all
+    text like it: what the test set itself cannot tell, more trials cannot tell either.
 
     Args:
         name: Name of the selector.
@@ -47,6 +52,8 @@ def rank_posterior(
         usable: Candidates with a usable point; the others come last.
         tried: (candidate, D) of the trials so far.
         seed: Seed of the draws.
+        test_error: Covariance over test examples of the candidates' log losses, in the order of the
+            task, shape (n_models, n_models); taken to be that at D_full.
 
     Returns:
         The ranking without its cost.
@@ -64,6 +71,9 @@ def rank_posterior(
     n_draws = max(200, min(N_DRAWS, _MAX_DRAWN // len(rows)))
     curves, measured = (part[:, rows] for part in beliefs.draws(n_draws, seed))
     low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
+    if test_error is not None:
+        news = np.random.default_rng([seed, 1]).standard_normal(curves.shape)
+        curves = curves + news @ root_of(test_error[np.ix_(rows, rows)]).T
     expected = np.exp(beliefs.expected[rows, -1])
     p_best = np.bincount(curves.argmin(axis=1), minlength=len(rows)) / n_draws
     entries = [
@@ -117,7 +127,7 @@ def _next_trial(
         for s, size in enumerate(beliefs.sizes[:-1]):
             trial = (task.names[i], int(size))
             if trial not in tried and trial[1] in task.available[trial[0]]:
-                gain = scale * float(outlook.value([(k, s)], news).mean())
+                gain = scale * max(0.0, float(outlook.value([(k, s)], news).mean()))
                 found.append((trial, task.costs[trial] / task.full_cost, gain))
     if not found:
         return None, math.nan, math.nan
@@ -145,6 +155,8 @@ def rank_by(
         if any(n > 0 and math.isfinite(loss) for n, loss in points.items())
     }
     tried = {(model, n) for model, points in seen.items() for n in points}
-    sizes = [n for n in task.sizes if n > 0] if len(task.names) <= MAX_WITH_TRIALS else []
+    few = len(task.names) <= MAX_IN_DETAIL
+    sizes = [n for n in task.sizes if n > 0] if few else []
     beliefs = predictor.posterior(task, curves, sizes)
-    return rank_posterior(name, task, beliefs, usable, tried, seed)
+    test_error = covariance_over_examples(task.names, curves, task.measure) if few else None
+    return rank_posterior(name, task, beliefs, usable, tried, seed, test_error)

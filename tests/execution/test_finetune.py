@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 import torch
 
+from lensllm.core.example_losses import ExampleLosses
 from lensllm.core.task import NoCandidateError, size_ladder
 from lensllm.core.trials import Trial, TrialStore
 from lensllm.data.pairs import make_text_data
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import ModelSource, TrainingSettings, warmup_schedule
-from lensllm.finetune.example_losses import ExampleLosses
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=1, patience=9, n_evaluations=2)
 
@@ -169,7 +169,7 @@ def test_results_are_the_same_whatever_the_measure_and_the_task_names_it(make_ru
     measure = runner.task().measure
     assert by_token.value(measure) == by_token.test_loss_per_byte != by_token.test_loss
     error, examples = by_token.test_loss_per_byte_se, ExampleLosses.from_json(by_token.examples)
-    half_precision = pytest.approx(examples.standard_error("byte"), rel=1e-2)
+    half_precision = pytest.approx(examples.per_byte().standard_error(), rel=1e-2)
     assert error == half_precision
     (stored,) = make_runner().store.results()
     assert stored == by_token

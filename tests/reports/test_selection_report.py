@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from lensllm.core.events import Event
+from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Budget
@@ -121,6 +122,45 @@ def test_the_table_has_a_row_a_candidate(selection, curves):
     assert cells[0] == ["1", "a", "1.432", "1.300 to 1.550", "0.88", "1600", "2.154", "ranked"]
     assert cells[1] == ["2", "b", "1.600", "-", "-", "200", "-", "ranked"]
     assert cells[2] == ["3", "c", "-", "-", "-", "-", "-", "no usable trial"]
+
+
+@pytest.fixture
+def told(selection):
+    evidence = Evidence(600, 0.021, math.nan, math.nan, (Difference("b", 200, 0.03, 0.02),))
+    return replace(selection, evidence=evidence, evaluation_share=0.31)
+
+
+def test_what_the_test_set_tells_is_in_the_record(told, selection, curves):
+    record = json.loads(json.dumps(selection_record(told, curves, {}, {}), allow_nan=False))
+    assert record["evaluation_share"] == 0.31
+    assert record["test_set"] == {
+        "n_examples": 600,
+        "standard_error": 0.021,
+        "apart": None,
+        "n_enough": None,
+        "differences": [
+            {
+                "model": "b",
+                "n_samples": 200,
+                "difference": 0.03,
+                "standard_error": 0.02,
+                "z": pytest.approx(1.5),
+            }
+        ],
+    }
+    plain = selection_record(selection, curves, {}, {})
+    assert (plain["test_set"], plain["evaluation_share"]) == (None, None)
+
+
+def test_what_the_test_set_tells_is_in_the_table_and_the_sentence(told, curves):
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(selection_table(told, curves))
+    rows = [line for line in stream.getvalue().splitlines() if "│ " in line]
+    cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+    assert [row[7] for row in cells] == ["-", "0.030 ± 0.020 at 200 (z 1.5)", "-"]
+    assert "found for 1.5e+12 FLOPs, 31% of them for evaluation, 8.3% of" in selection_sentence(
+        told
+    )
 
 
 def test_the_figure_has_a_panel_a_curve(selection, curves):

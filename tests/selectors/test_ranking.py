@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from lensllm.predictors import Posterior
 from lensllm.selectors.ranking import rank_posterior
@@ -26,11 +27,11 @@ def beliefs_of(means, spreads):
     )
 
 
-def rank(make_task, means, spreads, tried=(), usable=None):
+def rank(make_task, means, spreads, tried=(), usable=None, test_error=None):
     names = "abcd"[: len(means)]
     task = make_task(names, sizes=SIZES[:2], full=SIZES[2])
     return task, rank_posterior(
-        "demo", task, beliefs_of(means, spreads), usable or set(names), set(tried), 0
+        "demo", task, beliefs_of(means, spreads), usable or set(names), set(tried), 0, test_error
     )
 
 
@@ -80,3 +81,28 @@ def test_a_probable_but_not_clear_choice_has_a_rival(make_task):
     assert selection.verdict.kind == "too_close_to_call"
     assert selection.verdict.contenders == ("a", "b")
     assert selection.verdict.p_contenders > 0.99
+
+
+def test_the_error_of_the_test_set_counts_as_far_as_candidates_do_not_share_it(make_task):
+    """Against the closed form for two candidates: Phi(gap / standard deviation of the gap)."""
+    shared, own = 0.3**2, 0.05**2
+    error = np.full((3, 3), shared) + own * np.eye(3)
+    usable = {"a", "c"}  # b is between them
+    _, plain = rank(make_task, [0.0, 0.0, 0.1], [0.02] * 3, usable=usable)
+    _, known = rank(make_task, [0.0, 0.0, 0.1], [0.02] * 3, usable=usable, test_error=error)
+    apart = np.sqrt(2 * (0.02**2 + own))
+    assert plain.verdict.kind == "clear"
+    assert known.verdict.kind != "clear"
+    assert known.best.p_best == pytest.approx(norm.cdf(0.1 / apart), abs=0.015)
+    assert known.best.lower80 == plain.best.lower80
+    _, common = rank(make_task, [0.0, 0.1], [0.02] * 2, test_error=np.full((2, 2), shared))
+    assert common.best.p_best == pytest.approx(plain.best.p_best, abs=0.003)
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.03, 0.05, 0.1])
+def test_trials_that_cannot_change_the_choice_are_worth_nothing(make_task, spread):
+    """Rounding may make the values of the choice's own trials negative."""
+    tried = [("b", n) for n in SIZES[:2]]
+    _, selection = rank(make_task, [0.0, 20.0], [spread, spread], tried)
+    assert selection.verdict.kind == "clear"
+    assert 0.0 <= selection.verdict.next_gain < 1e-12

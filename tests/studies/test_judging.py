@@ -1,10 +1,12 @@
+import math
+
 import pandas as pd
 import pytest
 
 from lensllm.evaluation import Benchmark, evaluate
 from lensllm.evaluation.evaluation import candidate_sets
 from lensllm.selectors import Adaptive, ModelSize, SubTuning
-from lensllm.studies.selectors.judging import campaigns, summarize
+from lensllm.studies.selectors.judging import campaigns, coverage, summarize, unseen
 
 SIZES = (200, 400, 800, 1600)
 
@@ -65,3 +67,27 @@ def test_means_and_differences_with_intervals(benchmark):
     row = table.loc[("all", "model_size")]
     assert (row["mean"], row["lower"], row["upper"]) == (1.0, 1.0, 1.0)
     assert (row["behind"], row["behind_lower"], row["behind_upper"]) == (1.0, 1.0, 1.0)
+
+
+def test_coverage_is_a_mean_over_the_campaigns_of_a_data_set():
+    rows = pd.DataFrame(
+        {
+            "selector": ["a", "a", "a", "b"],
+            "dataset": ["x", "x", "y", "x"],
+            "coverage80": [0.5, 1.0, 0.8, math.nan],
+        }
+    )
+    table = coverage(rows)
+    assert table.to_dict("list") == {
+        "selector": ["a", "a"],
+        "dataset": ["x", "y"],
+        "coverage80": [0.75, 0.8],
+        "n": [2, 1],
+    }
+
+
+def test_a_judged_selector_has_a_prior_without_the_task():
+    names = set(unseen([Adaptive()], "wiki")[0].predictor.prior.names)
+    assert "wiki" not in names
+    assert "docstrings" in names
+    assert isinstance(unseen([SubTuning()], "wiki")[0], SubTuning)

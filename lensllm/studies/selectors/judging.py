@@ -81,3 +81,17 @@ def summarize(
         means.insert(0, "budget_fraction", fraction)
         found.append(means)
     return pd.concat(found, ignore_index=True)
+
+
+def coverage(rows: pd.DataFrame) -> pd.DataFrame:
+    """Share of true losses inside 80 % intervals at the end of campaigns.
+
+    Args:
+        rows: Rows of `campaigns`.
+
+    Returns:
+        One row a selector and data set: `coverage80`, the mean over `n` campaigns.
+    """
+    known = rows[np.isfinite(rows["coverage80"])]
+    grouped = known.groupby(["selector", "dataset"])["coverage80"]
+    return grouped.agg(coverage80="mean", n="size").reset_index()

@@ -7,7 +7,8 @@ and the target tokens (or bytes) T_i of example i. Its standard error is that of
     se² = n / (n − 1) · Σ (S_i − L T_i)² / (Σ T_i)²,
 
 and that of the difference of two candidates on the same examples is the same with the differences
-of what each example adds to either loss: what is hard for both cancels.
+of what each example adds to either loss: what is hard for both cancels. With products of what it
+adds to two losses it is their covariance.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-
-Unit = Literal["token", "byte"]
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,22 @@ class ExampleLosses:
     def __len__(self) -> int:
         return len(self.sums)
 
-    def loss(self, unit: Unit = "token") -> float:
-        """Nats per target token or byte."""
-        return float(self.sums.sum() / self._size(unit).sum())
+    def loss(self) -> float:
+        """Nats per target token."""
+        return float(self.sums.sum() / self.tokens.sum())
 
-    def standard_error(self, unit: Unit = "token") -> float:
+    def standard_error(self) -> float:
         """Standard error of the loss over test examples; `nan` with fewer than two of them."""
-        return _error(self._added(unit))
+        return _error(self._added)
 
-    def _size(self, unit: Unit) -> np.ndarray:
-        return (self.tokens if unit == "token" else self.n_bytes).astype(float)
+    def per_byte(self) -> ExampleLosses:
+        """The same with bytes in the place of tokens: its loss is per byte of target text."""
+        return replace(self, tokens=self.n_bytes)
 
-    def _added(self, unit: Unit) -> np.ndarray:
+    @property
+    def _added(self) -> np.ndarray:
         """Deviations (S_i − L T_i) / Σ T_i, which add up to 0."""
-        size = self._size(unit)
-        return (self.sums - self.loss(unit) * size) / size.sum()
+        return (self.sums - self.loss() * self.tokens) / self.tokens.sum()
 
     def to_json(self) -> dict[str, Any]:
         """Half-precision sums and whole counts, in base 64: six bytes per example."""
@@ -86,15 +86,12 @@ class ExampleLosses:
         return cls(*(array.astype(float) for array in arrays))
 
 
-def difference(
-    first: ExampleLosses, second: ExampleLosses, unit: Unit = "token"
-) -> tuple[float, float]:
+def difference(first: ExampleLosses, second: ExampleLosses) -> tuple[float, float]:
     """Difference of two losses on the same examples, and its standard error.
 
     Args:
         first: Losses of one candidate.
         second: Losses of another one.
-        unit: Per target token, for candidates with one tokenizer, or per byte.
 
     Returns:
         First minus second, in nats, and the standard error of that.
@@ -102,12 +99,31 @@ def difference(
     Raises:
         ValueError: They are not of the same examples.
     """
-    if len(first) != len(second):
-        raise ValueError(
-            f"Expected losses of the same test examples, got {len(first)} and {len(second)}"
-        )
-    added = first._added(unit) - second._added(unit)
-    return first.loss(unit) - second.loss(unit), _error(added)
+    _check_same([first, second])
+    return first.loss() - second.loss(), _error(first._added - second._added)
+
+
+def log_covariance(losses: Sequence[ExampleLosses]) -> np.ndarray:
+    """Covariance over test examples of log losses on the same examples, (n_losses, n_losses).
+
+    Args:
+        losses: Losses of candidates, at least two examples each.
+
+    Raises:
+        ValueError: They are not of the same examples.
+    """
+    _check_same(losses)
+    added = np.array([item._added / item.loss() for item in losses])
+    n = added.shape[1]
+    return n / (n - 1) * added @ added.T
+
+
+def _check_same(losses: Sequence[ExampleLosses]) -> None:
+    for item in losses[1:]:
+        if len(item) != len(losses[0]):
+            raise ValueError(
+                f"Expected losses of the same test examples, got {len(losses[0])} and {len(item)}"
+            )
 
 
 def _error(added: np.ndarray) -> float:

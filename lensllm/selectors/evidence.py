@@ -1,0 +1,119 @@
+"""What the test set can tell of the candidates, and what evaluation cost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.evidence import CLOSE, ENOUGH, Difference, Evidence
+from lensllm.core.example_losses import ExampleLosses, difference, log_covariance
+from lensllm.core.measures import LOSS, Measure
+from lensllm.core.selection import Selection
+
+
+def examples_by_size(
+    curves: pd.DataFrame, measure: Measure = LOSS
+) -> dict[str, dict[int, ExampleLosses]]:
+    """Losses of test examples, by candidate and size D > 0, where they were kept.
+
+    Args:
+        curves: Tidy table of a campaign's trials, with the packed losses as `examples`.
+        measure: What candidates are compared by.
+    """
+    found: dict[str, dict[int, ExampleLosses]] = {}
+    if "examples" not in curves:
+        return found
+    rows = curves[(curves["n_samples"] > 0) & np.isfinite(curves[measure.column].astype(float))]
+    for model, n_samples, record in zip(
+        rows["model"], rows["n_samples"], rows["examples"], strict=True
+    ):
+        losses = ExampleLosses.from_json(record)
+        if losses is not None and measure.per == "byte":
+            losses = losses.per_byte()
+        if losses is not None and len(losses) > 1 and 0 < losses.loss() < math.inf:
+            found.setdefault(str(model), {})[int(n_samples)] = losses
+    return found
+
+
+def covariance_over_examples(
+    models: Sequence[str], curves: pd.DataFrame, measure: Measure = LOSS
+) -> np.ndarray:
+    """Covariance over test examples of the candidates' log losses, each at its largest size.
+
+    Args:
+        models: Names of the candidates.
+        curves: As for `examples_by_size`.
+        measure: What candidates are compared by.
+
+    Returns:
+        Shape (n_models, n_models); 0 for candidates whose losses were not kept, or are of other
+        examples than most candidates' (pairs whose target has no token are left out).
+    """
+    last = {model: by[max(by)] for model, by in examples_by_size(curves, measure).items()}
+    covariance = np.zeros((len(models), len(models)))
+    usual = Counter(len(last[model]) for model in models if model in last).most_common(1)
+    rows = [i for i, m in enumerate(models) if m in last and len(last[m]) == usual[0][0]]
+    if rows:
+        covariance[np.ix_(rows, rows)] = log_covariance([last[models[i]] for i in rows])
+    return covariance
+
+
+def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
+    """What the test set can tell of an answer.
+
+    Args:
+        selection: The answer.
+        curves: As for `examples_by_size`.
+
+    Returns:
+        `None` where losses of examples were not kept, or the choice was compared with nobody.
+    """
+    best, *others = selection.ranking
+    by_size = examples_by_size(curves, selection.measure)
+    own = by_size.get(best.model)
+    if own is None:
+        return None
+    pairs = {
+        item.model: (found, item.predicted_loss)
+        for item in others
+        if (found := _difference(best.model, item.model, by_size)) is not None
+    }
+    if not pairs:
+        return None
+    second, loss = next(iter(pairs.values()))
+    error = second.standard_error / own[second.n_samples].loss() * best.predicted_loss
+    apart = max(loss - best.predicted_loss, CLOSE * best.predicted_loss)
+    n_examples = len(own[second.n_samples])
+    verdict = selection.verdict
+    named = [m for m in verdict.contenders if m in pairs] if verdict is not None else []
+    return Evidence(
+        n_examples,
+        error,
+        apart,
+        n_examples * (error / (ENOUGH * apart)) ** 2,
+        tuple(pairs[model][0] for model in named) or (second,),
+    )
+
+
+def _difference(
+    best: str, other: str, by_size: Mapping[str, Mapping[int, ExampleLosses]]
+) -> Difference | None:
+    """A candidate's difference to the choice, where they were measured on the same examples."""
+    own, theirs = by_size[best], by_size.get(other, {})
+    common = [n for n in own if n in theirs and len(own[n]) == len(theirs[n])]
+    if not common:
+        return None
+    return Difference(other, max(common), *difference(theirs[max(common)], own[max(common)]))
+
+
+def evaluation_share(curves: pd.DataFrame) -> float:
+    """Share of the FLOPs of completed trials that evaluation took; `nan` where it is not known."""
+    if "train_flops" not in curves:
+        return math.nan
+    rows = curves[curves["status"] == "completed"]
+    total, train = float(rows["flops"].sum()), float(rows["train_flops"].sum())
+    return 1.0 - train / total if total > 0 and train > 0 else math.nan
