@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lensllm.commands.config import CurvatureConfig
-from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.commands.entry import entry_point, instantiate_finetune_runner, output_dir
 
 
 @entry_point("curvature", CurvatureConfig)
@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.reports.console import say
     from lensllm.studies.curvature.report import read_curve, summary_lines, write_analysis
 
-    runner = instantiate_runner(cfg)
+    runner = instantiate_finetune_runner(cfg)
     (name,) = runner.sources
     path = str(ZOO_CSV) if cfg.curves == "zoo" else cfg.curves
     curves = read_curve(path, name, runner.data.name)

@@ -43,6 +43,7 @@ from lensllm.system.limits import bounded_yaml
 
 if TYPE_CHECKING:
     from lensllm.core.protocols import Runner
+    from lensllm.execution.finetune import FineTuneRunner
 
 BAD_INPUT = (
     ValueError,
@@ -209,3 +210,17 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
         with open_dict(cfg.logger):
             cfg.logger.group = run_group()
     return instantiate(cfg.runner, _convert_="all")
+
+
+def instantiate_finetune_runner(cfg: DictConfig) -> FineTuneRunner:
+    """The same for commands that fine-tune whatever happens.
+
+    Raises:
+        ValueError: As `instantiate_runner`, or `runner` is another one.
+    """
+    from lensllm.execution.finetune import FineTuneRunner
+
+    runner = instantiate_runner(cfg)
+    if not isinstance(runner, FineTuneRunner):
+        raise ValueError(f"Expected runner=finetune, got one of the kind {type(runner).__name__}")
+    return runner

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from lensllm.commands.config import TrainConfig
-from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.commands.entry import entry_point, instantiate_finetune_runner, output_dir
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact
 from lensllm.system.interrupts import is_first_rank
@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> float:
     from lensllm.core.trials import Trial
     from lensllm.reports.console import say
 
-    runner = instantiate_runner(cfg)
+    runner = instantiate_finetune_runner(cfg)
     (name,) = runner.sources
     runner.store.check_writable()
     result = runner.attempt(Trial(name, runner.data.name, cfg.n_samples, cfg.seed))

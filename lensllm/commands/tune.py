@@ -41,7 +41,8 @@ def main(cfg: DictConfig) -> None:
         chosen = {"predictor": {"settings": dict(settings)}}
         return instantiate(OmegaConf.merge(base, chosen), _convert_="all")
 
-    console, choices = wide_console(), {}
+    console = wide_console()
+    choices: dict[str, dict[str, Any]] = {}
     folder = Path(HydraConfig.get().runtime.output_dir)
     for number, stage in enumerate(values["stages"], start=1):
         grid = sample_settings(stage["search"], values["n_settings"], values["seed"])

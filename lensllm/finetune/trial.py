@@ -317,6 +317,7 @@ def _run_once(
         raise TrialFailedError(reason_of(error), spent) from error
     train_flops = flops_of_training()
     examples = _test_examples(module, encoded, trainer.world_size)
+    by_byte = None if examples is None else examples.per_byte()
     is_usable = metrics["test_loss"] <= MAX_LOSS  # false for nan
     return TrialResult(
         trial,
