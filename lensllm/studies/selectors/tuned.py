@@ -137,7 +137,7 @@ def _draws_and_truth(question: Question[PooledPredictor]) -> tuple[np.ndarray, n
     return draws.log_loss[:, :, -1], np.array([question.truth[name] for name in draws.models])
 
 
-JUDGES = {
+JUDGES: dict[str, Callable[..., Judge]] = {
     "ranking": partial(cell_judge, score=correlation_and_accuracy),
     "choices": partial(cell_judge, score=log_p_best),
     "spread": spread_judge,
