@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.reports.console import say
     from lensllm.reports.law_report import write_law_report
 
-    options = OmegaConf.to_container(cfg, resolve=True)
+    options: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     del options["paths"], options["allowed_targets"]
     curves = read_curves(options.pop("curves"), allow_missing=options.pop("allow_missing"))
     options.pop("law")

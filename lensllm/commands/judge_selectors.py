@@ -27,12 +27,12 @@ def main(cfg: DictConfig) -> None:
     benchmark = instantiate(cfg.benchmark)
 
     def selectors(dataset: str) -> list[Any]:
-        found = named_selectors(values["selectors"], conf_dir() / "selector", values)
+        found: list[Any] = named_selectors(values["selectors"], conf_dir() / "selector", values)
         others = benchmark.curves[benchmark.curves["dataset"] != dataset]
         unseen = load_prior().without({dataset})
         ready = []
         for item in found:
-            predictor = getattr(item, "predictor", None)
+            predictor: Any = getattr(item, "predictor", None)
             if hasattr(predictor, "prior"):
                 item = replace(item, predictor=replace(predictor, prior=unseen))
             ready.append(with_prior_curves(item, others) if cfg.earlier_tasks else item)

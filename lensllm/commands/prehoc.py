@@ -35,6 +35,6 @@ def main(cfg: DictConfig) -> None:
     analysis = analyze(runs, instantiate(cfg.price), **{name: cfg[name] for name in options})
     make_logger = partial(instantiate(cfg.logger), group=run_group()) if cfg.logger else None
     settings = stored_settings(cfg)
-    files = write_analysis(analysis, output_dir(), settings, make_logger)  # type: ignore[arg-type]
+    files = write_analysis(analysis, output_dir(), settings, make_logger)
     say(*summary_lines(analysis))
     say(f"results: {output_dir()}: {', '.join(path.name for path in files)}")

@@ -55,7 +55,7 @@ def main(cfg: DictConfig) -> float:
         return selection.best.predicted_loss
     settings = stored_settings(cfg)
     data = runner.data.summary() if hasattr(runner, "data") else {}  # recorded curves have none
-    paths = write_selection(selection, curves, output_dir(), settings, data)  # type: ignore[arg-type]
+    paths = write_selection(selection, curves, output_dir(), settings, data)
     if ledger is not None:
         ledger.close()
     console.print(selection_table(selection, curves))

@@ -40,12 +40,14 @@ def main(cfg: DictConfig) -> None:
         chosen = {"predictor": {"settings": dict(settings)}}
         return instantiate(OmegaConf.merge(base, chosen), _convert_="all")
 
-    console, choices = wide_console(), {}
+    console = wide_console()
+    choices: dict[str, dict[str, Any]] = {}
     folder = Path(HydraConfig.get().runtime.output_dir)
     for number, stage in enumerate(values["stages"], start=1):
         grid = sample_settings(stage["search"], values["n_settings"], values["seed"])
         asked = (stage.get(key, values[key]) for key in ("budget_ratios", "targets"))
-        judge = JUDGES[stage["by"]](build, *asked)
+        make_judge: Any = JUDGES[stage["by"]]
+        judge = make_judge(build, *asked)
         with console.status(f"stage {number}") as status:
             found = tune(benchmark, grid, judge, choices, progress=updating(status))
         write_csv(found.scores, folder / f"stage_{number}.csv")
@@ -63,9 +65,8 @@ def main(cfg: DictConfig) -> None:
     baseline = evaluate(benchmark, [AcceptThenStop()], values["budget_ratios"])
     first = benchmark.datasets[0]
     prior = benchmark.curves[benchmark.curves["dataset"] != first]
-    example = Example(
-        benchmark.runner(first), with_prior_curves(build(choices[first]).predictor, prior)
-    )
+    predictor: Any = with_prior_curves(build(choices[first]).predictor, prior)
+    example = Example(benchmark.runner(first), predictor)
     for table in write_tuning_report(judged, baseline.scores, example, folder):
         print_table(table, console)
     console.print(f"choices.json, scores.csv, predictions.csv and tables are in {folder}")
