@@ -38,7 +38,7 @@ bench: $(STAMP)
 	for script in scripts/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 tables: $(STAMP)
-	$(BIN)/python scripts/make_tables.py $(ARGS)
+	$(BIN)/python -m lensllm tables $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis

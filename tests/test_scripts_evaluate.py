@@ -51,7 +51,7 @@ def test_evaluate_a_folder_of_ones_own(folder, tmp_path, run_main):
     assert "last_3_line" in done.out
     caption = (tmp_path / "summary.md").read_text()
     assert "D_full (candidates): code 12800 (4), news 12800 (4)." in caption
-    assert "Command: python scripts/evaluate_selection.py benchmark=csv benchmark.path=" in caption
+    assert "Command: lensllm evaluate benchmark=csv benchmark.path=" in caption
 
 
 @pytest.mark.parametrize(

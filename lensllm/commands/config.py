@@ -298,6 +298,27 @@ class TrainConfig(FineTuneConfig):
 
 
 @dataclass
+class RangeConfig:
+    """What a setting may be, see `lensllm.execution.search.Range`."""
+
+    name: str = MISSING
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: list[Any] | None = None
+
+
+@dataclass
+class SearchConfig(TrainConfig):
+    """Keys of `conf/search.yaml`."""
+
+    space: list[RangeConfig] = field(default_factory=list, metadata={"filled": ": see --help"})
+    n_trials: int = field(default=6, metadata=_COUNT)
+    n_random: int = field(default=4, metadata=_NATURAL)
+    search_seed: int = field(default=0, metadata=_SEED)
+
+
+@dataclass
 class TuneConfig(EntryConfig):
     """Keys of `conf/tune.yaml`."""
 

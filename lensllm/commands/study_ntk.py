@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
             tuple(cfg.taus),
             cfg.budget_ratio,
             Analyses(Path(cfg.analyses), dataset) if cfg.analyses else None,
-            f"python -m scripts.study_ntk dataset={dataset}",
+            f"lensllm study_ntk dataset={dataset}",
             updating(status),
         )
         tables = study.tables()

@@ -47,7 +47,8 @@ def main(cfg: DictConfig) -> None:
     for number, stage in enumerate(values["stages"], start=1):
         grid = sample_settings(stage["search"], values["n_settings"], values["seed"])
         asked = (stage.get(key, values[key]) for key in ("budget_ratios", "targets"))
-        judge = JUDGES[stage["by"]](build, *asked)
+        make_judge: Any = JUDGES[stage["by"]]
+        judge = make_judge(build, *asked)
         with console.status(f"stage {number}") as status:
             found = tune(benchmark, grid, judge, choices, progress=updating(status))
         write_csv(found.scores, folder / f"stage_{number}.csv")

@@ -10,7 +10,7 @@
 
 The text of `wiki` is Wikipedia's, CC BY-SA 4.0.
 
-`python scripts/fetch_dataset.py dataset=NAME` fetches one. Nothing fetched is part of the project.
+`lensllm fetch dataset=NAME` fetches one. Nothing fetched is part of the project.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def load_fetched(
     if not path.is_file():
         raise FileNotFoundError(
             f"Expected the text of dataset={name} at {path}, found none: fetch it with "
-            f"`python scripts/fetch_dataset.py dataset={name}`, or take dataset=docstrings"
+            f"`lensllm fetch dataset={name}`, or take dataset=docstrings"
         )
     splits: dict[str, list[Pair]] = {split: [] for split in SHARES}
     with path.open(encoding="utf-8") as stream:

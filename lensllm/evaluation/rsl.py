@@ -87,7 +87,7 @@ def download_rsl(folder: str | Path, timeout: float = 30.0) -> list[Path]:
         if found != digest:
             raise ValueError(
                 f"Expected SHA-256 {digest} of {path}, got {found}: it is not the pinned version; "
-                "remove it and run scripts/download_benchmark.py, or load your own curves with "
+                "remove it and run lensllm download, or load your own curves with "
                 f"benchmark=csv benchmark.path={path.parent}"
             )
         if not path.is_file():
@@ -106,6 +106,6 @@ def _fetch(url: str, path: Path, timeout: float) -> bytes:
         reason = getattr(error, "reason", error)
         raise FileNotFoundError(
             f"Expected the recorded benchmark at {path}, found none and could not download {url} "
-            f"({reason}): connect and run scripts/download_benchmark.py, give a folder that has "
+            f"({reason}): connect and run lensllm download, give a folder that has "
             "it with paths.benchmark_dir=FOLDER, or use benchmark=zoo, which needs no network"
         ) from None

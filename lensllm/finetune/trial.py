@@ -325,9 +325,7 @@ def _run_once(
         test_loss=metrics["test_loss"] if is_usable else math.nan,
         test_loss_per_byte=metrics["test_loss_per_byte"] if is_usable else math.nan,
         test_loss_se=math.nan if examples is None else examples.standard_error(),
-        test_loss_per_byte_se=math.nan
-        if examples is None
-        else examples.per_byte().standard_error(),
+        test_loss_per_byte_se=math.nan if by_byte is None else by_byte.standard_error(),
         examples={} if examples is None else examples.to_json(),
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
         n_params=source.n_params,

@@ -115,7 +115,7 @@ def require_enough(runs: ProbedRuns, what: str) -> None:
             what is missing.
     """
     n_models, n_seeds = len(set(runs.models)), len(set(runs.seeds))
-    advice = "run more with `python train.py -m model=... seed=...`"
+    advice = "run more with `lensllm train -m model=... seed=...`"
     if n_models < MIN_MODELS:
         raise ValueError(
             f"Expected runs of at least {MIN_MODELS} models on {what}, got {n_models}: a model is "

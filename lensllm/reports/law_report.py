@@ -1,4 +1,4 @@
-"""What `scripts/fit_laws.py` writes: tables of fits, comparisons of laws, drawings of curves."""
+"""What `lensllm fit` writes: tables of fits, comparisons of laws, drawings of curves."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 MAX_BYTES = 5_000_000  # of a YAML file
 MAX_NODES = 100_000  # of a configuration, every alias and interpolation followed
 MAX_DEPTH = 40
-_HYDRA_TARGETS = ("hydra._internal.", "hydra_plugins.", "optuna.samplers.")
+_HYDRA_TARGETS = ("hydra._internal.", "hydra_plugins.")
 
 
 def walk(config: Any) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def train(run_main, model_folders, jsonl_300, tmp_path):
-    """`python train.py` on a tiny model and file, with overrides; `dropped` leaves defaults out."""
+    """`lensllm train` on a tiny model and file, with overrides; `dropped` leaves defaults out."""
     from scripts.train import main
 
     def run(*overrides, dropped=(), folder=model_folders["gpt2"], path=jsonl_300):
@@ -46,7 +46,7 @@ def train(run_main, model_folders, jsonl_300, tmp_path):
 
 @pytest.fixture
 def select(run_main, model_folders, jsonl_300, tmp_path):
-    """`python scripts/select_model.py` on two tiny models."""
+    """`lensllm select` on two tiny models."""
     from scripts.select_model import main
 
     def run(*overrides):
@@ -185,7 +185,7 @@ def test_unsafe_model_folders_are_refused(train, model_folders, tmp_path):
 def test_tasks_that_were_not_fetched_are_told_with_the_command(train, tmp_path):
     dropped = ("dataset", "dataset.path", "dataset.max_evaluation")
     done = train("dataset=wordnet", f"paths.cache_dir={tmp_path}", dropped=dropped)
-    told(done, r"fetch_dataset\.py dataset=wordnet")
+    told(done, r"lensllm fetch dataset=wordnet")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ TASKS = ("wiki", "debian", "sections", "wordnet", "senses")
 
 @pytest.mark.parametrize("name", TASKS)
 def test_what_was_not_fetched_is_told_with_the_command(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=f"fetch_dataset.py dataset={name}") as info:
+    with pytest.raises(FileNotFoundError, match=f"lensllm fetch dataset={name}") as info:
         load_fetched(name, tmp_path)
     assert str(tmp_path / f"{name}.jsonl") in str(info.value)
 

@@ -147,7 +147,7 @@ def test_table_8_is_drawn_where_it_was_measured(sweep, benchmark_dir, tmp_path):
     empty = replace(study, trials=str(tmp_path / "none"))
     assert len(build(empty, "lensllm_table8", tmp_path / "c")) == 3
     text = (tmp_path / "c" / "lensllm_table8.md").read_text()
-    assert "nothing yet, run `python train.py -m experiment=lensllm_table8` first" in text
+    assert "nothing yet, run `lensllm train experiment=lensllm_table8` first" in text
 
 
 def test_lensllm_tables_state_what_was_published(benchmark_dir):
@@ -184,7 +184,7 @@ def test_gamma_and_tau_beside_published(benchmark_dir):
 
 def test_the_caption_says_how_to_make_the_table(study, tmp_path):
     build(replace(study, overrides=("n_resamples=50",)), "differences", tmp_path)
-    command = "python scripts/make_tables.py table=differences benchmark=demo n_resamples=50"
+    command = "lensllm tables table=differences benchmark=demo n_resamples=50"
     for ending in ("md", "tex"):
         text = (tmp_path / f"demo_differences.{ending}").read_text().replace("\\_", "_")
         assert command in text

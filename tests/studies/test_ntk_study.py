@@ -149,7 +149,7 @@ def test_the_hessian_term_beside_the_gap():
 
 
 def test_analyses_of_another_data_set_are_left_out(study, analyses, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"found none: run scripts/analyze_curvature.py"):
+    with pytest.raises(FileNotFoundError, match=r"found none: run lensllm curvature"):
         Analyses(tmp_path / "nothing", "demo")
     other = Analyses(analyses.folder, "other")
     assert other.paths == {}

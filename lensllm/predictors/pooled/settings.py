@@ -13,7 +13,7 @@ _BETAS = np.exp(np.linspace(math.log(0.07), math.log(1.15), 10))
 
 @dataclass(frozen=True)
 class PooledSettings:
-    """Settings of the pooled predictor; the defaults are chosen by `scripts/tune_selector.py`.
+    """Settings of the pooled predictor; the defaults are chosen by `lensllm tune`.
 
     Attributes:
         exponent: Prior median of the exponent β that all candidates of a task share.

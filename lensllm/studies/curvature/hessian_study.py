@@ -21,7 +21,7 @@ from lensllm.system.harmless import safe_name
 
 @dataclass(frozen=True)
 class Analyses:
-    """What `scripts/analyze_curvature.py` found for candidates of one data set.
+    """What `lensllm curvature` found for candidates of one data set.
 
     Attributes:
         folder: Output folder of a multirun, with a `curvature.json` and a `layers.csv` in each of
@@ -39,7 +39,7 @@ class Analyses:
         if not any(self.folder.rglob("curvature.json")):
             raise FileNotFoundError(
                 f"Expected curvature.json files below {self.folder}, found none: run "
-                "scripts/analyze_curvature.py -m experiment=curvature_zoo first"
+                "lensllm curvature experiment=curvature_zoo first"
             )
 
     @cached_property

@@ -61,7 +61,7 @@ class NTKStudy:
     taus: Sequence[float] = (1.0, 2.0, 3.0, 4.0, 5.0)
     budget_ratio: int = 4
     analyses: Analyses | None = None
-    command: str = "python -m scripts.study_ntk"
+    command: str = "lensllm study_ntk"
     say: Callable[[str], None] = lambda line: None
 
     @property

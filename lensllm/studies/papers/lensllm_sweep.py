@@ -121,7 +121,7 @@ def best_model(curves: pd.DataFrame) -> str:
 def _design(cells: Mapping[Setting, pd.DataFrame]) -> str:
     """What was swept, in words."""
     if not cells:
-        return "nothing yet, run `python train.py -m experiment=lensllm_table8` first"
+        return "nothing yet, run `lensllm train experiment=lensllm_table8` first"
     curves = pd.concat(cells.values())
     sizes = ", ".join(str(n) for n in sorted(curves["n_samples"].unique()))
     seeds = curves["seed"].nunique()

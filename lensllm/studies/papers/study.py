@@ -44,7 +44,7 @@ class Study:
 
     def command(self, table: str) -> str:
         """The command that makes one table, for its caption."""
-        words = ["python scripts/make_tables.py", f"table={table}"]
+        words = ["lensllm tables", f"table={table}"]
         return " ".join([*words, f"benchmark={self.benchmark.name}", *self.overrides])
 
     def say(self, line: str) -> None:

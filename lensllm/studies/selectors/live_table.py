@@ -36,7 +36,7 @@ def live_table(summary: pd.DataFrame, dataset: str, n_campaigns: int) -> Table:
         "regret in nats per target token against recorded losses at D_full, cost as a share of "
         "fine-tuning every candidate in full, difference in regret from the first selector. 95 % "
         "intervals by bootstrap over repetitions, paired over selectors. "
-        "`scripts/compare_selectors_live.py`"
+        "`lensllm live`"
     )
     return Table("live_summary", caption, frame, _DECIMALS)
 

@@ -32,7 +32,7 @@ COLUMNS = [
 ]
 
 
-_HEADER = "Learning curves of the zoo, measured by `python train.py -m experiment=zoo_grid`."
+_HEADER = "Learning curves of the zoo, measured by `lensllm train experiment=zoo_grid`."
 _OWN = ("data", "weights", "config")
 _POINT = ["dataset", "model", "seed", "n_samples"]
 
