@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "dev": ["ruff", "mypy", "pytest>=8", "pytest-xdist", "hypothesis"],
+        "optuna": ["optuna>=4"],
         "qlora": ["bitsandbytes>=0.50"],
         "ray": ["hydra-ray-launcher>=1.2"],
         "slurm": ["hydra-submitit-launcher>=1.2"],
