@@ -391,13 +391,12 @@ def _is_past_run(path: str | Path) -> bool:
 
 
 def _read_past_runs(path: str | Path, told: Mapping[str, Any]) -> pd.DataFrame:
-    """Curves of past runs; those that are no point of one are named in a warning."""
-    from lensllm.core.past_runs import PastRunOptions, curves_of, read_past_runs, take
+    """Curves of past runs; warnings say what is to be known of them."""
+    from lensllm.core.past_runs import PastRunOptions, curves_of, read_past_runs, remarks, take
 
     options = PastRunOptions(**told)
     taken = take(read_past_runs(path, options.source), options)
     curves = check_curves(curves_of(taken, str(path)), source=str(path))
-    for item in taken:
-        if item.problem:
-            logger.warning("Left out the run %s: %s", item.run.name, item.problem)
+    for text in remarks(taken):
+        logger.warning("Run %s", text)
     return curves

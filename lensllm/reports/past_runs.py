@@ -9,7 +9,6 @@ import pandas as pd
 from lensllm.core.past_runs import Taken
 from lensllm.reports.tables import Table
 
-SHOWN = 5  # runs by name that a remark is about
 _COLUMNS = {
     "model": "model",
     "dataset": "data set",
@@ -23,20 +22,6 @@ def taken_table(taken: Sequence[Taken]) -> Table:
     """One row a run: each value with where it stands in brackets."""
     frame = pd.DataFrame([_row(item) for item in taken])
     return Table("past_runs", "In brackets: where a run's files tell it.", frame)
-
-
-def remarks(taken: Sequence[Taken]) -> list[str]:
-    """Why runs were left out, and what is to be known of the others, each said once."""
-    runs: dict[str, list[str]] = {}
-    for item in taken:
-        for text in [f"left out: {item.problem}"] if item.problem else item.notes:
-            runs.setdefault(text, []).append(item.run.name)
-    return [f"{_shown(names)}: {text}" for text, names in runs.items()]
-
-
-def _shown(names: list[str]) -> str:
-    more = [f"{len(names) - SHOWN} more"] if len(names) > SHOWN else []
-    return ", ".join([*names[:SHOWN], *more])
 
 
 def _row(item: Taken) -> dict[str, str]:

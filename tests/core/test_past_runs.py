@@ -87,7 +87,7 @@ def test_a_run_of_the_trainer(trainer_run):
     assert curves["n_samples"].tolist() == [0, 37]  # gradient accumulation is seen
     assert curves["test_loss"].tolist() == [losses[0], min(losses[1:])]
     assert curves["seed"].tolist() == [5, 5]
-    assert curves["flops"].iloc[1] == log[-1]["total_flos"]
+    assert curves["flops"].tolist() == [0.0, log[-1]["total_flos"]]
     assert curves["seconds"].iloc[1] == log[-1]["train_runtime"]
     last = read_curves(folder / "trainer_state.json", **TOLD, evaluation="last")
     assert last["test_loss"].iloc[1] == losses[-1]
@@ -108,6 +108,7 @@ def test_a_run_of_the_trainer_that_left_checkpoints_alone(trainer_run, tmp_path)
     latest = tmp_path / "run" / "checkpoint-15" / "trainer_state.json"
     item = taken(tmp_path / "run", **TOLD)
     assert item.run.path == latest
+    assert item.found["flops"] == trainer_run[1][-1]["total_flos"]
     assert item.found["n_samples"] == 20  # 15 steps × 4 ÷ 3 epochs
     assert item.sources["n_samples"] == "steps × batch ÷ epochs = 15 × 4 ÷ 3"
     assert (
@@ -120,9 +121,11 @@ def test_a_run_of_the_trainer_that_left_checkpoints_alone(trainer_run, tmp_path)
     assert "ended at step 10 of 15" in item.notes
     assert f"Expected whole JSON in {latest}" in item.notes[0]
 
+    latest.write_text('{"log_history": {}, "trial_params": [1]}')
+    assert f"Expected a state of the Trainer in {latest}" in taken(tmp_path / "run", **TOLD).notes
     for path in tmp_path.glob("run/*/trainer_state.json"):
         path.write_text("{")
-    with pytest.raises(ValueError, match=r"got none: run: Expected whole JSON in .*checkpoint-15"):
+    with pytest.raises(ValueError, match=r"got none: run: left out: Expected whole JSON in .*-15"):
         read_curves(tmp_path, **TOLD)
 
 
@@ -183,7 +186,7 @@ def test_offline_runs_of_wandb(wandb_folder, caplog):
         curves = read_curves(wandb_folder)
     columns = ["model", "dataset", "n_samples", "seed", "test_loss", "flops"]
     assert curves[columns].to_numpy().tolist() == [["org/a", "docs", 200, 1, 1.5, 5e9]]
-    assert "Left out the run b: eval/loss is not finite at any of 1 evaluations" in caplog.text
+    assert "Run b: left out: eval/loss is not finite at any of 1 evaluations" in caplog.text
     (item, _) = take(read_past_runs(wandb_folder), PastRunOptions(evaluation="last"))
     assert item.found["test_loss"] == 1.75
     assert item.sources["dataset"] == "data.name in its config"
@@ -353,8 +356,10 @@ def test_untrained_losses_that_disagree_are_told(tmp_path, caplog):
     curves = read_curves(tmp_path, model_name="m", dataset_name="docs", n_samples_from=r"D(\d+)")
     assert curves["n_samples"].tolist() == [0, 100, 200, 400]
     assert curves["test_loss"].tolist() == [4.0, 2.0, 2.0, 2.0]
-    (record,) = caplog.records
-    assert "before training is 4 in one run and 5 in a-D400" in record.message
+    assert [text for text in caplog.messages if "before training" in text] == [
+        "Loss of m on docs before training is 4 in one run and 5 in a-D400: are these different "
+        "evaluation sets? Then the losses cannot be compared."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +374,7 @@ def test_untrained_losses_that_disagree_are_told(tmp_path, caplog):
             {"loss": "f1"},
             "no loss 'f1' was logged: name one of step, eval_loss by loss=NAME",
         ),
-        ([2.0], {"model_from": r"^(\d+)$"}, r"model_from=^(\d+)$ does not match its name 'a-Dx'"),
+        ([2.0], {"model_from": r"^(\d+)$"}, r"model_from=^(\d+)$ does not match its name"),
         ([2.0], {"model_from": "base"}, "model_from=base is no setting or column of it"),
         (
             [2.0],
@@ -451,6 +456,9 @@ def test_the_command_prints_what_it_took_and_its_curves_are_read(run_main, tmp_p
     assert curves["model"].unique().tolist() == ["=x"]
     assert curves["test_loss"].tolist() == [1.0, 0.5, 0.25]
 
+    done = run_main(main, f"path={tmp_path / 'runs'}")
+    assert done.code == 2
+    assert "got none: gpt2-D100, gpt2-D200, gpt2-D400: left out: its model is not told" in done.err
     done = run_main(main, f"path={tmp_path / 'nowhere'}")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "found nothing at" in done.err

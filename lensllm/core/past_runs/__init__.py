@@ -2,7 +2,8 @@
 
 from lensllm.core.past_runs.lightning_logs import is_lightning_csv
 from lensllm.core.past_runs.sources import read_past_runs, recognise
-from lensllm.core.past_runs.take import PastRunOptions, Taken, curves_of, take
+from lensllm.core.past_runs.take import PastRunOptions, Taken, take
+from lensllm.core.past_runs.tidy import curves_of, remarks
 
 __all__ = [
     "PastRunOptions",
@@ -11,5 +12,6 @@ __all__ = [
     "is_lightning_csv",
     "read_past_runs",
     "recognise",
+    "remarks",
     "take",
 ]

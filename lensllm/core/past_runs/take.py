@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Sequence
@@ -10,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import pandas as pd
-
 from lensllm.core.past_runs.run import PastRun, is_blank, number
-
-logger = logging.getLogger(__name__)
 
 Evaluation = Literal["best", "last"]
 
@@ -32,8 +27,6 @@ LOSSES = (
     *("result/test_loss", "test_loss", "test/loss", "eval_loss", "eval/loss"),
     *("val_loss", "val/loss", "validation_loss", "validation/loss", "valid_loss", "value"),
 )
-_UNTRAINED = {"n_samples": 0, "flops": math.nan, "seconds": math.nan}
-SAME = 0.01  # of a loss: what batches and precision change in an evaluation
 FLOPS = ("result/flops", "total_flos", "train/total_flos")
 SECONDS = (
     *("result/seconds", "train_runtime", "train/train_runtime", "Runtime", "_runtime", "seconds"),
@@ -185,7 +178,7 @@ def _from(run: PastRun, wanted: str, option: str) -> tuple[Any, str]:
     if "(" in wanted:
         match = re.search(wanted, run.name)
         if match is None or match[1] is None:
-            raise _UntoldError(f"{option}={wanted} does not match its name {run.name!r}")
+            raise _UntoldError(f"{option}={wanted} does not match its name")
         return match[1], f"{option}={wanted}"
     found = run.setting(wanted)
     if found is None:
@@ -237,64 +230,3 @@ def _loss(run: PastRun, column: str, evaluation: Evaluation, notes: list[str]) -
     step = f" (step {number(finite[i]['step']):g})" if "step" in finite[i] else ""
     which = f"{evaluation} of {len(finite)}" if len(finite) > 1 else "the only one"
     return losses[i], f"{column}: {which}{step}"
-
-
-def curves_of(taken: Sequence[Taken], source: str = "the runs") -> pd.DataFrame:
-    """One row for each run that is a point of a curve, and for its model before training.
-
-    Args:
-        taken: What `take` returned.
-        source: What to call the runs in an error message.
-
-    Returns:
-        A tidy table of curves (see `lensllm.core.curves`), with `flops` and `seconds` where some
-        run tells them, and the run's name as `run`.
-
-    Raises:
-        ValueError: No run is a point, or two are the same one.
-    """
-    usable = [item for item in taken if not item.problem]
-    if not usable:
-        reasons = dict.fromkeys(f"{item.run.name}: {item.problem}" for item in taken)
-        shown = "; ".join([*list(reasons)[:3], *(["..."] if len(reasons) > 3 else [])])
-        raise ValueError(f"Expected runs that tell model, data set, D and loss, got none: {shown}")
-    table = pd.DataFrame([_row(item, item.found["test_loss"]) for item in usable])
-    keys = ["model", "dataset", "n_samples", "seed"]
-    twice = table[table.duplicated(keys, keep=False)].sort_values(keys, kind="stable")
-    if len(twice):
-        first, second = twice.iloc[0], twice.iloc[1]
-        raise ValueError(
-            f"Expected one run per model, data set, D and seed in {source}, got {first['run']!r} "
-            f"and {second['run']!r} for {first['model']!r} on {first['dataset']!r} at n_samples = "
-            f"{first['n_samples']} with seed {first['seed']}: tell them apart with "
-            "seed_from=COLUMN_OR_PATTERN or model_from=..., or leave one out"
-        )
-    untrained: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for item in usable:
-        loss = item.found["untrained_loss"]
-        key = tuple(item.found[name] for name in ("model", "dataset", "seed"))
-        if not (math.isfinite(loss) and loss > 0):
-            continue
-        first = untrained.setdefault(key, _row(item, loss) | _UNTRAINED)["test_loss"]
-        if abs(loss - first) > SAME * first:
-            logger.warning(
-                "Loss of %s on %s before training is %.4g in one run and %.4g in %s: are these "
-                "different evaluation sets? Then the losses cannot be compared.",
-                *(key[0], key[1], first, loss, item.run.name),
-            )
-    at_zero = set(
-        table.loc[table["n_samples"] == 0, ["model", "dataset", "seed"]].itertuples(
-            index=False, name=None
-        )
-    )
-    rows = [row for key, row in untrained.items() if key not in at_zero]
-    return pd.concat([table, pd.DataFrame(rows)], ignore_index=True).dropna(
-        axis="columns", how="all"
-    )
-
-
-def _row(item: Taken, loss: float) -> dict[str, Any]:
-    names = ("model", "dataset", "n_samples", "seed")
-    values = {name: item.found[name] for name in names}
-    extra = {name: item.found[name] for name in ("flops", "seconds")}
-    return {**values, "test_loss": loss, **extra, "run": item.run.name}

@@ -45,20 +45,18 @@ def _read_run(folder: Path, states: list[Path], root: Path) -> PastRun:
         try:
             state = read_json(path)
             history = [row for row in state["log_history"] if isinstance(row, dict)]
-            tried = state.get("trial_params") or {}
-        except (ValueError, KeyError, TypeError) as error:
+            settings = flat(state.get("trial_params") or {})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             is_json = isinstance(error, ValueError)
-            notes.append(str(error) if is_json else f"Expected a list `log_history` in {path}")
+            notes.append(str(error) if is_json else f"Expected a state of the Trainer in {path}")
             continue
+        settings["total_flos"] = state.get("total_flos")
         if number(state.get("global_step")) < number(state.get("max_steps")):
             notes.append(f"ended at step {state['global_step']} of {state['max_steps']}")
         return PastRun(
             name,
             path,
-            {
-                STATE: flat(tried) if isinstance(tried, dict) else {},
-                **_settings(folder, path, notes),
-            },
+            {STATE: settings, **_settings(folder, path, notes)},
             tuple(row for row in history if row.get("step") != 0),
             next((row for row in history if row.get("step") == 0), {}),
             estimated_n_samples(state, history, number(state.get("train_batch_size")), _UNTOLD),
