@@ -15,7 +15,7 @@ from hydra.utils import get_object, instantiate
 from joblib.externals.loky import ProcessPoolExecutor
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lensllm.commands.conf import command_names, conf_dir
+from lensllm.commands.conf import command_module, command_names, conf_dir
 from lensllm.commands.config_checks import check_config
 from lensllm.commands.targets import check_targets
 from lensllm.finetune.models import as_sources
@@ -65,14 +65,14 @@ INSTANTIATED = (
     *("model", "optimizer", "scheduler", "training", "finetune", "trainer"),
     *("hardware", "callbacks", "logger", "executor"),
 )
-NEEDED = {"fit": ["curves=curves.csv"]}
+NEEDED = {"fit": ["curves=curves.csv"], "import": ["path=runs"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _schemas():
     """Schemas are in the ConfigStore once the commands are imported."""
     for name in PRIMARY:
-        importlib.import_module(f"lensllm.commands.{name}")
+        importlib.import_module(command_module(name))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from lensllm.commands.conf import command_names
+from lensllm.commands.conf import command_module, command_names
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHERS = {
@@ -78,7 +78,7 @@ def test_schemas_are_the_packages_own_so_that_every_process_can_import_them():
     import importlib
 
     for name in command_names():
-        importlib.import_module(f"lensllm.commands.{name}")
+        importlib.import_module(command_module(name))
     nodes = {
         name: entry.node
         for name, entry in ConfigStore.instance().repo.items()

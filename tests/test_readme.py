@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from lensllm.commands.conf import command_names, conf_dir
+from lensllm.commands.conf import command_module, command_names, conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -62,7 +62,7 @@ def test_scripts_have_the_options_that_pages_name(page: str, command: str) -> No
 def test_commands_compose(page: str, command: str) -> None:
     _, name, *words = shlex.split(command)
     assert name in command_names()
-    importlib.import_module(f"lensllm.commands.{name}")
+    importlib.import_module(command_module(name))
     overrides = [NAMES.get(word, word) for word in words if "=" in word]
     overrides = [word for word in overrides if word]
     if "-m" in words:  # a sweep's values one at a time

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from lensllm import __version__
-from lensllm.commands.conf import command_names, header
+from lensllm.commands.conf import command_module, command_names, header
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -26,7 +26,7 @@ def main(words: Sequence[str] | None = None) -> None:
     elif name == "--version":
         print(f"lensllm {__version__}")
     elif name in command_names():
-        importlib.import_module(f"lensllm.commands.{name}").main(words[1:])
+        importlib.import_module(command_module(name)).main(words[1:])
     else:
         print(f"error: {unknown(name)}", file=sys.stderr)
         sys.exit(2)

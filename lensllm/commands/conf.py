@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 
 
@@ -17,6 +18,16 @@ def conf_dir() -> Path:
 def command_names() -> list[str]:
     """Names of the commands, sorted: each has a primary file and a module of its name."""
     return sorted(path.stem for path in conf_dir().glob("*.yaml"))
+
+
+def command_module(name: str) -> str:
+    """Full name of a command's module; a keyword of Python's has an underscore after it there.
+
+    Example:
+        >>> command_module("fit"), command_module("import")
+        ('lensllm.commands.fit', 'lensllm.commands.import_')
+    """
+    return f"lensllm.commands.{name}{'_' if keyword.iskeyword(name) else ''}"
 
 
 def header(command: str) -> list[str]:

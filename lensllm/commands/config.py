@@ -199,6 +199,24 @@ class PrehocConfig(EntryConfig):
 
 
 @dataclass
+class ImportConfig(EntryConfig):
+    """Keys of `conf/import.yaml`."""
+
+    path: str = MISSING
+    output: str | None = None
+    model_name: str | None = None
+    dataset_name: str | None = None
+    n_samples: int | None = field(default=None, metadata=_NATURAL)
+    model_from: str | None = None
+    dataset_from: str | None = None
+    n_samples_from: str | None = None
+    seed_from: str | None = None
+    loss: str | None = None
+    evaluation: str = field(default="best", metadata={"among": ("best", "last")})
+    source: str | None = None
+
+
+@dataclass
 class JudgeSelectorsConfig(EntryConfig):
     """Keys of `conf/judge_selectors.yaml`."""
 

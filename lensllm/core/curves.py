@@ -26,7 +26,10 @@ import csv
 import io
 import logging
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,6 +38,7 @@ from lensllm.system.harmless import csv_name, write_csv
 
 logger = logging.getLogger(__name__)
 
+_TRIAL_FILE = re.compile(r"[0-9a-f]{16}\.json")  # of a trial store
 MAX_WHOLE = 10**15  # of sizes and seeds: whole numbers that a float still tells apart
 
 REQUIRED_COLUMNS = ("model", "dataset", "n_samples", "seed", "test_loss")
@@ -312,13 +316,17 @@ def write_wide_csv(curves: pd.DataFrame, path: str | Path) -> None:
     write_csv(wide.reset_index(), path)
 
 
-def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFrame:
-    """Read curves from a tidy CSV, a wide CSV, a folder of wide CSVs, or a trial store.
+def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -> pd.DataFrame:
+    """Read curves from a tidy CSV, a wide CSV, a folder of wide CSVs, a trial store, or past runs.
 
     Args:
-        path: The file or folder. Which layout it has is read off its header or its contents. Lines
-            of a tidy CSV that start with `#` are comments, and its diverged runs are left out.
+        path: The file or folder, or the URL of an Optuna storage. Which layout it has is read off
+            its header or its contents. Lines of a tidy CSV that start with `#` are comments, and
+            its diverged runs are left out. Past runs are training runs of other programs:
+            `trainer_state.json`, W&B, Lightning, Optuna (docs/past_runs.md).
         allow_missing: Leave points without a loss out instead of refusing them.
+        **told: What past runs do not tell themselves: options of
+            `lensllm.core.past_runs.PastRunOptions`, as `dataset_name="docs"`.
 
     Returns:
         A tidy, checked table of curves.
@@ -327,6 +335,8 @@ def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFram
         FileNotFoundError: There is nothing at `path`.
         ValueError: What is there holds no curves or bad values.
     """
+    if told or _is_past_run(path):
+        return _read_past_runs(path, told)
     path = Path(path)
     if path.is_dir():
         files = sorted(path.glob("*.csv"))
@@ -337,7 +347,9 @@ def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFram
 
         table = TrialStore(path).curves()
         if table.empty:
-            raise ValueError(f"Expected CSV files or finished trials in {path}, found neither")
+            raise ValueError(
+                f"Expected CSV files or finished trials in {path}, found neither, nor past runs"
+            )
         table = table.dropna(subset=["test_loss"])
         twice = table[table.duplicated(["dataset", "model", "seed", "n_samples"])]
         if len(twice):
@@ -364,3 +376,27 @@ def read_curves(path: str | Path, *, allow_missing: bool = False) -> pd.DataFram
     if "seed" not in table.columns:
         table["seed"] = 0
     return check_curves(table, source=str(path))
+
+
+def _is_past_run(path: str | Path) -> bool:
+    """Whether another program wrote what is at a path."""
+    from lensllm.core.past_runs import is_lightning_csv, recognise
+
+    folder = Path(path)
+    if folder.is_dir():
+        wide = any(not is_lightning_csv(file) for file in folder.glob("*.csv"))
+        if wide or any(_TRIAL_FILE.fullmatch(file.name) for file in folder.glob("*.json")):
+            return False
+    return recognise(path) is not None
+
+
+def _read_past_runs(path: str | Path, told: Mapping[str, Any]) -> pd.DataFrame:
+    """Curves of past runs; warnings say what is to be known of them."""
+    from lensllm.core.past_runs import PastRunOptions, curves_of, read_past_runs, remarks, take
+
+    options = PastRunOptions(**told)
+    taken = take(read_past_runs(path, options.source), options)
+    curves = check_curves(curves_of(taken, str(path)), source=str(path))
+    for text in remarks(taken):
+        logger.warning("Run %s", text)
+    return curves

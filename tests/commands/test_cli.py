@@ -18,7 +18,7 @@ from lensllm.commands.conf import command_names, conf_dir, header
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "transformers", "pytorch_lightning", "wandb", "powerlaw", "peft", "datasets"}
 SCRIPTS = {  # the files that stand for commands
-    path.stem: found[1]
+    path.stem: found[1].removesuffix("_")
     for path in sorted((ROOT / "scripts").glob("*.py"))
     if (found := re.search(r"from lensllm\.commands\.(\w+) import main", path.read_text()))
 }
@@ -70,7 +70,7 @@ def test_there_is_a_file_for_every_command_and_the_other_way_round():
     assert sorted(SCRIPTS.values()) == command_names()
     for path in (ROOT / "train.py", *(ROOT / "scripts" / f"{name}.py" for name in SCRIPTS)):
         lines = path.read_text(encoding="utf-8").splitlines()
-        assert next(line for line in lines if "import" in line).startswith(
+        assert next(line for line in lines if line.startswith(("import ", "from "))).startswith(
             "import lensllm.system.guarded"
         ), path
 
