@@ -242,6 +242,18 @@ class PretrainConfig(EntryConfig):
 
 
 @dataclass
+class FinetuneConfig(EntryConfig):
+    """Keys of `conf/finetune.yaml`."""
+
+    selection: str = MISSING
+    output: str = MISSING
+    candidate: str | None = None
+    confirm: int = field(default=1, metadata=_COUNT)
+    merge: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class RecordConfig(EntryConfig):
     """Keys of `conf/record.yaml`."""
 

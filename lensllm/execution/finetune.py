@@ -48,6 +48,7 @@ from lensllm.finetune.keys import (
     environment,
     trainer_settings,
 )
+from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource, as_sources
 from lensllm.finetune.trial import (
     TrainingSettings,
@@ -320,7 +321,31 @@ class FineTuneRunner(Runner):
     def _checkpoint(self, trial: Trial) -> Path:
         return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
 
-    def _fine_tune(self, trial: Trial) -> TrialResult:
+    def keep(self, trial: Trial, folder: Path, merge: bool = False) -> TrialResult:
+        """Run a trial whose weights stay on disk, whether the store has its result or not.
+
+        Args:
+            trial: The trial.
+            folder: Where the model is to be; see `lensllm.finetune.model_folder`.
+            merge: Whether adapters are added to the weights.
+
+        Raises:
+            ValueError: The trial is none of this runner's, its weights are shared out (FSDP), or
+                the folder is not a new one.
+            StorageError: The folder cannot be written.
+        """
+        check_free(folder)
+        if "fsdp" in str(trainer_settings(self._plain_trainer, trial.n_samples).get("strategy")):
+            raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
+        source = self.sources[trial.model]
+        return self._fine_tune(
+            self.complete(trial),
+            lambda model, tokenizer: write_model_folder(folder, model, tokenizer, source, merge),
+        )
+
+    def _fine_tune(
+        self, trial: Trial, keep: Callable[[Any, Any], object] | None = None
+    ) -> TrialResult:
         source = self.sources[trial.model]
         tracker = self._tracker(trial)
         result: TrialResult | None = None
@@ -337,6 +362,7 @@ class FineTuneRunner(Runner):
                 checkpoint=None if self.checkpoint_minutes is None else self._checkpoint(trial),
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
+                keep=keep,
             )
             # Before anything is logged: a tracker that fails must not lose what has finished.
             if rank_zero_only.rank == 0:  # of several processes that train together

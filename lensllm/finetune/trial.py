@@ -179,6 +179,7 @@ def run_trial(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 600.0,
     token_cache: Path | None = None,
+    keep: Callable[[Any, Any], object] | None = None,
 ) -> TrialResult:
     """Fine-tune on the trial's subset, with early stopping, and measure the test loss.
 
@@ -196,6 +197,7 @@ def run_trial(
         checkpoint_seconds: Seconds between checkpoints.
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None` to
             encode them in every trial.
+        keep: Called with the fine-tuned model and its tokenizer when the trial has completed.
 
     Returns:
         The result; its status is `diverged`, with a test loss of `nan`, when a training or test
@@ -220,6 +222,7 @@ def run_trial(
                 checkpoint,
                 checkpoint_seconds,
                 token_cache,
+                keep,
             )
         except torch.OutOfMemoryError as error:
             settings = _halved(settings, source, error)
@@ -253,6 +256,7 @@ def _run_once(
     checkpoint: Path | None,
     checkpoint_seconds: float,
     token_cache: Path | None,
+    keep: Callable[[Any, Any], object] | None,
 ) -> TrialResult:
     """One attempt at `run_trial`, whose arguments it has."""
     start = time.perf_counter()
@@ -319,6 +323,8 @@ def _run_once(
     examples = _test_examples(module, encoded, trainer.world_size)
     by_byte = None if examples is None else examples.per_byte()
     is_usable = metrics["test_loss"] <= MAX_LOSS  # false for nan
+    if keep is not None and is_usable and trainer.is_global_zero:
+        keep(module.model, tokenizer)
     return TrialResult(
         trial,
         "completed" if is_usable else "diverged",

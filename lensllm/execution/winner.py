@@ -1,0 +1,159 @@
+"""Fine-tuning the candidate that a campaign chose on all the data, and keeping it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lensllm.core.measures import Measure, measure_named
+from lensllm.core.trials import Trial, TrialResult
+from lensllm.execution.finetune import FineTuneRunner
+from lensllm.finetune.model_folder import check_free
+from lensllm.finetune.models import ModelSource
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A model that was fine-tuned on all the data, and what a campaign had predicted.
+
+    Attributes:
+        source: The candidate.
+        folder: Its model folder.
+        result: What the full fine-tuning found and cost.
+        measure: What candidates were compared by.
+        predicted: The predicted value at D_full; `nan` where there was none.
+        lower80: Lower end of its 80 % interval; `nan` where there was none.
+        upper80: Upper end of the same.
+        others: Values of other contenders that were fine-tuned in full.
+    """
+
+    source: ModelSource
+    folder: Path
+    result: TrialResult
+    measure: Measure
+    predicted: float
+    lower80: float
+    upper80: float
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """What the full fine-tuning reached."""
+        return float(getattr(self.result, self.measure.column))
+
+    @property
+    def held(self) -> bool | None:
+        """Whether it is inside the interval; `None` where there was none."""
+        if not (math.isfinite(self.lower80) and math.isfinite(self.upper80)):
+            return None
+        return self.lower80 <= self.value <= self.upper80
+
+
+def read_selection(path: Path) -> dict[str, Any]:
+    """What a campaign by fine-tuning has written as `selection.json`.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is another file, or one of a replay or of an older version.
+    """
+    path = path / "selection.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a selection.json, got {path}, which is no file")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"Expected JSON in {path}, got: {error}") from error
+    wanted = ("format", "dataset", "n_samples_full", "measure", "ranking", "settings", "selected")
+    lacking = [key for key in wanted if not isinstance(record, dict) or key not in record]
+    if lacking:
+        raise ValueError(
+            f"Expected a selection of format 2 or later in {path}, which lacks {lacking[0]!r}: run "
+            "`lensllm select` again; finished trials are taken from the store"
+        )
+    if "candidates" not in record["settings"] or not record.get("data_fingerprint"):
+        raise ValueError(f"Expected a campaign by fine-tuning in {path}, got one by replay")
+    return record
+
+
+def finetune_winner(
+    runner: FineTuneRunner,
+    record: Mapping[str, Any],
+    folder: Path,
+    model: str | None = None,
+    confirm: int = 1,
+    merge: bool = False,
+) -> Winner:
+    """Fine-tune the chosen candidate, or the best of several contenders, on D_full samples.
+
+    The trial is the one that the campaign predicted: same recipe, seed and data. Its result goes
+    into the store, so that it counts from then on, also as an earlier task.
+
+    Args:
+        runner: With the campaign's settings.
+        record: See `read_selection`.
+        folder: Where the model is to be: a new or an empty folder.
+        model: Which candidate; `None` for the one that was chosen.
+        confirm: How many contenders to fine-tune; the best one is kept.
+        merge: Whether adapters are added to the weights.
+
+    Raises:
+        ValueError: The data have changed, the candidate is none, or nothing completed.
+        StorageError: The folder cannot be written.
+    """
+    check_free(folder)
+    if runner.data.fingerprint != record["data_fingerprint"]:
+        raise ValueError(
+            f"Expected the data of the campaign, with the fingerprint "
+            f"{record['data_fingerprint']}, got {runner.data.fingerprint}: {runner.data.name!r} "
+            "has changed since; run `lensllm select` again"
+        )
+    ranking = {entry["model"]: entry for entry in record["ranking"]}
+    names = [model] if model is not None else _contenders(record, confirm)
+    unknown = next((name for name in names if name not in runner.sources), None)
+    if unknown is not None:
+        raise ValueError(f"Expected a candidate among {', '.join(ranking)}, got {unknown!r}")
+    measure, seed = measure_named(record["measure"]), int(record["settings"].get("seed", 0))
+    n_samples = int(record["n_samples_full"])
+    results: dict[str, TrialResult] = {}
+    kept = {name: folder.parent / f".writing-{uuid.uuid4().hex}" for name in names}
+    try:
+        for name in names:
+            trial = Trial(name, runner.data.name, n_samples, seed)
+            results[name] = runner.keep(trial, kept[name], merge)
+        values = {
+            name: float(getattr(result, measure.column))
+            for name, result in results.items()
+            if result.status == "completed"
+        }
+        if not values:
+            raise ValueError(f"Expected a model that can be kept, but {names[0]} diverged")
+        best = min(values, key=lambda name: values[name])
+        if folder.is_dir():
+            folder.rmdir()
+        kept[best].rename(folder)
+    finally:
+        for path in kept.values():
+            shutil.rmtree(path, ignore_errors=True)
+    entry = ranking.get(best, {})
+    predicted, lower, upper = (
+        math.nan if entry.get(key) is None else float(entry[key])
+        for key in ("predicted_loss", "lower80", "upper80")
+    )
+    others = {name: value for name, value in values.items() if name != best}
+    source = runner.sources[best]
+    return Winner(source, folder, results[best], measure, predicted, lower, upper, others)
+
+
+def _contenders(record: Mapping[str, Any], count: int) -> list[str]:
+    """The chosen candidate, then other contenders, then others in the order of the ranking."""
+    held = (record.get("verdict") or {}).get("contenders", [])
+    ranked = [entry["model"] for entry in record["ranking"] if entry["status"] == "ranked"]
+    if not ranked:
+        raise ValueError("Expected a candidate that was ranked, got none: nothing was measured")
+    return list(dict.fromkeys([record["selected"], *held, *ranked]))[:count]
