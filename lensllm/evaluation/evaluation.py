@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 BUDGET_RATIOS = (8, 16, 32, 64, 128, 256, 512)
 BUDGET_FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
-_KEYS = ["dataset", "selector", "target_n_samples", "max_n_samples", "seed"]
+_KEYS = ["dataset", "selector", "n_samples_full", "max_n_samples", "seed"]
 SCORE_COLUMNS = [
     *_KEYS,
     *("pearson", "spearman", "relative_accuracy", "regret", "top3_hit", "log_rmse", "coverage80"),
@@ -43,7 +43,7 @@ SCORE_COLUMNS = [
     *("selected", "status", "n_candidates", "n_trials"),
 ]
 PREDICTION_COLUMNS = [
-    *("dataset", "selector", "max_n_samples", "target_n_samples", "seed", "model"),
+    *("dataset", "selector", "max_n_samples", "n_samples_full", "seed", "model"),
     *("predicted_loss", "lower80", "upper80", "true_loss", "score", "p_best", "status"),
     *("protocol", "budget_ratio", "budget_fraction"),
 ]
@@ -260,7 +260,7 @@ def _judge(
     keys = {
         "dataset": task.dataset,
         "selector": selector.name,
-        "target_n_samples": task.n_samples_full,
+        "n_samples_full": task.n_samples_full,
         "max_n_samples": budget.max_n_samples,
         "seed": task.seed,
         "protocol": cell.protocol,
