@@ -35,7 +35,7 @@ def test_evaluate_a_folder_of_ones_own(folder, tmp_path, run_main):
     assert done.code == 0, done.err
     scores = pd.read_csv(tmp_path / "scores.csv")
     assert list(scores.columns[:13]) == [
-        *("dataset", "selector", "target_n_samples", "max_n_samples", "seed", "pearson"),
+        *("dataset", "selector", "n_samples_full", "max_n_samples", "seed", "pearson"),
         *("spearman", "relative_accuracy", "regret", "top3_hit", "log_rmse", "coverage80"),
         "cost_fraction",
     ]
@@ -45,7 +45,7 @@ def test_evaluate_a_folder_of_ones_own(folder, tmp_path, run_main):
     assert ats.set_index("dataset")["selected"].to_dict() == {"code": "m2", "news": "m0"}
     predictions = pd.read_csv(tmp_path / "predictions.csv")
     assert list(predictions.columns[:10]) == [
-        *("dataset", "selector", "max_n_samples", "target_n_samples", "seed", "model"),
+        *("dataset", "selector", "max_n_samples", "n_samples_full", "seed", "model"),
         *("predicted_loss", "lower80", "upper80", "true_loss"),
     ]
     assert "last_3_line" in done.out

@@ -22,7 +22,7 @@ class Benchmark:
     Attributes:
         name: Name in tables.
         curves: Tidy table of curves.
-        target_n_samples: Size D_full at which candidates are compared; by default the largest of
+        n_samples_full: Size D_full at which candidates are compared; by default the largest of
             each data set.
         tokens_per_sample: Source and target tokens a sample, by data set, for costs where no FLOPs
             were recorded; 1 by default.
@@ -37,7 +37,7 @@ class Benchmark:
 
     name: str
     curves: pd.DataFrame
-    target_n_samples: int | None = None
+    n_samples_full: int | None = None
     tokens_per_sample: Mapping[str, float] = field(default_factory=dict)
     n_epochs: float = 1.0
     source: str = ""
@@ -73,14 +73,14 @@ class Benchmark:
         if not found:
             raise ValueError(
                 f"Expected candidates with a loss at n_samples = {target} on {dataset!r}, got "
-                "none: set benchmark.target_n_samples to a size that was recorded"
+                "none: set benchmark.n_samples_full to a size that was recorded"
             )
         return tuple(map(int, found))
 
     def target(self, dataset: str) -> int:
         """D_full of one data set."""
         rows = self.curves[self.curves["dataset"] == dataset]
-        return int(self.target_n_samples or rows["n_samples"].max())
+        return int(self.n_samples_full or rows["n_samples"].max())
 
     def runner(
         self, dataset: str, seed: int | None = None, models: tuple[str, ...] | None = None

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 BUDGET_RATIOS = (8, 16, 32, 64, 128, 256, 512)
 BUDGET_FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
-_KEYS = ["dataset", "selector", "target_n_samples", "max_n_samples", "seed"]
+_KEYS = ["dataset", "selector", "n_samples_full", "max_n_samples", "seed"]
 SCORE_COLUMNS = [
     *_KEYS,
     *("pearson", "spearman", "relative_accuracy", "regret", "top3_hit", "log_rmse", "coverage80"),
@@ -35,7 +35,7 @@ SCORE_COLUMNS = [
     *("candidate_set", "relative_regret", "p_best", "verdict", "held", "n_sizes"),
 ]
 PREDICTION_COLUMNS = [
-    *("dataset", "selector", "max_n_samples", "target_n_samples", "seed", "model"),
+    *("dataset", "selector", "max_n_samples", "n_samples_full", "seed", "model"),
     *("predicted_loss", "lower80", "upper80", "true_loss", "score", "p_best", "status"),
     *("protocol", "budget_ratio", "budget_fraction", "candidate_set"),
 ]
@@ -80,7 +80,7 @@ class Cell:
         task, budget = self.runner.task(), self.budget()
         return {
             "dataset": task.dataset,
-            "target_n_samples": task.n_samples_full,
+            "n_samples_full": task.n_samples_full,
             "max_n_samples": budget.max_n_samples,
             "seed": task.seed,
             "protocol": self.protocol,

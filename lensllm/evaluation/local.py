@@ -14,14 +14,14 @@ ZOO_CSV = Path(__file__).with_name("zoo.csv")
 
 def load_zoo(
     path: str | Path | None = None,
-    target_n_samples: int | None = None,
+    n_samples_full: int | None = None,
     measure: str = "loss",
 ) -> Benchmark:
     """Load the curves of the built-in zoo, recorded with the project's own sweep.
 
     Args:
         path: Tidy CSV, lines that start with # being comments; the recorded one by default.
-        target_n_samples: D_full; the largest size of each data set by default.
+        n_samples_full: D_full; the largest size of each data set by default.
         measure: Name of what candidates are compared by, see `lensllm.core.measures`.
 
     Returns:
@@ -38,12 +38,12 @@ def load_zoo(
         )
     table = pd.read_csv(path, comment="#").dropna(subset=["test_loss"])
     curves = check_curves(table, str(path))
-    return Benchmark("zoo", curves, target_n_samples, source=str(path.name), measure=measure)
+    return Benchmark("zoo", curves, n_samples_full, source=str(path.name), measure=measure)
 
 
 def load_csv(
     path: str | Path,
-    target_n_samples: int | None = None,
+    n_samples_full: int | None = None,
     tokens_per_sample: float = 1.0,
     n_epochs: float = 1.0,
     measure: str = "loss",
@@ -53,7 +53,7 @@ def load_csv(
 
     Args:
         path: The file or folder (see `lensllm.core.curves.read_curves`).
-        target_n_samples: D_full; the largest size of each data set by default.
+        n_samples_full: D_full; the largest size of each data set by default.
         tokens_per_sample: Tokens a sample, for costs where no FLOPs were recorded.
         n_epochs: Passes over the data, for the same.
         measure: Name of what candidates are compared by, see `lensllm.core.measures`.
@@ -64,4 +64,4 @@ def load_csv(
     """
     curves = read_curves(path, allow_missing=allow_missing)
     tokens = dict.fromkeys(curves["dataset"].unique(), tokens_per_sample)
-    return Benchmark("csv", curves, target_n_samples, tokens, n_epochs, str(path), measure)
+    return Benchmark("csv", curves, n_samples_full, tokens, n_epochs, str(path), measure)

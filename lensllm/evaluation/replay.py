@@ -37,5 +37,5 @@ def replay_runner(
             f"({', '.join(sorted(known))}), got {absent[0]!r}"
         )
     if n_samples_full is not None:
-        benchmark = replace(benchmark, target_n_samples=n_samples_full)
+        benchmark = replace(benchmark, n_samples_full=n_samples_full)
     return benchmark.runner(dataset, seed, tuple(models) if models else None)

@@ -23,21 +23,21 @@ SHA256 = {
     "gigaword": "7d0b08ef9df06eefb4355f859fb44e7860c1e55effd781d318d60a1f8661f2b3",
     "wmt19": "523b044495f87c1f954c359fb489cf4e38f739c7fca8161d70665853fb2d293a",
 }
-TARGET_N_SAMPLES = 1_638_400
+N_SAMPLES_FULL = 1_638_400
 # Mean source + target tokens a sample and most epochs, as in the paper's account of its cost.
 TOKENS_PER_SAMPLE = {"flan": 23.0 + 12.0, "wmt19": 32.0 + 40.0, "gigaword": 36.0 + 8.0}
 N_EPOCHS = 20.0
 
 
 def load_rsl(
-    folder: str | Path, target_n_samples: int | None = None, measure: str = "loss"
+    folder: str | Path, n_samples_full: int | None = None, measure: str = "loss"
 ) -> Benchmark:
     """Load the benchmark of Lin et al. (ICML 2024, arXiv:2402.02314): 30 models, 3 data sets.
 
     Args:
         folder: Folder with `flan.csv`, `gigaword.csv` and `wmt19.csv`, or with a folder `rsl` that
             has them. What is not there is downloaded to the latter.
-        target_n_samples: D_full; 1 638 400 by default.
+        n_samples_full: D_full; 1 638 400 by default.
         measure: Name of what candidates are compared by; it recorded `loss` alone.
 
     Returns:
@@ -55,7 +55,7 @@ def load_rsl(
     return Benchmark(
         "rsl",
         pd.concat(tables, ignore_index=True),
-        target_n_samples or TARGET_N_SAMPLES,
+        n_samples_full or N_SAMPLES_FULL,
         TOKENS_PER_SAMPLE,
         N_EPOCHS,
         f"Lin et al., ICML 2024, arXiv:2402.02314, {URL}",

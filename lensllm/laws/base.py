@@ -57,11 +57,6 @@ class ScalingLaw(ABC):
         """Whether L(0) is finite, so that a fit can use D = 0."""
         return True
 
-    @property
-    @abstractmethod
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        """(lowest, highest) of each parameter, in the order of `param_names`."""
-
     @abstractmethod
     def __call__(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
         """Evaluate the law.
@@ -73,22 +68,6 @@ class ScalingLaw(ABC):
         Returns:
             Test losses in nats per target token, shape (..., n_sizes).
         """
-
-    @abstractmethod
-    def gradient(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
-        """Derivatives of the loss by the parameters.
-
-        Args:
-            n_samples: Sizes D ≥ 0, shape (..., n_sizes).
-            params: Parameters, shape (..., n_params).
-
-        Returns:
-            Shape (..., n_sizes, n_params).
-        """
-
-    @abstractmethod
-    def limits(self, params: ArrayLike) -> tuple[Array, Array]:
-        """Loss for D → 0 and for D → ∞, each of shape (...)."""
 
     @abstractmethod
     def n_samples_for(self, loss: ArrayLike, params: ArrayLike) -> Array:
@@ -103,9 +82,9 @@ class ScalingLaw(ABC):
             irreducible loss.
         """
 
-    @abstractmethod
     def transition_size(self, params: ArrayLike) -> Array:
         """Size at which the pre-power phase gives way to the power phase; `nan` if none exists."""
+        return np.full(np.shape(params)[:-1], np.nan)
 
     @abstractmethod
     def shape_bounds(self, log_n_min: Array, log_n_max: Array) -> tuple[Array, Array]:

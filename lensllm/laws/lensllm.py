@@ -148,7 +148,7 @@ class LensLLMLaw(ScalingLaw):
         return RectifiedLaw()(n_samples, self._rectified(params))
 
     def gradient(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
-        """Derivatives by B, β, t (where it is fitted) and E; see `ScalingLaw.gradient`."""
+        """Derivatives by B, β, t (where it is fitted) and E, shape (..., n_sizes, n_params)."""
         parts = np.moveaxis(RectifiedLaw().gradient(n_samples, self._rectified(params)), -1, 0)
         if self.n_steps is not None:
             return np.stack([parts[0], parts[1], parts[3]], axis=-1)

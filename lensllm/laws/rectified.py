@@ -55,7 +55,7 @@ class RectifiedLaw(ScalingLaw):
         return scale / (pre_learned + np.asarray(n_samples, dtype=float) ** beta) + irreducible
 
     def gradient(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
-        """Derivatives by B, β, D_l and E; see `ScalingLaw.gradient`."""
+        """Derivatives by B, β, D_l and E, shape (..., n_sizes, n_params)."""
         scale, beta, pre_learned, _ = split(params)
         n = np.asarray(n_samples, dtype=float)
         power = n**beta

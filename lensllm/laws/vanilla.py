@@ -66,7 +66,7 @@ class VanillaLaw(ScalingLaw):
             return (np.where(scale > 0, scale * power, 0.0) + irreducible) ** alpha
 
     def gradient(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
-        """Derivatives by B, β, E (and α); see `ScalingLaw.gradient`. D must be > 0."""
+        """Derivatives by B, β, E (and α); D must be > 0. Shape (..., n_sizes, n_params)."""
         scale, beta, irreducible, alpha = self._split(params)
         n = np.asarray(n_samples, dtype=float)
         if np.any(n <= 0):
@@ -94,10 +94,6 @@ class VanillaLaw(ScalingLaw):
         gap = np.asarray(loss, dtype=float) ** (1.0 / alpha) - irreducible
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.where(gap > 0, (scale / gap) ** (1.0 / beta), np.inf)
-
-    def transition_size(self, params: ArrayLike) -> Array:
-        """`nan`: the vanilla law has no pre-power phase."""
-        return np.full(np.shape(params)[:-1], np.nan)
 
     def shape_bounds(self, log_n_min: Array, log_n_max: Array) -> tuple[Array, Array]:
         """The boxes of β and log α."""

@@ -76,10 +76,8 @@ def summary_table(
 
 def _targets(scores: pd.DataFrame) -> str:
     """Which data sets, at which D_full, over how many candidates."""
-    cells = scores.groupby("dataset", sort=False)[["target_n_samples", "n_candidates"]].max()
-    parts = [
-        f"{row.Index} {row.target_n_samples} ({row.n_candidates})" for row in cells.itertuples()
-    ]
+    cells = scores.groupby("dataset", sort=False)[["n_samples_full", "n_candidates"]].max()
+    parts = [f"{row.Index} {row.n_samples_full} ({row.n_candidates})" for row in cells.itertuples()]
     return f"D_full (candidates): {', '.join(parts)}."
 
 

@@ -39,18 +39,20 @@ class Adaptive(Selector):
 
     Attributes:
         predictor: Who believes.
-        price: Least expected fall in regret, in nats, for which one would pay the FLOPs of
-            fine-tuning every candidate in full; 0 spends whatever may still change the choice.
+        nats_per_full_tuning: λ, the least expected fall in regret for which one would pay the FLOPs
+            of fine-tuning every candidate in full; 0 spends whatever may still change the choice.
         seed: Seed of the draws.
     """
 
     predictor: CurvePredictor = field(default_factory=CurvePredictor)
-    price: float = 0.0
+    nats_per_full_tuning: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.price >= 0:
-            raise ValueError(f"Expected `price` >= 0 nats per full tuning, got {self.price:g}")
+        if not self.nats_per_full_tuning >= 0:
+            raise ValueError(
+                f"Expected `nats_per_full_tuning` >= 0, got {self.nats_per_full_tuning:g}"
+            )
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
         """The next round and why, or why no more.
@@ -109,10 +111,10 @@ class Adaptive(Selector):
         firsts = [[(row[m], place[n]) for m, n in pairs if m in row] for pairs in rounds]
         outlook = self._outlook(task, curves, sizes, weighed)
         left = budget.remaining * len(weighed) / len(fresh)
-        prices = self._prices(task, sizes, weighed, set())
+        costs = self._costs(task, sizes, weighed, set())
         scale = math.exp(float(outlook.mean[:, -1].min()))
-        price = self.price / scale / task.full_cost
-        plan = outlook.best_plan(prices, left, self.seed, firsts, price)
+        price = self.nats_per_full_tuning / scale / task.full_cost
+        plan = outlook.best_plan(costs, left, self.seed, firsts, price)
         first = 0 if plan is None else firsts.index(list(plan.cells))
         while cost[first] > allowed:  # of many candidates only some were weighed
             first -= 1
@@ -154,10 +156,10 @@ class Adaptive(Selector):
         now = Event("next", best, reason="gain", numbers={"expected_regret": regret})
         tried = {(model, n) for model, points in seen.items() for n in points}
         left = budget.remaining
-        prices = self._prices(task, sizes, names, tried)
-        price = self.price / scale / task.full_cost
+        costs = self._costs(task, sizes, names, tried)
+        price = self.nats_per_full_tuning / scale / task.full_cost
         seed = self.seed + len(curves)
-        plan = outlook.best_plan(prices, left, seed, None, price) if len(names) > 1 else None
+        plan = outlook.best_plan(costs, left, seed, None, price) if len(names) > 1 else None
         planned = now if plan is None else _planned(now, plan, names, sizes, scale, task)
         if plan is not None and self._worth(plan, scale, task):
             return ask_for(task, curves, planned.trials, *stopped, planned)
@@ -166,11 +168,11 @@ class Adaptive(Selector):
             why = replace(now, reason="second_size", trials=second)
             return ask_for(task, curves, second, *stopped, why)
         if plan is not None:
-            reason = "price" if self.price else "no_gain"
+            reason = "price" if self.nats_per_full_tuning else "no_gain"
         elif len(names) < 2:
             reason = "alone"
         else:
-            reason = "unaffordable" if np.isfinite(prices).any() else "all_run"
+            reason = "unaffordable" if np.isfinite(costs).any() else "all_run"
         numbers = {**planned.numbers, "left_fraction": left / task.full_cost}
         chance = float(p_best.max())
         end = replace(planned, kind="ended", reason=reason, value=chance, numbers=numbers)
@@ -178,7 +180,7 @@ class Adaptive(Selector):
 
     def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
         """Whether a plan's value is told from nothing and worth its price."""
-        price = self.price * plan.cost / task.full_cost
+        price = self.nats_per_full_tuning * plan.cost / task.full_cost
         return plan.value > 2 * plan.error and scale * plan.value > price
 
     def _outlook(
@@ -188,7 +190,7 @@ class Adaptive(Selector):
         rows = np.array([task.names.index(model) for model in models])
         return Outlook(*beliefs.moments(rows))
 
-    def _prices(
+    def _costs(
         self,
         task: Task,
         sizes: Sequence[int],

@@ -106,8 +106,8 @@ class BudgetOptimalProbing(Selector):
         losses = np.array(
             [[_loss(seen.get(name, {}), size) for size in sizes] for name in task.names]
         )
-        prices = np.array([[task.costs[name, size] for size in sizes] for name in task.names])
-        return judge(self.rule, np.array(sizes) / task.n_samples_full, losses, prices, left)
+        costs = np.array([[task.costs[name, size] for size in sizes] for name in task.names])
+        return judge(self.rule, np.array(sizes) / task.n_samples_full, losses, costs, left)
 
     def _chances(self, task: Task, standing: Standing, sizes: tuple[int, ...]) -> np.ndarray:
         """Probability of each to end below all others: Gaussian, variance R(c) of its depth."""

@@ -36,7 +36,7 @@ def test_candidates_without_truth_are_left_out_by_name(caplog):
 
 def test_no_truth_at_all_is_refused():
     with pytest.raises(ValueError, match="at n_samples = 150 on 'x'"):
-        Benchmark("demo", tidy(ROWS), target_n_samples=150).runner("x")
+        Benchmark("demo", tidy(ROWS), n_samples_full=150).runner("x")
     with pytest.raises(ValueError, match="Expected one of the data sets x, y, got 'z'"):
         Benchmark("demo", tidy(ROWS)).runner("z")
 

@@ -198,7 +198,7 @@ def test_order_of_rows_changes_nothing(benchmark_dir):
     shuffled = Benchmark(
         "rsl",
         benchmark.curves.sample(frac=1.0, random_state=0),
-        benchmark.target_n_samples,
+        benchmark.n_samples_full,
         benchmark.tokens_per_sample,
         benchmark.n_epochs,
     )

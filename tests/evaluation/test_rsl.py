@@ -23,7 +23,7 @@ def served(tmp_path, monkeypatch):
 
 def test_downloads_once_and_verifies(served, tmp_path):
     folder = tmp_path / "cache"
-    benchmark = load_rsl(folder, target_n_samples=400)
+    benchmark = load_rsl(folder, n_samples_full=400)
     assert sorted(p.name for p in (folder / "rsl").iterdir()) == [
         "flan.csv",
         "gigaword.csv",

@@ -68,7 +68,7 @@ def test_a_higher_price_stops_earlier_and_says_so(task, make_curves):
     spent = []
     for price in (0.0, 100.0):
         budget = Budget(flops=0.5 * task.full_cost)
-        _, decisions = play(Adaptive(price=price), task, make_curves, budget)
+        _, decisions = play(Adaptive(nats_per_full_tuning=price), task, make_curves, budget)
         spent.append(budget.spent)
         assert said(decisions[-1]).startswith("no more trials: ")
     assert spent[0] > spent[1]
@@ -190,5 +190,5 @@ def test_many_candidates_start_together(task, make_curves):
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="`price` >= 0 nats per full tuning, got -1"):
-        Adaptive(price=-1.0)
+    with pytest.raises(ValueError, match="`nats_per_full_tuning` >= 0, got -1"):
+        Adaptive(nats_per_full_tuning=-1.0)

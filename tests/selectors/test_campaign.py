@@ -1,12 +1,17 @@
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from lensllm.core.events import Event
+from lensllm.core.measures import LOSS_PER_BYTE
+from lensllm.core.points import losses_by_size
+from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task
 from lensllm.core.trials import Trial, TrialResult, TrialStore, results_table
+from lensllm.reports.words import decision_words
 from lensllm.selectors import Decision
 from lensllm.selectors.base import Selector, ask_for
 from lensllm.selectors.campaign import make_budget, run_campaign, tuning_warnings
@@ -259,3 +264,44 @@ def test_a_few_pairs_before_fine_tuning_tell_roughly(tuned, warned):
     table = results_table(curve("a", math.nan, tuned)[1:])
     assert bool(tuning_warnings(table, {"a": 5.0, "b": 1.0})) == warned
     assert not tuning_warnings(table, {"b": 1.0})
+
+
+def test_curves_of_earlier_tasks_are_known_to_the_selector_and_have_the_measure():
+    class Looking(StepByStep):
+        def rank(self, task, curves):
+            assert task.prior_curves is prior
+            return super().rank(task, curves)
+
+    rows = [{"model": "a", "dataset": "x", "n_samples": 200, "seed": 0, "test_loss": 3.0}]
+    prior = PriorCurves(pd.DataFrame(rows))
+    run_campaign(Looking(), TableRunner(), Budget(10_000.0), prior_curves=prior)
+
+    class ByByte(TableRunner):
+        def task(self):
+            return replace(TASK, measure=LOSS_PER_BYTE)
+
+    with pytest.raises(ValueError, match=r"'test_loss_per_byte' in the curves of earlier tasks"):
+        run_campaign(StepByStep(), ByByte(), Budget(10_000.0), prior_curves=prior)
+
+
+def test_a_campaign_by_another_measure_says_what_it_measured():
+    class ByByte(TableRunner):
+        def task(self):
+            return replace(TASK, measure=LOSS_PER_BYTE)
+
+        def run(self, trial):
+            result = super().run(trial)
+            return replace(result, test_loss_per_byte=result.test_loss / 4)
+
+    class Deep(StepByStep):
+        def rank(self, task, curves):
+            losses = losses_by_size(curves, task.measure)
+            entries = [RankedModel(model, losses[model][400]) for model in task.names]
+            return Selection.of(self.name, task, entries)
+
+    selection, curves = run_campaign(Deep(), ByByte(), Budget(10_000.0))
+    assert selection.best == RankedModel("b", (4.0 - 1.6) / 4)
+    assert selection.measure is LOSS_PER_BYTE
+    assert selection.events[0] == Event("ran", "a", 0, 0.75, "completed")
+    assert set(curves["test_loss"] / curves["test_loss_per_byte"]) == {4.0}
+    assert decision_words(selection)[0] == "ran a at D = 0: test loss per byte 0.7500"

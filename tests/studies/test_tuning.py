@@ -108,7 +108,7 @@ def predictions_of(scores, truths):
         for size in scores
         for i, (s, t) in enumerate(zip(scores[size], truths, strict=True))
     ]
-    columns = ["settings", "dataset", "seed", "target_n_samples", "max_n_samples"]
+    columns = ["settings", "dataset", "seed", "n_samples_full", "max_n_samples"]
     return pd.DataFrame(rows, columns=[*columns, "model", "score", "true_loss"])
 
 

@@ -60,7 +60,7 @@ def test_from_choices_to_tables_and_a_figure(benchmark_made, tmp_path):
     datasets = tables["tuning_datasets"]
     assert datasets["data set"].tolist() == ["x", "y", "z", "all"] * 2
     held_out = judged.scores[
-        (judged.scores["settings"] == "held_out") & (judged.scores["target_n_samples"] == 6400)
+        (judged.scores["settings"] == "held_out") & (judged.scores["n_samples_full"] == 6400)
     ]
     assert datasets["Pearson"][3] == pytest.approx(100 * held_out["pearson"].mean())
     assert tables["tuning_targets"].columns.tolist() == ["dataset", "3200", "6400", "mean"]

@@ -42,7 +42,7 @@ class Calibration:
     """What `calibrate` found.
 
     Attributes:
-        candidates: One row a cell and candidate: `dataset`, `seed`, `target_n_samples`,
+        candidates: One row a cell and candidate: `dataset`, `seed`, `n_samples_full`,
             `budget_ratio`, `model`, `log_loss` (the truth), `median`, `p_best`, `is_best`, and
             `lower<level>`, `upper<level>` in percent, all in log loss.
     """
@@ -101,7 +101,7 @@ def calibrate(
         keys = {
             "dataset": task.dataset,
             "seed": task.seed,
-            "target_n_samples": task.n_samples_full,
+            "n_samples_full": task.n_samples_full,
             "budget_ratio": question.ratio,
         }
         rows += [{**keys, **row} for row in _candidate_rows(draws, question.truth, relative)]
@@ -130,7 +130,7 @@ def questions(
         One question a target, data set, seed and ratio.
     """
     for target in targets:
-        aimed = replace(benchmark, target_n_samples=target) if target else benchmark
+        aimed = replace(benchmark, n_samples_full=target) if target else benchmark
         for dataset in datasets or benchmark.datasets:
             prior = PriorCurves(benchmark.curves[benchmark.curves["dataset"] != dataset])
             for seed in aimed.seeds(dataset):

@@ -187,7 +187,7 @@ def judge_choices(
 
 def best_in_top(predictions: pd.DataFrame, k: int = 3) -> pd.Series:
     """Whether the truly best candidate is among the k with the best scores, cell by cell."""
-    keys = ["settings", "dataset", "seed", "target_n_samples", "max_n_samples"]
+    keys = ["settings", "dataset", "seed", "n_samples_full", "max_n_samples"]
     return predictions.groupby(keys).apply(
         lambda cell: bool((cell["score"].rank() <= k)[cell["true_loss"].idxmin()]),
         include_groups=False,
@@ -235,7 +235,7 @@ def _scores(
     """Scores and predictions at several targets."""
     found = [
         evaluate(
-            replace(benchmark, target_n_samples=target) if target else benchmark,
+            replace(benchmark, n_samples_full=target) if target else benchmark,
             [selector],
             ratios,
             datasets=datasets,

@@ -51,9 +51,9 @@ def tuning_tables(judged: Judged, n_resamples: int = 1000) -> list[Table]:
         judged: What was judged.
         n_resamples: Resamples of the candidates, for the spread of the means.
     """
-    full = int(judged.scores["target_n_samples"].max())
+    full = int(judged.scores["n_samples_full"].max())
     caption = f"At D_full = {full}; correlations, accuracies and shares in percent."
-    at_full = judged.scores["target_n_samples"] == full
+    at_full = judged.scores["n_samples_full"] == full
     kinds = judged.scores.loc[at_full, "settings"].unique()
     rows = [row for kind in kinds for row in _by_dataset(judged, kind, full, n_resamples)]
     held_out = judged.scores[judged.scores["settings"] == "held_out"]
@@ -63,12 +63,12 @@ def tuning_tables(judged: Judged, n_resamples: int = 1000) -> list[Table]:
             "tuning_budgets",
             f"Pearson correlation (relative accuracy) at D_full = {full}, settings chosen on the "
             "other data sets.",
-            _cells(held_out[held_out["target_n_samples"] == full], "dataset", "budget_ratio"),
+            _cells(held_out[held_out["n_samples_full"] == full], "dataset", "budget_ratio"),
         ),
         Table(
             "tuning_targets",
             "The same by D_full, means over budgets.",
-            _cells(held_out, "dataset", "target_n_samples"),
+            _cells(held_out, "dataset", "n_samples_full"),
         ),
         Table(
             "tuning_reliability",
@@ -88,12 +88,12 @@ def tuning_figure(judged: Judged, baseline: pd.DataFrame, example: Example) -> F
         baseline: Scores of another selector at the same D_full, for comparison.
         example: What to show the curves of.
     """
-    full = int(judged.scores["target_n_samples"].max())
+    full = int(judged.scores["n_samples_full"].max())
     figure = Figure(figsize=(9.0, 6.8), layout="constrained")
     FigureCanvasAgg(figure)
     (first, left), (middle, right) = figure.subplots(2, 2)
     _draw_example(first, example)
-    scores = judged.scores[judged.scores["target_n_samples"] == full]
+    scores = judged.scores[judged.scores["n_samples_full"] == full]
     _draw_correlations(left, scores[scores["settings"] == "held_out"], baseline)
     found = _at(judged.calibrations["held_out"], full)
     _draw_coverage(middle, found)
@@ -168,13 +168,13 @@ def _cells(scores: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
 
 def _of(table: pd.DataFrame, kind: str, full: int) -> pd.DataFrame:
     """The rows of one kind of settings at one D_full."""
-    return table[(table["settings"] == kind) & (table["target_n_samples"] == full)]
+    return table[(table["settings"] == kind) & (table["n_samples_full"] == full)]
 
 
 def _at(calibration: Calibration, full: int) -> Calibration:
     """The part at one D_full."""
     rows = calibration.candidates
-    return Calibration(rows[rows["target_n_samples"] == full].reset_index(drop=True))
+    return Calibration(rows[rows["n_samples_full"] == full].reset_index(drop=True))
 
 
 def _reliability(calibration: Calibration) -> pd.DataFrame:

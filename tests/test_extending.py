@@ -1,0 +1,98 @@
+"""The files that docs/extending.md shows are a user's own: they run from a folder of his."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PAGE = (CHECKOUT / "docs" / "extending.md").read_text(encoding="utf-8")
+FILES = {
+    name: text
+    for text, name in re.findall(r"```(?:python|yaml)\n(# (\S+)\n.*?)```", PAGE, flags=re.DOTALL)
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a script of the checkout in a folder that has the files."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def run(script, *arguments):
+        path = str(CHECKOUT / "scripts" / script)
+        found = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
+        return subprocess.run(
+            [sys.executable, path, "--config-dir", "conf", "hydra.run.dir=run", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env={**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1"},
+        )
+
+    return run
+
+
+def test_the_files_are_small():
+    limits = {"my_selector.py": 40, "my_law.py": 60}
+    assert set(FILES) == {*limits, "conf/selector/climb.yaml", "conf/law/logarithmic.yaml"}
+    for name, limit in limits.items():
+        assert len(FILES[name].splitlines()) < limit
+
+
+def test_select_takes_the_selector(run, tmp_path):
+    replay = ("runner=replay", "benchmark=zoo", "replay.dataset=names", "budget.fraction=0.5")
+    done = run("select_model.py", "allowed_targets=[my_selector]", "selector=climb", *replay)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "selection.json").read_text())
+    assert record["selector"] == "climb"
+    assert "by its last loss" in record["reason"]
+    ranked = [entry["observed"][-1]["test_loss"] for entry in record["ranking"]]
+    assert ranked == sorted(ranked)
+    assert 0 < record["cost_fraction"] <= 0.5
+
+
+def test_evaluate_takes_the_selector(run, tmp_path):
+    arguments = ("benchmark=zoo", "datasets=[names]", "seeds=[0]", "budget_ratios=[8]")
+    arguments += ("budget_fractions=[]", "n_resamples=10", "selectors=[climb,random_choice]")
+    done = run("evaluate_selection.py", "allowed_targets=[my_selector]", *arguments)
+    assert done.returncode == 0, done.stderr
+    scores = pd.read_csv(tmp_path / "run" / "scores.csv")
+    assert scores["selector"].tolist() == ["climb", "random_choice"]
+    assert np.isfinite(scores["regret"]).all()
+
+
+def test_evaluate_refuses_a_module_that_was_not_named(run):
+    done = run("evaluate_selection.py", "benchmark=zoo", "selectors=[climb]")
+    assert done.returncode == 2
+    assert "my_selector.Climb" in done.stderr
+    assert "allowed_targets=[my_package]" in done.stderr
+
+
+def test_fit_takes_the_law_and_finds_its_parameters(run, tmp_path):
+    sizes = 200 * 2 ** np.arange(9)
+    losses = 30.0 * np.log(np.e + sizes) ** -1.5 + 0.5
+    table = pd.DataFrame({"model": "a", "dataset": "toy", "n_samples": sizes, "seed": 0})
+    table.assign(test_loss=losses).to_csv(tmp_path / "curves.csv", index=False)
+    done = run(
+        "fit_laws.py",
+        "allowed_targets=[my_law]",
+        "law=logarithmic",
+        "curves=curves.csv",
+        "figures=false",
+        "target_loss=1.5",
+    )
+    assert done.returncode == 0, done.stderr
+    (fit,) = pd.read_csv(tmp_path / "run" / "fits.csv").to_dict("records")
+    assert fit["scale"] == pytest.approx(30.0, rel=0.02)
+    assert fit["beta"] == pytest.approx(1.5, rel=0.02)
+    assert fit["irreducible_loss"] == pytest.approx(0.5, rel=0.02)
