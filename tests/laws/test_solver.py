@@ -3,8 +3,8 @@ import pytest
 from scipy.optimize import least_squares
 
 from lensllm.laws import RectifiedLaw
-from lensllm.laws.calibration import simulate_curves
 from lensllm.laws.objectives import make_objective
+from lensllm.laws.simulation import simulate_curves
 from lensllm.laws.solver import make_problem, minimise
 
 SIZES = 200.0 * 2.0 ** np.arange(10)
