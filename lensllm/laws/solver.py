@@ -58,11 +58,6 @@ class Problem:
         residuals, _ = self.residuals(z, gradient=False)
         return (self.weights * self.objective.rho(residuals)).sum(axis=-1)
 
-    def gradient(self, z: Array) -> Array:
-        """Its derivatives by the coordinates, shape (n_fits, n_coordinates)."""
-        residuals, jacobian = self.residuals(z)
-        return np.einsum("aki,ki->ka", jacobian, self.weights * self.objective.psi(residuals))
-
 
 def make_problem(
     laws: Sequence[ScalingLaw], objective: Objective, sizes: Array, losses: Array, weights: Array

@@ -1,4 +1,3 @@
-
 from lensllm.studies.laws.coverage import coverage_study
 
 
