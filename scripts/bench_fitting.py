@@ -25,10 +25,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from lensllm.laws import RectifiedLaw, fit_laws
-from lensllm.laws.calibration import simulate_curves
-from lensllm.laws.fitting import make_problem
 from lensllm.laws.objectives import make_objective
-from lensllm.laws.solver import Problem
+from lensllm.laws.simulation import simulate_curves
+from lensllm.laws.solver import Problem, make_problem
 from lensllm.laws.starts import screened_starts
 
 SIZES = 200.0 * 2.0 ** np.arange(14)

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.task import Candidate, Task
-from lensllm.laws.calibration import simulate_curves
+from lensllm.laws.simulation import simulate_curves
 from lensllm.selectors import LastLine, PooledFit, Selector
 
 N_FAMILIES = 100

@@ -233,3 +233,20 @@ def two_tasks(draw):
     from lensllm.studies.prehoc.load import concatenate
 
     return concatenate([draw(8, 3, seed=i, task=f"task-{i}") for i in range(2)])
+
+
+@pytest.fixture
+def write_wide():
+    """Write the curves of one data set and seed as the papers' benchmark has them: wide."""
+    from lensllm.system.harmless import write_csv
+
+    def write(table, path):
+        wide = table.pivot(index="model", columns="n_samples", values="test_loss")
+        wide.index.name, wide.columns.name = "config name", None
+        for name, column in (("size", "n_params"), ("family", "family")):
+            if column in table:
+                values = table.groupby("model")[column].first()
+                wide[name] = values.astype("Int64") if name == "size" else values
+        write_csv(wide.reset_index(), path)
+
+    return write

@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     import pandas as pd
 
     from lensllm.commands.named import named_selectors
-    from lensllm.evaluation.evaluation import random_subsets
+    from lensllm.evaluation.cells import random_subsets
     from lensllm.reports.console import print_table, wide_console
     from lensllm.studies.selectors.judging import unseen
     from lensllm.studies.selectors.live import judge_live, summarize_live

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lensllm.system.harmless import csv_name, write_csv
+from lensllm.system.harmless import csv_name
 
 logger = logging.getLogger(__name__)
 
@@ -290,30 +290,6 @@ def _number(cell: str, column: str, row: int, path: Path) -> float:
             f"Expected a finite number > 0 in row {row}, column {column!r} of {path}, got {cell!r}"
         )
     return value
-
-
-def write_wide_csv(curves: pd.DataFrame, path: str | Path) -> None:
-    """Write one data set's curves in the wide layout; absent points become empty cells.
-
-    Args:
-        curves: A tidy table with one data set and one seed.
-        path: Where to write.
-
-    Raises:
-        ValueError: The table holds more than one data set or seed.
-    """
-    table = check_curves(curves)
-    for name in ("dataset", "seed"):
-        values = table[name].unique()
-        if len(values) != 1:
-            raise ValueError(f"Expected one {name} in a wide table, got {list(values)}")
-    wide = table.pivot(index="model", columns="n_samples", values="test_loss")
-    wide.index.name, wide.columns.name = "config name", None
-    for name, column in (("size", "n_params"), ("family", "family")):
-        if column in table.columns:
-            values = table.groupby("model")[column].first()
-            wide[name] = values.astype("Int64") if name == "size" else values
-    write_csv(wide.reset_index(), path)
 
 
 def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from lensllm.curvature.parameters import select_parameters
 from lensllm.curvature.probe import (
     IGNORED,
     Batch,
-    Output,
     check_probe,
     differentiable,
     functional_logits,
@@ -54,12 +53,13 @@ def empirical_ntk(
     batch: Batch,
     parameters: Sequence[str] | None = None,
     *,
-    output: Output = mean_log_prob,
     sketch: CountSketch | None = None,
     memory_bytes: float = 2**31,
     chunk_size: int = 16,
 ) -> EmpiricalNTK:
     r"""Empirical NTK Θ_ij = ⟨∇_θ f(x_i), ∇_θ f(x_j)⟩ at the model's present parameters.
+
+    f is the mean log probability of an example's target tokens (`mean_log_prob`).
 
     Exact by default: the gradients of all examples are held for as many parameters at a time as
     `memory_bytes` allows, and Θ is the sum over these groups. Peak memory is
@@ -80,7 +80,6 @@ def empirical_ntk(
         model: A causal or encoder-decoder model of `transformers`; left as it was.
         batch: Probe examples, see `check_probe`.
         parameters: Names of the parameters, see `select_parameters`; all by default.
-        output: f: from logits and labels to one scalar per example.
         sketch: Projection of the gradients; `None` for the exact kernel.
         memory_bytes: Bound on the memory of gradients.
         chunk_size: Examples c that are differentiated together.
@@ -107,7 +106,7 @@ def empirical_ntk(
     size = min(chunk_size, n)
     limit = group_limit(own, names, (0 if sketch else n) + 2 * size, memory_bytes)
     groups = list(parameter_groups({name: own[name] for name in names}, limit))
-    probe = _Probe(model, own, data, size, output)
+    probe = _Probe(model, own, data, size)
     with differentiable(model), torch.no_grad():
         kernel, outputs = _sketched(probe, groups, sketch) if sketch else _exact(probe, groups)
     if not bool(torch.isfinite(kernel).all()):
@@ -125,35 +124,6 @@ def empirical_ntk(
         flops=probe.n_tokens * (4.0 * probe.n_params * len(groups) + 2.0 * n_params) + products,
         n_passes=len(groups),
     )
-
-
-def per_example_gradients(
-    model: Any,
-    batch: Batch,
-    parameters: Sequence[str] | None = None,
-    *,
-    output: Output = mean_log_prob,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of f by the parameters, one row an example; all in memory at once.
-
-    Args:
-        model: See `empirical_ntk`.
-        batch: See `empirical_ntk`.
-        parameters: See `empirical_ntk`.
-        output: See `empirical_ntk`.
-
-    Returns:
-        Gradients of shape (n_examples, n_params), flattened in the order of `parameters`, and f of
-        shape (n_examples,).
-    """
-    names = select_parameters(model) if parameters is None else tuple(parameters)
-    own = dict(model.named_parameters())
-    data = check_probe(batch)
-    group = [Slice(name, 0, len(own[name]), own[name].numel(), True) for name in names]
-    probe = _Probe(model, own, data, len(data["labels"]), output)
-    with differentiable(model), torch.no_grad():
-        gradients, values = probe.differentiate(group, data)
-    return torch.cat(gradients, dim=1), values
 
 
 def gram(rows: Tensor, block: int = 64) -> Tensor:
@@ -185,14 +155,12 @@ class _Probe:
         own: Its parameters by name.
         data: The checked batch.
         chunk_size: Examples that are differentiated together.
-        output: f.
     """
 
     model: Any
     own: Mapping[str, Tensor]
     data: Mapping[str, Tensor]
     chunk_size: int
-    output: Output
 
     @property
     def n_params(self) -> int:
@@ -232,7 +200,7 @@ class _Probe:
             }
             single = {name: value[None] for name, value in example.items()}
             logits = functional_logits(self.model, params, single, n_targets)
-            return self.output(logits, labels[None])[0]
+            return mean_log_prob(logits, labels[None])[0]
 
         both = torch.func.vmap(torch.func.grad_and_value(evaluate), in_dims=(None, 0, 0))
         gradients, outputs = both(values, inputs, chunk["labels"])

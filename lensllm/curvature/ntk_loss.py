@@ -104,11 +104,6 @@ class NTKLoss:
         t = np.asarray(n_steps, dtype=float)[..., None]
         return (self.weights * np.exp(-self.rates * t)).sum(axis=-1)
 
-    def derivative(self, n_steps: ArrayLike) -> Array:
-        """dF/dt at t ≥ 0, elementwise; never positive."""
-        t = np.asarray(n_steps, dtype=float)[..., None]
-        return -(self.rates * self.weights * np.exp(-self.rates * t)).sum(axis=-1)
-
     @property
     def alignment(self) -> float:
         """rᵀ Θ r / (‖r‖² λ_max) in [0, 1]: 1 where the residual lies along the top direction."""

@@ -9,7 +9,7 @@ depend on the data) nor differentiated twice (its CPU kernel has no double backw
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 IGNORED = -100
 
 Batch = Mapping[str, Tensor]
-Output = Callable[[Tensor, Tensor], Tensor]
 
 
 def mean_log_prob(logits: Tensor, labels: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class NTKProvider:
         n_blocks: Likewise.
         n_dims: Dimensions of a random projection; `None` for the exact kernel.
         memory_bytes: See `lensllm.curvature.ntk.empirical_ntk`.
+        chunk_size: Likewise; 1 for large models, whose activations are the most.
         prompt: Text around the input, as in fine-tuning.
         finetune: How candidates are fine-tuned that do not say it themselves, which is part of
             their names; the kernel is that of the weights before.
@@ -70,6 +71,7 @@ class NTKProvider:
         n_blocks: int = 1,
         n_dims: int | None = None,
         memory_bytes: float = 2**31,
+        chunk_size: int = 16,
         prompt: str = "{input}\n",
         finetune: Any = None,
     ) -> None:
@@ -87,6 +89,7 @@ class NTKProvider:
         self.n_blocks = n_blocks
         self.n_dims = n_dims
         self.memory_bytes = memory_bytes
+        self.chunk_size = chunk_size
         self.prompt = prompt
 
     def __call__(self, model: str) -> NTKRecord:
@@ -141,6 +144,7 @@ class NTKProvider:
             select_parameters(model, self.subset, self.n_blocks),  # type: ignore[arg-type]
             sketch=None if self.n_dims is None else CountSketch(self.n_dims, self.seed),
             memory_bytes=self.memory_bytes,
+            chunk_size=self.chunk_size,
         )
         curve = NTKLoss.from_kernel(found.kernel, found.outputs, self.learning_rate)
         return {

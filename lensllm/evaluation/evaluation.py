@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.evaluation.benchmark import Benchmark
+from lensllm.evaluation.cells import candidate_sets, cells_of, seeds_of
 from lensllm.evaluation.judge import judge
 from lensllm.execution.replay import ReplayRunner
 from lensllm.selectors import Decision, Selector
@@ -53,41 +51,6 @@ class Evaluation:
 
     scores: pd.DataFrame
     predictions: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One question with one budget.
-
-    Attributes:
-        runner: Replays the data set, with the candidates of a set.
-        protocol: `papers` (every D ≤ D_max may be had) or `flops` (a budget of FLOPs).
-        budget: Makes the budget, since a campaign charges it in place.
-        ratio: D_full / D_max in the papers' protocol, else `nan`.
-        fraction: Budget as a share of full fine-tuning in the FLOPs' protocol, else `nan`.
-        candidate_set: Number of the set of candidates; see `candidate_sets`.
-    """
-
-    runner: ReplayRunner
-    protocol: str
-    budget: Callable[[], Budget]
-    ratio: float = math.nan
-    fraction: float = math.nan
-    candidate_set: int = 0
-
-    def keys(self) -> dict[str, Any]:
-        """Columns that tell the cell's rows from those of others."""
-        task, budget = self.runner.task(), self.budget()
-        return {
-            "dataset": task.dataset,
-            "n_samples_full": task.n_samples_full,
-            "max_n_samples": budget.max_n_samples,
-            "seed": task.seed,
-            "protocol": self.protocol,
-            "budget_ratio": self.ratio,
-            "budget_fraction": self.fraction,
-            "candidate_set": self.candidate_set,
-        }
 
 
 class _Remembering(Selector):
@@ -170,78 +133,21 @@ def evaluate(
         judged = [_Remembering(item) for item in judged]
         others = benchmark.curves[benchmark.curves["dataset"] != dataset]
         prior = PriorCurves(others) if earlier_tasks else None
-        for seed in _seeds(benchmark, dataset, seeds):
+        for seed in seeds_of(benchmark, dataset, seeds):
             _warn_if_undefined(benchmark.runner(dataset, seed))
             for position, names in enumerate(
                 candidate_sets(benchmark, dataset, seed, set_sizes, n_sets, set_seed)
             ):
                 runner = benchmark.runner(dataset, seed, names)
-                for cell in _cells(runner, budget_ratios, budget_fractions, position):
+                for cell in cells_of(runner, budget_ratios, budget_fractions, position):
                     keys = cell.keys()
                     for selector in judged:
                         if progress is not None:
-                            progress(f"{dataset} seed {seed} {_label(cell)} {selector.name}")
+                            progress(f"{dataset} seed {seed} {cell.label} {selector.name}")
                         row, lines = judge(selector, runner, cell.budget(), runner.truth(), prior)
                         scores.append({**keys, **row})
                         predictions += [{**keys, **line} for line in lines]
     return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
-
-
-def candidate_sets(
-    benchmark: Benchmark,
-    dataset: str,
-    seed: int,
-    sizes: Sequence[int | None] = (None,),
-    n_sets: int = 1,
-    set_seed: int = 0,
-) -> Iterator[tuple[str, ...] | None]:
-    """All candidates of a data set (`None`), and random sets of each smaller size.
-
-    Args:
-        benchmark: The benchmark.
-        dataset: The data set.
-        seed: Seed of its curves.
-        sizes: Sizes of sets; those that are not smaller than the whole are passed over.
-        n_sets: Sets of each size; as many as there are where that is fewer.
-        set_seed: Seed of the sets.
-    """
-    rng = np.random.default_rng(set_seed)
-    names = sorted(benchmark.runner(dataset, seed).task().names)
-    for size in sizes:
-        if size is None:
-            yield None
-        elif size < len(names):
-            yield from random_subsets(names, size, min(n_sets, math.comb(len(names), size)), rng)
-
-
-def random_subsets(
-    names: Sequence[str], size: int, n_subsets: int, rng: np.random.Generator
-) -> list[tuple[str, ...]]:
-    """Distinct random subsets, their names in the given order.
-
-    Args:
-        names: What to draw from.
-        size: Names of a subset, at least 2 and fewer than there are.
-        n_subsets: How many.
-        rng: Source of randomness.
-
-    Raises:
-        ValueError: The subsets are too small or too large, or there are not as many.
-    """
-    if n_subsets and not 2 <= size < len(names):
-        raise ValueError(
-            f"Expected subsets of 2 to {len(names) - 1} of {len(names)} candidates, got {size}"
-        )
-    if n_subsets > math.comb(len(names), size):
-        raise ValueError(
-            f"Expected at most {math.comb(len(names), size)} subsets of {size} candidates, got "
-            f"{n_subsets}"
-        )
-    found: dict[tuple[str, ...], None] = {}
-    while len(found) < n_subsets:
-        picked = np.sort(rng.choice(len(names), size, replace=False))
-        found[tuple(names[i] for i in picked)] = None
-    return list(found)
 
 
 def _check_names(selectors: Sequence[Selector]) -> None:
@@ -267,73 +173,3 @@ def _warn_if_undefined(runner: ReplayRunner) -> None:
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     """Rows as a table; D_max is whole, and absent where FLOPs are the budget."""
     return pd.DataFrame.from_records(rows, columns=columns).astype({"max_n_samples": "Int64"})
-
-
-def expected_random(truth: Sequence[float]) -> dict[str, float]:
-    """Exact expectation of the metrics of a uniformly random choice.
-
-    Args:
-        truth: True losses of the candidates, all finite.
-
-    Returns:
-        `relative_accuracy`, `regret` and `top3_hit`; the first is `nan` where all are equal.
-    """
-    losses = np.sort(np.asarray(truth, dtype=float))
-    spread = losses[-1] - losses[0]
-    return {
-        "relative_accuracy": float((losses[-1] - losses).mean() / spread) if spread else math.nan,
-        "regret": float((losses - losses[0]).mean()),
-        "top3_hit": float((losses <= losses[min(2, len(losses) - 1)]).mean()),
-    }
-
-
-def _seeds(benchmark: Benchmark, dataset: str, seeds: Sequence[int] | None) -> Sequence[int]:
-    """The seeds to evaluate on one data set; says which are left out."""
-    known = benchmark.seeds(dataset)
-    listed = ", ".join(map(str, known))
-    every = benchmark.curves.loc[benchmark.curves["dataset"] == dataset, "seed"]
-    without = sorted(set(every) - set(known))
-    if seeds is None and without:
-        logger.warning(
-            "Left out of %s, since no loss at n_samples = %d was recorded: seeds %s",
-            dataset,
-            benchmark.target(dataset),
-            ", ".join(map(str, without)),
-        )
-    missing = sorted(set(seeds or ()) - set(known))
-    if missing:
-        raise ValueError(
-            f"Expected seeds with losses at D_full, {listed}, on {dataset!r}, got {missing[0]}"
-        )
-    return known if seeds is None else seeds
-
-
-def _cells(
-    runner: ReplayRunner,
-    ratios: Sequence[int],
-    fractions: Sequence[float],
-    candidate_set: int,
-) -> list[Cell]:
-    """The budgets of one data set, seed and set of candidates."""
-    task = runner.task()
-    cells = []
-    smallest = min((n for n in task.sizes if n > 0), default=math.inf)
-    for ratio in ratios:
-        if not ratio > 1:
-            raise ValueError(f"Expected budget ratios D_full / D_max > 1, got {ratio}")
-        largest = int(task.n_samples_full // ratio)
-        if largest < smallest:
-            logger.debug("%s has no size <= %d: ratio %s passed over", task.dataset, largest, ratio)
-            continue
-        budget = partial(Budget, max_n_samples=largest)
-        cells.append(Cell(runner, "papers", budget, ratio=ratio, candidate_set=candidate_set))
-    for fraction in fractions:
-        if not 0 < fraction <= 1:
-            raise ValueError(f"Expected budget fractions in (0, 1], got {fraction:g}")
-        budget = partial(Budget, flops=fraction * task.full_cost)
-        cells.append(Cell(runner, "flops", budget, fraction=fraction, candidate_set=candidate_set))
-    return cells
-
-
-def _label(cell: Cell) -> str:
-    return f"D/{cell.ratio:g}" if cell.protocol == "papers" else f"{cell.fraction:.2%} of FLOPs"

@@ -147,6 +147,24 @@ def interval_width(lower: ArrayLike, upper: ArrayLike, losses: ArrayLike) -> flo
     return float(np.mean(np.log(high / low)))
 
 
+def expected_random(truth: ArrayLike) -> dict[str, float]:
+    """Exact expectation of the metrics of a uniformly random choice.
+
+    Args:
+        truth: True losses of the candidates, all finite.
+
+    Returns:
+        `relative_accuracy`, `regret` and `top3_hit`; the first is `nan` where all are equal.
+    """
+    losses = np.sort(np.asarray(truth, dtype=float))
+    spread = losses[-1] - losses[0]
+    return {
+        "relative_accuracy": float((losses[-1] - losses).mean() / spread) if spread else math.nan,
+        "regret": float((losses - losses[0]).mean()),
+        "top3_hit": float((losses <= losses[min(2, len(losses) - 1)]).mean()),
+    }
+
+
 def correlations(scores: ArrayLike, losses: ArrayLike) -> dict[str, float]:
     """Pearson, Spearman and Kendall correlation over the candidates that have both values.
 

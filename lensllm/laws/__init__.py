@@ -1,7 +1,6 @@
 """Fine-tuning scaling laws and how they are fitted."""
 
 from lensllm.laws.base import ScalingLaw
-from lensllm.laws.bootstrap import bootstrap, laplace
 from lensllm.laws.comparison import (
     comparable_laws,
     forward_table,
@@ -21,7 +20,6 @@ from lensllm.laws.vanilla import VanillaLaw
 __all__ = [
     "CurveStack",
     "NoiseEstimate",
-    "bootstrap",
     "comparable_laws",
     "estimate_noise",
     "fit_stack",
@@ -29,7 +27,6 @@ __all__ = [
     "forward_table",
     "forward_validation",
     "information_criteria",
-    "laplace",
     "stack_curves",
     "ExponentialCurve",
     "LawFit",

@@ -13,6 +13,8 @@ Array = np.ndarray
 # Box of the exponent β. Below 0.01 a law is flat over any data set there is; the steepest exponent
 # of a clean fit on the benchmark of the rectified law is below 2.
 BETA_BOUNDS = (0.01, 4.0)
+# Sizes within exp(±700), all that double precision holds, are searched by bisection.
+_MAX_LOG_SIZE, _HALVINGS = 700.0, 70
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class ScalingLaw(ABC):
     `scale` B and `irreducible_loss` E enter linearly inside the power, and α is 1 unless a law
     says otherwise. Parameters are arrays whose last axis follows `param_names`; all functions
     broadcast over the axes before it.
+
+    A law of one's own has `param_names`, `shape_names`, `__call__`, `shape_bounds`, `log_shape`,
+    `params_of` and `prior_shape`; the rest has defaults.
 
     Fitting happens in *coordinates* in which short curves are well conditioned (`coordinates`):
     c = log L(R), p = the reducible share B·G(R) / (B·G(R) + E) in [0, 1], and the shape
@@ -69,9 +74,8 @@ class ScalingLaw(ABC):
             Test losses in nats per target token, shape (..., n_sizes).
         """
 
-    @abstractmethod
     def n_samples_for(self, loss: ArrayLike, params: ArrayLike) -> Array:
-        """Size D at which the law reaches a loss.
+        """Size D at which the law reaches a loss; by bisection where a law has no closed form.
 
         Args:
             loss: Target test loss, shape (...).
@@ -81,6 +85,17 @@ class ScalingLaw(ABC):
             D; 0 where the loss of the pre-trained model suffices, infinite at or below the
             irreducible loss.
         """
+        array = np.asarray(params, dtype=float)
+        target = np.broadcast_to(np.asarray(loss, dtype=float), array.shape[:-1])
+        low, high = (np.full(target.shape, end) for end in (-_MAX_LOG_SIZE, _MAX_LOG_SIZE))
+        with np.errstate(over="ignore", divide="ignore"):
+            for _ in range(_HALVINGS):
+                middle = 0.5 * (low + high)
+                above = self(np.exp(middle)[..., None], array)[..., 0] > target
+                low, high = np.where(above, middle, low), np.where(above, high, middle)
+        size = np.exp(0.5 * (low + high))
+        size = np.where(low == -_MAX_LOG_SIZE, 0.0, size)
+        return np.where(high == _MAX_LOG_SIZE, np.inf, size)
 
     def transition_size(self, params: ArrayLike) -> Array:
         """Size at which the pre-power phase gives way to the power phase; `nan` if none exists."""
@@ -129,14 +144,14 @@ class ScalingLaw(ABC):
             empty array. Coordinates on which G does not depend (log α) have zero rows.
         """
 
-    def exponent(self, shape: Array) -> Array | float:
-        """α for given shape coordinates, shape (...) or 1."""
-        return 1.0
-
     @property
     def exponent_index(self) -> int | None:
         """Which shape coordinate is log α; `None` where α is 1."""
         return None
+
+    def exponent(self, shape: Array) -> Array | float:
+        """α for given shape coordinates, shape (...) or 1."""
+        return 1.0 if self.exponent_index is None else np.exp(shape[..., self.exponent_index])
 
     @abstractmethod
     def params_of(self, coordinates: Array, log_reference: Array) -> Array:
@@ -147,8 +162,8 @@ class ScalingLaw(ABC):
         """Centre and width of the normal prior of the free shape coordinates, each (n_free,)."""
 
     def free_to_shape(self, free: Array) -> Array:
-        """Map the posterior's unbounded coordinates, shape (..., n_free), to shape coordinates."""
-        return free
+        """Shape coordinates of the posterior's unbounded ones, shape (..., n_free): log β first."""
+        return np.concatenate([np.exp(free[..., :1]), free[..., 1:]], axis=-1)
 
     def log_loss(
         self, log_n: Array, coordinates: Array, log_reference: Array, gradient: bool = True

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.progress import track
 
-from lensllm.laws.base import Array, ScalingLaw, log_sizes
-from lensllm.laws.objectives import Objective, make_objective
+from lensllm.laws.base import Array, ScalingLaw
+from lensllm.laws.objectives import make_objective
 from lensllm.laws.result import LawFit, LawFits
-from lensllm.laws.solver import Problem, Solution, minimise
+from lensllm.laws.solver import Problem, Solution, make_problem, minimise
 from lensllm.laws.starts import screened_starts
 
 # (steps, starts kept after them), from all starts down to one; then the steps of its polish.
@@ -170,37 +170,6 @@ def fit_laws(
         converged=converged,
         n_evaluations=evaluations,
         seed=seed,
-    )
-
-
-def make_problem(
-    laws: Sequence[ScalingLaw], objective: Objective, sizes: Array, losses: Array, weights: Array
-) -> Problem:
-    """Stack checked curves into a problem for the solver; weight 0 marks absent points."""
-    present = weights > 0
-    positive = present & (sizes > 0)
-    log_n = log_sizes(np.where(positive, sizes, 1.0))
-    finite = np.where(positive, log_n, 0.0)
-    log_reference = finite.sum(1) / np.maximum(positive.sum(1), 1)
-    low = np.where(positive, log_n, np.inf).min(1)
-    high = np.where(positive, log_n, -np.inf).max(1)
-    low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
-    if len({id(item) for item in laws}) == 1:
-        shape_low, shape_high = laws[0].shape_bounds(low, high)
-    else:
-        boxes = [item.shape_bounds(low[i], high[i]) for i, item in enumerate(laws)]
-        shape_low, shape_high = (np.stack(ends) for ends in zip(*boxes, strict=True))
-    n = len(sizes)
-    # Absent points keep their size, so that whole batches share one array of sizes.
-    return Problem(
-        law=laws[0],
-        objective=objective,
-        log_n=np.where((sizes == 0) & (not laws[0].defined_at_zero), 0.0, log_sizes(sizes)),
-        log_loss=np.log(np.where(present, losses, 1.0)),
-        weights=weights,
-        log_reference=log_reference,
-        lower=np.concatenate([np.full((n, 1), -np.inf), np.zeros((n, 1)), shape_low], axis=1),
-        upper=np.concatenate([np.full((n, 1), np.inf), np.ones((n, 1)), shape_high], axis=1),
     )
 
 

@@ -25,10 +25,6 @@ class NTKLossCurve(Protocol):
         """F at t ≥ 0, elementwise."""
         ...
 
-    def derivative(self, n_steps: ArrayLike) -> Array:
-        """dF/dt at t ≥ 0, elementwise."""
-        ...
-
 
 @dataclass(frozen=True)
 class ExponentialCurve:
@@ -63,11 +59,6 @@ class ExponentialCurve:
         """F at t."""
         t = np.asarray(n_steps, dtype=float)[..., None]
         return (np.asarray(self.weights) * np.exp(-np.asarray(self.rates) * t)).sum(axis=-1)
-
-    def derivative(self, n_steps: ArrayLike) -> Array:
-        """dF/dt at t."""
-        t, rates = np.asarray(n_steps, dtype=float)[..., None], np.asarray(self.rates)
-        return (-rates * np.asarray(self.weights) * np.exp(-rates * t)).sum(axis=-1)
 
 
 @dataclass(frozen=True)
@@ -117,12 +108,6 @@ class LensLLMLaw(ScalingLaw):
         """β and log(κ F)."""
         return ("beta", "log_ntk_loss")
 
-    @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        """B and E are ≥ 0, β has a box, t is at most `max_n_steps`."""
-        steps = ((0.0, self.max_n_steps),) if self.n_steps is None else ()
-        return ((0.0, np.inf), BETA_BOUNDS, *steps, (0.0, np.inf))
-
     @cached_property
     def log_term_bounds(self) -> tuple[float, float]:
         """Range of log(κ F(t)); a single value where t is given."""
@@ -146,19 +131,6 @@ class LensLLMLaw(ScalingLaw):
     def __call__(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
         """Evaluate the law; see `ScalingLaw.__call__`."""
         return RectifiedLaw()(n_samples, self._rectified(params))
-
-    def gradient(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
-        """Derivatives by B, β, t (where it is fitted) and E, shape (..., n_sizes, n_params)."""
-        parts = np.moveaxis(RectifiedLaw().gradient(n_samples, self._rectified(params)), -1, 0)
-        if self.n_steps is not None:
-            return np.stack([parts[0], parts[1], parts[3]], axis=-1)
-        steps = np.asarray(params, dtype=float)[..., 2, None]
-        slope = self.ntk_scale * np.asarray(self.ntk_loss.derivative(steps))
-        return np.stack([parts[0], parts[1], parts[2] * slope, parts[3]], axis=-1)
-
-    def limits(self, params: ArrayLike) -> tuple[Array, Array]:
-        """B / (κ F) + E and E."""
-        return RectifiedLaw().limits(self._rectified(params))
 
     def n_samples_for(self, loss: ArrayLike, params: ArrayLike) -> Array:
         """(B / (L − E) − κ F)^(1/β), 0 and ∞ where that has no value."""

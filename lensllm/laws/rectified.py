@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lensllm.laws.base import BETA_BOUNDS, Array, ScalingLaw, log_sizes, split
+from lensllm.laws.base import BETA_BOUNDS, Array, ScalingLaw, split
 
 # How far beyond the data β log T may lie: there D_l is 0, or the curve flat, to double precision.
 _MARGIN = 40.0
@@ -44,38 +44,10 @@ class RectifiedLaw(ScalingLaw):
         """β and log T."""
         return ("beta", "log_transition_size")
 
-    @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        """All parameters are ≥ 0; β has the box of `BETA_BOUNDS`."""
-        return ((0.0, np.inf), BETA_BOUNDS, (0.0, np.inf), (0.0, np.inf))
-
     def __call__(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
         """Evaluate the law; see `ScalingLaw.__call__`."""
         scale, beta, pre_learned, irreducible = split(params)
         return scale / (pre_learned + np.asarray(n_samples, dtype=float) ** beta) + irreducible
-
-    def gradient(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
-        """Derivatives by B, β, D_l and E, shape (..., n_sizes, n_params)."""
-        scale, beta, pre_learned, _ = split(params)
-        n = np.asarray(n_samples, dtype=float)
-        power = n**beta
-        shape = 1.0 / (pre_learned + power)
-        log_n = np.where(n > 0, log_sizes(n), 0.0)
-        return np.stack(
-            [
-                shape,
-                -scale * shape**2 * power * log_n,
-                -scale * shape**2,
-                np.ones_like(shape),
-            ],
-            axis=-1,
-        )
-
-    def limits(self, params: ArrayLike) -> tuple[Array, Array]:
-        """B / D_l + E and E."""
-        scale, _, pre_learned, irreducible = (x[..., 0] for x in split(params))
-        with np.errstate(divide="ignore"):
-            return scale / pre_learned + irreducible, irreducible
 
     def n_samples_for(self, loss: ArrayLike, params: ArrayLike) -> Array:
         """(B / (L − E) − D_l)^(1/β), 0 and ∞ where that has no value."""
@@ -130,7 +102,3 @@ class RectifiedLaw(ScalingLaw):
     def prior_shape(self) -> tuple[Array, Array]:
         """Log β around log 0.5 (factor 2), log T around log 10 000 (factor 100)."""
         return np.array([np.log(0.5), np.log(1e4)]), np.array([np.log(2.0), np.log(100.0)])
-
-    def free_to_shape(self, free: Array) -> Array:
-        """(log β, log T) to (β, log T)."""
-        return np.stack([np.exp(free[..., 0]), free[..., 1]], axis=-1)

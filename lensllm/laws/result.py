@@ -13,7 +13,7 @@ from lensllm.laws.base import Array, ScalingLaw
 from lensllm.laws.objectives import Objective
 from lensllm.laws.posterior import LawPosterior, NoisePrior
 from lensllm.laws.sampling import sample_posteriors
-from lensllm.laws.solver import Problem
+from lensllm.laws.solver import Problem, make_problem
 from lensllm.laws.warnings import fit_warnings
 
 
@@ -70,8 +70,6 @@ class LawFits:
     @cached_property
     def problem(self) -> Problem:
         """The curves as the solver sees them."""
-        from lensllm.laws.fitting import make_problem
-
         return make_problem(self.laws, self.objective, self.n_samples, self.losses, self.weights)
 
     def predict(self, n_samples: ArrayLike) -> Array:
@@ -119,7 +117,7 @@ class LawFits:
     @cached_property
     def warnings(self) -> tuple[tuple[str, ...], ...]:
         """What is wrong with each fit, in words; empty where nothing is."""
-        return fit_warnings(self)
+        return fit_warnings(self.problem, self.laws, self.params, self.coordinates, self.converged)
 
     @cached_property
     def posteriors(self) -> tuple[LawPosterior | None, ...]:

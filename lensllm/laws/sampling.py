@@ -46,7 +46,7 @@ def sample_posteriors(
 
     Args:
         laws: The law of each curve.
-        problem: The curves, as stacked by `lensllm.laws.fitting.make_problem`.
+        problem: The curves, as stacked by `lensllm.laws.solver.make_problem`.
         prior: Belief about the noise.
         n_draws: Draws a curve.
         seed: Seed of the draws.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lensllm.laws.base import Array, ScalingLaw
+from lensllm.laws.base import Array, ScalingLaw, log_sizes
 from lensllm.laws.objectives import Objective
 
 _STEP_TOLERANCE = 1e-10
@@ -57,10 +58,63 @@ class Problem:
         residuals, _ = self.residuals(z, gradient=False)
         return (self.weights * self.objective.rho(residuals)).sum(axis=-1)
 
-    def gradient(self, z: Array) -> Array:
-        """Its derivatives by the coordinates, shape (n_fits, n_coordinates)."""
-        residuals, jacobian = self.residuals(z)
-        return np.einsum("aki,ki->ka", jacobian, self.weights * self.objective.psi(residuals))
+
+def make_problem(
+    laws: Sequence[ScalingLaw], objective: Objective, sizes: Array, losses: Array, weights: Array
+) -> Problem:
+    """Stack checked curves into a problem for the solver; weight 0 marks absent points."""
+    present = weights > 0
+    positive = present & (sizes > 0)
+    log_n = log_sizes(np.where(positive, sizes, 1.0))
+    finite = np.where(positive, log_n, 0.0)
+    log_reference = finite.sum(1) / np.maximum(positive.sum(1), 1)
+    low = np.where(positive, log_n, np.inf).min(1)
+    high = np.where(positive, log_n, -np.inf).max(1)
+    low, high = np.where(np.isfinite(low), low, 0.0), np.where(np.isfinite(high), high, 0.0)
+    if len({id(item) for item in laws}) == 1:
+        shape_low, shape_high = laws[0].shape_bounds(low, high)
+    else:
+        boxes = [item.shape_bounds(low[i], high[i]) for i, item in enumerate(laws)]
+        shape_low, shape_high = (np.stack(ends) for ends in zip(*boxes, strict=True))
+    n = len(sizes)
+    # Absent points keep their size, so that whole batches share one array of sizes.
+    return Problem(
+        law=laws[0],
+        objective=objective,
+        log_n=np.where((sizes == 0) & (not laws[0].defined_at_zero), 0.0, log_sizes(sizes)),
+        log_loss=np.log(np.where(present, losses, 1.0)),
+        weights=weights,
+        log_reference=log_reference,
+        lower=np.concatenate([np.full((n, 1), -np.inf), np.zeros((n, 1)), shape_low], axis=1),
+        upper=np.concatenate([np.full((n, 1), np.inf), np.ones((n, 1)), shape_high], axis=1),
+    )
+
+
+def covariances(problem: Problem, z: Array) -> Array:
+    """Covariances of the coordinates from the Jacobian on log loss, (n_fits, d, d).
+
+    Coordinates at a bound are held there; infinite where there is no degree of freedom.
+
+    Args:
+        problem: The fits.
+        z: Their coordinates, shape (n_fits, d).
+    """
+    values, jacobian = problem.law.log_loss(problem.log_n, z, problem.log_reference)
+    columns = np.nan_to_num(jacobian.transpose(1, 0, 2)) * np.sqrt(problem.weights)[:, None, :]
+    free = (z > problem.lower) & (z < problem.upper)
+    columns = columns * free[..., None]
+    gram = columns @ columns.transpose(0, 2, 1)
+    residuals = np.where(problem.weights > 0, values - problem.log_loss, np.nan)
+    squares = np.nansum(problem.weights * residuals**2, axis=1)
+    degrees = (problem.weights > 0).sum(axis=1) - free.sum(axis=1)
+    variance = np.where(degrees > 0, squares / np.maximum(degrees, 1), np.inf)
+    scale = np.sqrt(np.maximum(np.einsum("kaa->ka", gram), 1e-200))
+    both = free[:, :, None] & free[:, None, :]
+    unit = np.eye(gram.shape[1])
+    # the ridge turns an exactly undetermined direction into an enormous variance
+    matrix = np.where(both, gram / (scale[:, :, None] * scale[:, None, :]) + 1e-13 * unit, unit)
+    inverse = np.linalg.inv(matrix) / (scale[:, :, None] * scale[:, None, :])
+    return np.where(both, inverse, 0.0) * np.where(both, variance[:, None, None], 0.0)
 
 
 @dataclass

@@ -49,11 +49,6 @@ class VanillaLaw(ScalingLaw):
         """L(0) is infinite."""
         return False
 
-    @property
-    def bounds(self) -> tuple[tuple[float, float], ...]:
-        """B and E are ≥ 0; β and α have boxes."""
-        return ((0.0, np.inf), BETA_BOUNDS, (0.0, np.inf), ALPHA_BOUNDS)[: self.n_params]
-
     def _split(self, params: ArrayLike) -> tuple[Array, ...]:
         parts = split(params)
         return parts if self.with_alpha else (*parts, np.ones_like(parts[0]))
@@ -64,29 +59,6 @@ class VanillaLaw(ScalingLaw):
         with np.errstate(divide="ignore", invalid="ignore"):
             power = np.asarray(n_samples, dtype=float) ** -beta
             return (np.where(scale > 0, scale * power, 0.0) + irreducible) ** alpha
-
-    def gradient(self, n_samples: ArrayLike, params: ArrayLike) -> Array:
-        """Derivatives by B, β, E (and α); D must be > 0. Shape (..., n_sizes, n_params)."""
-        scale, beta, irreducible, alpha = self._split(params)
-        n = np.asarray(n_samples, dtype=float)
-        if np.any(n <= 0):
-            raise ValueError("Expected `n_samples` > 0, got 0: the vanilla law is infinite there")
-        power = n**-beta
-        base = scale * power + irreducible
-        outer = alpha * base ** (alpha - 1.0)
-        columns = [
-            outer * power,
-            -outer * scale * power * np.log(n),
-            outer * np.ones_like(power),
-            base**alpha * np.log(base),
-        ]
-        return np.stack(columns[: self.n_params], axis=-1)
-
-    def limits(self, params: ArrayLike) -> tuple[Array, Array]:
-        """∞ (unless B = 0) and E^α."""
-        scale, _, irreducible, alpha = (x[..., 0] for x in self._split(params))
-        floor = irreducible**alpha
-        return np.where(scale > 0, np.inf, floor), floor
 
     def n_samples_for(self, loss: ArrayLike, params: ArrayLike) -> Array:
         """(B / (L^(1/α) − E))^(1/β), ∞ at or below E^α."""
@@ -109,10 +81,6 @@ class VanillaLaw(ScalingLaw):
         slope = -np.broadcast_to(log_n, values.shape)
         return values, np.stack([slope, np.zeros_like(values)][: 1 + self.with_alpha])
 
-    def exponent(self, shape: Array) -> Array | float:
-        """α."""
-        return np.exp(shape[..., 1]) if self.with_alpha else 1.0
-
     @property
     def exponent_index(self) -> int | None:
         """Log α is the second shape coordinate."""
@@ -130,7 +98,3 @@ class VanillaLaw(ScalingLaw):
         """Log β around log 0.5 (factor 2), log α around 0 (factor 2)."""
         n = 1 + self.with_alpha
         return np.array([np.log(0.5), 0.0])[:n], np.array([np.log(2.0), np.log(2.0)])[:n]
-
-    def free_to_shape(self, free: Array) -> Array:
-        """(log β, log α) to (β, log α)."""
-        return np.concatenate([np.exp(free[..., :1]), free[..., 1:]], axis=-1)

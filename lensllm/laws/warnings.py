@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
-from lensllm.laws.base import Array
-
-if TYPE_CHECKING:
-    from lensllm.laws.result import LawFits
+from lensllm.laws.base import Array, ScalingLaw
+from lensllm.laws.solver import Problem, covariances
 
 _OUTLIER = 8.0
 _FLOOR = 1e-6
@@ -18,54 +16,45 @@ _FLOOR = 1e-6
 _VAGUE_SHARE, _VAGUE_LOG_FACTOR, _VAGUE_LOG_SIZE = 0.25, 0.5, 2.3
 
 
-def fit_warnings(fits: LawFits) -> tuple[tuple[str, ...], ...]:
+def fit_warnings(
+    problem: Problem, laws: Sequence[ScalingLaw], params: Array, z: Array, converged: Array
+) -> tuple[tuple[str, ...], ...]:
     """Warnings for each curve of a batch.
 
     A warning is raised for curves that were skipped or did not converge, curves without a fall, as
     many parameters as points, coordinates at the end of their box, coordinates whose standard
     error is too large to mean anything, and points far off the rest.
+
+    Args:
+        problem: The curves as the solver sees them.
+        laws: The law of each curve.
+        params: Parameters, shape (n_curves, n_params); `nan` for skipped curves.
+        z: The same in the law's fitting coordinates.
+        converged: Whether each fit converged, shape (n_curves,).
     """
-    errors = np.sqrt(np.abs(np.einsum("kaa->ka", covariances(fits))))
-    return tuple(tuple(_warnings_of(fits, i, errors[i])) for i in range(len(fits)))
+    errors = np.sqrt(np.abs(np.einsum("kaa->ka", covariances(problem, z))))
+    rows = [problem.take(np.array([i])) for i in range(len(laws))]
+    return tuple(
+        tuple(_warnings_of(*parts))
+        for parts in zip(rows, laws, params, z, converged, errors, strict=True)
+    )
 
 
-def covariances(fits: LawFits) -> Array:
-    """Covariances of the coordinates from the Jacobian on log loss, (n_curves, d, d).
-
-    Coordinates at a bound are held there; infinite where there is no degree of freedom.
-    """
-    problem = fits.problem
-    _, jacobian = problem.law.log_loss(problem.log_n, fits.coordinates, fits.log_reference)
-    columns = np.nan_to_num(jacobian.transpose(1, 0, 2)) * np.sqrt(problem.weights)[:, None, :]
-    free = (fits.coordinates > problem.lower) & (fits.coordinates < problem.upper)
-    columns = columns * free[..., None]
-    gram = columns @ columns.transpose(0, 2, 1)
-    squares = np.nansum(fits.weights * fits.log_residuals**2, axis=1)
-    degrees = fits.n_points - free.sum(axis=1)
-    variance = np.where(degrees > 0, squares / np.maximum(degrees, 1), np.inf)
-    scale = np.sqrt(np.maximum(np.einsum("kaa->ka", gram), 1e-200))
-    both = free[:, :, None] & free[:, None, :]
-    unit = np.eye(gram.shape[1])
-    # the ridge turns an exactly undetermined direction into an enormous variance
-    matrix = np.where(both, gram / (scale[:, :, None] * scale[:, None, :]) + 1e-13 * unit, unit)
-    inverse = np.linalg.inv(matrix) / (scale[:, :, None] * scale[:, None, :])
-    return np.where(both, inverse, 0.0) * np.where(both, variance[:, None, None], 0.0)
-
-
-def _warnings_of(fits: LawFits, i: int, errors: Array) -> list[str]:
+def _warnings_of(
+    problem: Problem, law: ScalingLaw, params: Array, z: Array, converged: bool, errors: Array
+) -> list[str]:
     """Warnings of one curve."""
-    law, z = fits.laws[i], fits.coordinates[i]
-    n_points = int(fits.n_points[i])
+    used = problem.weights[0] > 0
+    n_points = int(used.sum())
     if not np.isfinite(z).all():
         return [f"not fitted: {n_points} points do not determine {law.n_params} parameters"]
     found = []
-    if not fits.converged[i]:
+    if not converged:
         found.append("the fit did not converge")
-    used = fits.weights[i] > 0
-    losses, sizes = fits.losses[i][used], fits.n_samples[i][used]
-    fall = z[1] > 0 and _fitted_fall(fits, i) > 1e-9
-    if not fall:
-        trend = "constant" if np.ptp(losses) <= 1e-9 * losses.max() else "not falling"
+    log_n, log_loss = problem.log_n[0][used], problem.log_loss[0][used]
+    ends = law(np.exp([log_n.min(), log_n.max()]), params)
+    if not (z[1] > 0 and np.log(ends[0] / ends[1]) > 1e-9):
+        trend = "constant" if np.ptp(log_loss) <= 1e-9 else "not falling"
         found.append(
             f"the losses are {trend} in n_samples: the law is flat and beta and the transition "
             "size mean nothing"
@@ -76,28 +65,20 @@ def _warnings_of(fits: LawFits, i: int, errors: Array) -> list[str]:
             f"{n_points} points for {law.n_params} parameters: the fit goes through all of them "
             "and says nothing about the noise"
         )
-    found += _bound_warnings(fits, i)
+    found += _bound_warnings(law, z, problem.lower[0], problem.upper[0])
     if n_points > law.n_params:
         found += _vague_warnings(law.shape_names, z, errors)
-    found += _outlier_warnings(fits.log_residuals[i][used], sizes, law.n_params)
+    values, _ = law.log_loss(log_n, z, problem.log_reference[0], gradient=False)
+    found += _outlier_warnings(values - log_loss, np.exp(log_n), law.n_params)
     return found
 
 
-def _fitted_fall(fits: LawFits, i: int) -> float:
-    """Log loss at the smallest fitted size minus that at the largest."""
-    used = fits.weights[i] > 0
-    sizes = fits.n_samples[i][used]
-    ends = fits.laws[i](np.array([sizes.min(), sizes.max()]), fits.params[i])
-    return float(np.log(ends[0] / ends[1]))
-
-
-def _bound_warnings(fits: LawFits, i: int) -> list[str]:
+def _bound_warnings(law: ScalingLaw, z: Array, lower: Array, upper: Array) -> list[str]:
     """Coordinates at the end of their box."""
-    z, lower, upper = fits.coordinates[i], fits.problem.lower[i], fits.problem.upper[i]
     found = []
     if z[1] >= 1.0:
         found.append("irreducible_loss is at its bound 0")
-    for j, name in enumerate(fits.laws[i].shape_names, start=2):
+    for j, name in enumerate(law.shape_names, start=2):
         if lower[j] == upper[j]:
             continue
         for end, side in ((lower[j], "lowest"), (upper[j], "highest")):

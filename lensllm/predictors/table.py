@@ -88,7 +88,12 @@ class LossTable:
     @property
     def seen(self) -> np.ndarray:
         """Which points there are, shape (n_models, n_sizes)."""
-        return self.n_runs > 0
+        return np.isfinite(self.log_loss)
+
+    @property
+    def last(self) -> np.ndarray:
+        """Largest size of each candidate, shape (n_models,); 0 where there is none."""
+        return np.where(self.seen, self.sizes, 0.0).max(axis=1, initial=0.0)
 
     @property
     def family_index(self) -> np.ndarray:
@@ -96,6 +101,14 @@ class LossTable:
         pairs = zip(self.models, self.families, strict=True)
         keys = [family or f"\0{model}" for model, family in pairs]
         return np.unique(keys, return_inverse=True)[1].reshape(-1)
+
+    def measured(self) -> LossTable:
+        """The candidates that have a point."""
+        return self.take(np.flatnonzero(self.seen.any(axis=1)))
+
+    def until(self, size: float) -> LossTable:
+        """The points with D ≤ `size`; candidates without one keep an empty row."""
+        return self.at(self.sizes <= size)
 
     def take(self, rows: np.ndarray) -> LossTable:
         """Some of the candidates, by position."""

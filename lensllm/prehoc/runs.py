@@ -97,11 +97,6 @@ class ProbedRuns:
             raise ValueError(f"Expected one of the tasks {', '.join(self.task_names)}, got {name}")
         return self.select(self.tasks == name)
 
-    def up_to(self, cost: float) -> ProbedRuns:
-        """Only the probes of at most this cost."""
-        kept = self.costs <= cost * (1 + 1e-9)
-        return replace(self, costs=self.costs[kept], probes=self.probes[:, kept])
-
 
 def require_enough(runs: ProbedRuns, what: str) -> None:
     """Refuse runs from which no risk can be estimated.

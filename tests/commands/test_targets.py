@@ -41,7 +41,7 @@ BAD = [
     "lensllm",
     "lensllm.commands.entry.os.system",
     "lensllm.system.atomic.write_whole",
-    "lensllm.core.curves.write_wide_csv",
+    "lensllm.core.curves.read_curves",
     "lensllm.core.trials.Path.unlink",
     "lensllm.core.trials.TrialStore.add",
     "lensllm.core.trials.json.loads",

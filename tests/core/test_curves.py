@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lensllm.core.curves import check_curves, read_curves, read_wide_csv, write_wide_csv
+from lensllm.core.curves import check_curves, read_curves, read_wide_csv
 from lensllm.core.trials import Trial, TrialResult, TrialStore
 
 GOOD = "config name,size,family,0,200,400\ngpt2,124,gpt,4.0,3.5,3.25\nopt,350,opt,5.0,3.0,2.5\n"
@@ -141,20 +141,11 @@ def test_no_file_is_told_with_its_path(tmp_path):
 
 
 @pytest.mark.parametrize("text", [GOOD, "name,200,400\na,2,\nb,,3\n"])
-def test_wide_round_trip(tmp_path, text):
+def test_wide_round_trip(tmp_path, text, write_wide):
     table = read_wide_csv(write(tmp_path, text), allow_missing=True)
-    write_wide_csv(table, tmp_path / "out.csv")
+    write_wide(table, tmp_path / "out.csv")
     back = read_wide_csv(tmp_path / "out.csv", "flan", allow_missing=True)
     pd.testing.assert_frame_equal(back, table, check_dtype=False)
-
-
-def test_wide_files_hold_one_data_set_and_seed(tmp_path):
-    table = read_wide_csv(write(tmp_path, GOOD))
-    for name, other in (("dataset", "wmt"), ("seed", 1)):
-        both = pd.concat([table, table.assign(**{name: other})])
-        with pytest.raises(ValueError, match=rf"one {name} in a wide table, got .*{other}"):
-            write_wide_csv(both, tmp_path / "out.csv")
-    assert not (tmp_path / "out.csv").exists()
 
 
 def test_tidy_csv_with_and_without_the_columns_that_can_be_guessed(tmp_path):
@@ -275,9 +266,9 @@ def test_the_recorded_benchmark_reads_cell_by_cell(benchmark_dir, dataset):
     assert dict(zip(table["model"], table["n_params"], strict=True)) == sizes
 
 
-def test_the_recorded_benchmark_survives_the_round_trip(benchmark_dir, tmp_path):
+def test_the_recorded_benchmark_survives_the_round_trip(benchmark_dir, tmp_path, write_wide):
     table = read_curves(benchmark_dir / "rsl")
     assert table["dataset"].nunique() == 3
     for dataset, rows in table.groupby("dataset"):
-        write_wide_csv(rows, tmp_path / f"{dataset}.csv")
+        write_wide(rows, tmp_path / f"{dataset}.csv")
     pd.testing.assert_frame_equal(read_curves(tmp_path), table, check_dtype=False)

@@ -8,9 +8,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from lensllm.curvature import ntk as ntk_module
-from lensllm.curvature.groups import ntk_memory
-from lensllm.curvature.ntk import empirical_ntk, gram, per_example_gradients
+from lensllm.curvature.groups import Slice, ntk_memory
+from lensllm.curvature.ntk import empirical_ntk, gram
 from lensllm.curvature.parameters import select_parameters
+from lensllm.curvature.probe import check_probe, differentiable
 from lensllm.curvature.projection import CountSketch
 
 from .conftest import TOKENS, build, loop_gradients, make_batch
@@ -18,6 +19,18 @@ from .conftest import TOKENS, build, loop_gradients, make_batch
 
 def relative(found, expected):
     return float((found - expected).norm() / expected.norm())
+
+
+def per_example_gradients(model, batch, names=None):
+    """Gradients that the kernel is made of, one row an example, all at once."""
+    own = dict(model.named_parameters())
+    group = [
+        Slice(n, 0, len(own[n]), own[n].numel(), True) for n in names or select_parameters(model)
+    ]
+    probe = ntk_module._Probe(model, own, check_probe(batch), len(batch["labels"]))
+    with differentiable(model), torch.no_grad():
+        gradients, values = probe.differentiate(group, probe.data)
+    return torch.cat(gradients, dim=1), values
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -47,11 +47,7 @@ def test_predicts_gradient_descent_on_a_linear_model():
     assert curve(1e9) > 0.01
 
 
-def test_derivative_and_what_is_never_learned(problem):
-    curve = NTKLoss.from_kernel(*problem, 0.02)
-    t = np.array([0.0, 0.1, 3.0, 40.0])
-    slope = (curve(t + 1e-6) - curve(t)) / 1e-6
-    np.testing.assert_allclose(curve.derivative(t), slope, rtol=1e-4)
+def test_what_is_never_learned():
     with_floor = NTKLoss(np.array([1.0, 0.0]), np.array([1.0, 2.0]), 0.1)
     assert with_floor(1e9) == pytest.approx(2.0)
 

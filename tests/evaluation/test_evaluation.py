@@ -7,12 +7,12 @@ import pytest
 from scipy import stats
 
 from lensllm.evaluation import Benchmark, evaluate, load_rsl
+from lensllm.evaluation.cells import random_subsets
 from lensllm.evaluation.evaluation import (
     PREDICTION_COLUMNS,
     SCORE_COLUMNS,
-    expected_random,
-    random_subsets,
 )
+from lensllm.evaluation.metrics import expected_random
 from lensllm.selectors import (
     AcceptThenStop,
     LastLine,

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 
 from lensllm.core.curves import read_curves
 from lensllm.laws import RectifiedLaw, VanillaLaw, fit_law, fit_laws
-from lensllm.laws.calibration import simulate_curves
+from lensllm.laws.simulation import simulate_curves
 
 OBJECTIVES = ("squared_log", "huber", "squared")
 

@@ -10,10 +10,6 @@ def test_curve_is_a_sum_of_exponentials():
     t = 40.0
     expected = 900 * np.exp(-0.4) + 80 * np.exp(-0.04) + 3 * np.exp(-4e-4)
     assert float(CURVE(t)) == pytest.approx(expected)
-    step = 1e-4
-    assert float(CURVE.derivative(t)) == pytest.approx(
-        float(CURVE(t + step) - CURVE(t - step)) / (2 * step), rel=1e-6
-    )
 
 
 def test_is_the_rectified_law_with_the_term_for_pre_learned_size(sizes):

@@ -4,8 +4,8 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from lensllm.laws import NoisePrior, RectifiedLaw, VanillaLaw, fit_law, fit_laws
-from lensllm.laws.calibration import simulate_curves
 from lensllm.laws.posterior import ENOUGH_DRAWS
+from lensllm.laws.simulation import simulate_curves
 
 
 def brute_force(law, sizes, losses, reference, later, prior, n=70):

@@ -3,10 +3,9 @@ import pytest
 from scipy.optimize import least_squares
 
 from lensllm.laws import RectifiedLaw
-from lensllm.laws.calibration import simulate_curves
-from lensllm.laws.fitting import make_problem
 from lensllm.laws.objectives import make_objective
-from lensllm.laws.solver import minimise
+from lensllm.laws.simulation import simulate_curves
+from lensllm.laws.solver import make_problem, minimise
 
 SIZES = 200.0 * 2.0 ** np.arange(10)
 
@@ -17,6 +16,12 @@ def stacked(n_curves, objective="squared_log"):
     return make_problem(
         (RectifiedLaw(),) * n_curves, make_objective(objective), grid, losses, np.ones_like(losses)
     )
+
+
+def gradient_of(problem, z):
+    """Derivatives of the objective, from those of the residuals that the solver descends by."""
+    residuals, jacobian = problem.residuals(z)
+    return np.einsum("aki,ki->ka", jacobian, problem.weights * problem.objective.psi(residuals))
 
 
 @pytest.mark.parametrize("second_order", [False, True])
@@ -42,7 +47,7 @@ def test_agrees_with_scipy_from_the_same_start(second_order):
 def test_gradient_agrees_with_differences(objective):
     problem = stacked(3, objective)
     z = np.tile([0.5, 0.5, 0.4, np.log(2e4)], (3, 1))
-    gradient = problem.gradient(z)
+    gradient = gradient_of(problem, z)
     for a in range(4):
         step = np.zeros(4)
         step[a] = 1e-6
@@ -53,7 +58,7 @@ def test_gradient_agrees_with_differences(objective):
 def test_solutions_are_stationary_within_the_box():
     problem = stacked(30)
     solution = minimise(problem, np.tile([0.5, 0.5, 0.4, np.log(2e4)], (30, 1)), 300)
-    gradient = problem.gradient(solution.z)
+    gradient = gradient_of(problem, solution.z)
     inside = (solution.z > problem.lower) & (solution.z < problem.upper)
     assert np.abs(gradient[inside]).max() < 1e-6
     assert (gradient[solution.z <= problem.lower] >= -1e-9).all()

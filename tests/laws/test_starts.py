@@ -3,9 +3,9 @@ import pytest
 from scipy.optimize import nnls
 
 from lensllm.laws import RectifiedLaw, VanillaLaw
-from lensllm.laws.calibration import simulate_curves
-from lensllm.laws.fitting import make_problem
 from lensllm.laws.objectives import make_objective
+from lensllm.laws.simulation import simulate_curves
+from lensllm.laws.solver import make_problem
 from lensllm.laws.starts import _eliminate_linear, screened_starts
 
 SIZES = 200.0 * 2.0 ** np.arange(10)

@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from lensllm.laws import RectifiedLaw, VanillaLaw, fit_law
-from lensllm.laws.warnings import covariances
+from lensllm.laws.solver import covariances
 
 PARAMS = [60.0, 0.5, 20.0, 1.0]
 
@@ -77,4 +77,6 @@ def test_covariances_agree_with_scipy(sizes):
         p0=fit.params,
     )
     # β is a coordinate and a parameter
-    assert covariances(fit.batch)[0, 2, 2] == pytest.approx(expected[1, 1], rel=2e-3)
+    assert covariances(fit.batch.problem, fit.batch.coordinates)[0, 2, 2] == pytest.approx(
+        expected[1, 1], rel=2e-3
+    )

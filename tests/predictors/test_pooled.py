@@ -9,13 +9,13 @@ import pytest
 from scipy.integrate import quad
 
 from lensllm.core.task import Candidate
-from lensllm.predictors.pooled import LossTable, PooledSettings, fit_pooled
+from lensllm.predictors import LossTable
+from lensllm.predictors.pooled import PooledSettings, fit_pooled
 from lensllm.predictors.pooled.earlier import Standings, earlier_standings, unbiased
-from lensllm.predictors.pooled.effects import family_index, shrunken_effects
 from lensllm.predictors.pooled.law import fit_shared_law, recency_weights
-from lensllm.predictors.pooled.reversion import Residuals, reversion_rate
-from lensllm.predictors.pooled.sampling import draw_log_loss
-from lensllm.predictors.pooled.validation import cutoffs, shape_weights
+from lensllm.predictors.pooled.model import shrunken_effects
+from lensllm.predictors.pooled.predictor import draw_log_loss
+from lensllm.predictors.pooled.validation import Residuals, cutoffs, reversion_rate, shape_weights
 
 SIZES = 200.0 * 2.0 ** np.arange(8)
 BETA, FLOOR = 0.45, 0.3
@@ -39,7 +39,9 @@ def rectified(n_models, sizes=SIZES, beta=BETA, floor=FLOOR, noise=0.0, seed=0):
 
 def table_of(losses, sizes=SIZES, families=None):
     names = tuple(f"m{i}" for i in range(len(losses)))
-    return LossTable(names, tuple(families or [""] * len(losses)), sizes, np.log(losses))
+    families = tuple(families or [""] * len(losses))
+    runs = np.isfinite(losses).astype(float)
+    return LossTable(names, families, sizes, np.log(losses), runs, np.zeros_like(runs))
 
 
 def test_table_keeps_finite_points_above_zero_in_order(make_curves):
@@ -47,7 +49,7 @@ def test_table_keeps_finite_points_above_zero_in_order(make_curves):
         {"b": {0: 9.0, 200: 3.0, 400: math.nan}, "a": {400: 2.0}, "c": {0: 4.0, 200: math.inf}}
     )
     candidates = [Candidate("a", family="x"), Candidate("b"), Candidate("c")]
-    table = LossTable.from_curves(candidates, curves)
+    table = LossTable.from_curves(candidates, curves).measured()
     assert table.models == ("a", "b")
     assert table.families == ("x", "")
     assert table.sizes.tolist() == [200, 400]
@@ -336,7 +338,7 @@ def test_bias_on_earlier_tasks_is_a_measurement_of_the_bias_here():
 
 
 def test_candidates_without_a_family_stand_alone():
-    index = family_index(["a", "b", "c", "d"], ["x", "", "", "x"])
+    index = table_of(np.ones((4, 8)), families=["x", "", "", "x"]).family_index
     assert index[0] == index[3]
     assert len(set(index.tolist())) == 3
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lensllm.core.curves import read_curves, write_wide_csv
+from lensllm.core.curves import read_curves
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.execution.replay import ReplayRunner
 from lensllm.selectors import OtherWinner
@@ -55,9 +55,9 @@ def test_relative_accuracy_on_the_recorded_benchmark(benchmark_dir):
     assert np.mean(values) == pytest.approx(0.948, abs=5e-4)
 
 
-def test_reads_a_folder(tmp_path, make_task, make_curves):
+def test_reads_a_folder(tmp_path, make_task, make_curves, write_wide):
     for name, rows in table({"x": {"a": 1.0, "b": 2.0}}).groupby("dataset"):
-        write_wide_csv(rows, tmp_path / f"{name}.csv")
+        write_wide(rows, tmp_path / f"{name}.csv")
     task = replace(make_task("ab"), prior_curves=PriorCurves.read(tmp_path))
     selection = OtherWinner().rank(task, make_curves({}))
     assert selection.best.model == "a"

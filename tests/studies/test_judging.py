@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from lensllm.evaluation import Benchmark, evaluate
-from lensllm.evaluation.evaluation import candidate_sets
+from lensllm.evaluation.cells import candidate_sets
 from lensllm.selectors import Adaptive, ModelSize, SubTuning
 from lensllm.studies.selectors.judging import campaigns, coverage, summarize, unseen
 

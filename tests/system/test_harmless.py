@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.table import Table as RichTable
 
-from lensllm.core.curves import read_curves, write_wide_csv
+from lensllm.core.curves import read_curves
 from lensllm.reports.console import PlainConsole
 from lensllm.reports.tables import Table
 from lensllm.system.harmless import (
@@ -63,7 +63,7 @@ def test_file_names_tell_texts_apart_and_good_ones_stay():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_curves_files_hold_no_formula_and_keep_the_name(name, tmp_path):
+def test_curves_files_hold_no_formula_and_keep_the_name(name, tmp_path, write_wide):
     rows = [
         {"model": name, "dataset": name, "n_samples": n, "seed": 0, "test_loss": 3.0}
         for n in (0, 200)
@@ -74,7 +74,7 @@ def test_curves_files_hold_no_formula_and_keep_the_name(name, tmp_path):
     found = read_curves(tmp_path / "curves.csv")
     assert set(found["model"]) == set(found["dataset"]) == {name}
     if name.strip() == name:
-        write_wide_csv(found, tmp_path / "wide.csv")
+        write_wide(found, tmp_path / "wide.csv")
         assert set(read_curves(tmp_path / "wide.csv")["model"]) == {name}
 
 

@@ -12,7 +12,7 @@ from lensllm.core.measures import LOSS, Measure
 from lensllm.core.task import Candidate
 from lensllm.predictors.pooled.model import PooledModel, fit_pooled
 from lensllm.predictors.pooled.settings import PooledSettings
-from lensllm.predictors.pooled.table import LossTable
+from lensllm.predictors.table import LossTable
 
 # Standard deviation of a normal distribution over its median absolute deviation.
 _NORMAL = 1.4826
@@ -100,7 +100,7 @@ def earlier_standings(
     total, count = np.zeros(len(models)), np.zeros(len(models))
     for _, curves in prior[prior["model"].isin(models)].groupby("dataset"):
         names = [Candidate(str(name)) for name in curves["model"].unique()]
-        table = LossTable.from_curves(names, curves, measure)
+        table = LossTable.from_curves(names, curves, measure).measured()
         if len(table.models) < 2:
             continue
         end = fit_pooled(table, settings).centre(np.array([target]))[:, 0]
@@ -171,7 +171,7 @@ def _bias(
     """Mean error a doubling on one earlier task; `None` with fewer than two later losses."""
     family = dict(zip(here.models, here.families, strict=True))
     names = [Candidate(name, family=family[name]) for name in sorted(set(curves["model"]))]
-    table = LossTable.from_curves(names, curves, measure)
+    table = LossTable.from_curves(names, curves, measure).measured()
     reached = np.array([last[name] for name in table.models])
     early = table.log_loss.copy()
     early[table.sizes > reached[:, None]] = np.nan
@@ -180,11 +180,7 @@ def _bias(
     if len(rows) < 2:
         return None
     columns = np.isfinite(early[known]).any(axis=0)
-    shown = replace(
-        table.take(np.flatnonzero(known)),
-        sizes=table.sizes[columns],
-        log_loss=early[np.ix_(known, columns)],
-    )
+    shown = replace(table, log_loss=early).take(np.flatnonzero(known)).at(columns)
     model, judged = fit_pooled(shown, settings), np.cumsum(known)[rows] - 1
     sizes, column = np.unique(table.last[rows], return_inverse=True)
     measured = table.log_loss[rows, np.searchsorted(table.sizes, table.last[rows])]

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensllm.predictors.pooled.effects import family_index, shrunken_effects
 from lensllm.predictors.pooled.law import MAX_LEARNED_FROM, SharedLaw, fit_shared_law
-from lensllm.predictors.pooled.reversion import Residuals, reversion_rate
 from lensllm.predictors.pooled.settings import PooledSettings
-from lensllm.predictors.pooled.table import LossTable
-from lensllm.predictors.pooled.validation import Cutoff, cutoffs, floors_of, shape_weights
+from lensllm.predictors.pooled.validation import (
+    Cutoff,
+    Residuals,
+    cutoffs,
+    floors_of,
+    reversion_rate,
+    shape_weights,
+)
+from lensllm.predictors.table import LossTable
 
 # Exponents and floors with less weight than this, relative to the best, are left out.
 _NEGLIGIBLE = 1e-3
@@ -87,9 +92,8 @@ def fit_pooled(table: LossTable, settings: PooledSettings) -> PooledModel:
     reversion = reversion_rate(residuals, settings.reversion, settings.reversion_strength)
     rates = _mean_rates(residuals, reversion, len(table.models))
     rate_spread, bias_spread = _spreads(residuals, rates, settings)
-    family = family_index(table.models, table.families)
     effect, variance = shrunken_effects(
-        rates, family, settings.family_variance, settings.model_variance
+        rates, table.family_index, settings.family_variance, settings.model_variance
     )
     laws = tuple(fit_shared_law(table, betas, floor, settings) for floor in floors)
     return PooledModel(
@@ -180,3 +184,38 @@ def _noise(laws: tuple[SharedLaw, ...], weights: np.ndarray) -> np.ndarray:
     squares = np.einsum("fb,fbn->n", weights, np.stack([law.residual for law in laws]) ** 2)
     middle = math.sqrt(float(np.median(squares)))
     return np.full(len(squares), max(middle, _SMALLEST_NOISE))
+
+
+def shrunken_effects(
+    rates: np.ndarray,
+    family: np.ndarray,
+    family_variance: float,
+    model_variance: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior of effects with a part that the family shares and one of the candidate alone.
+
+    rate_i = f_family(i) + c_i + noise, with all variances in units of the noise's: best
+    linear prediction of random effects (Henderson 1975, Biometrics 31:423).
+
+    Args:
+        rates: Measured rates, shape (n_models,); `nan` where there is none.
+        family: Position of the family, shape (n_models,).
+        family_variance: Variance of f over that of the noise.
+        model_variance: Variance of c over that of the noise.
+
+    Returns:
+        Mean, in the units of `rates`, and variance over the noise's, both of shape (n_models,).
+    """
+    known = np.isfinite(rates)
+    excess = np.where(known, rates, 0.0)
+    size = int(family.max(initial=-1)) + 1
+    count = np.bincount(family, weights=known, minlength=size)
+    total = np.bincount(family, weights=excess, minlength=size)
+    spread = model_variance + 1.0
+    shared = family_variance * total / (family_variance * count + spread)
+    shared_variance = family_variance * spread / (family_variance * count + spread)
+    own = model_variance / spread
+    gain = np.where(known, own, 0.0)
+    mean = shared[family] + gain * (excess - shared[family])
+    variance = (1.0 - gain) ** 2 * shared_variance[family] + np.where(known, own, model_variance)
+    return mean, variance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lensllm.evaluation.evaluation import expected_random
+from lensllm.evaluation.metrics import expected_random
 from lensllm.evaluation.statistics import paired_bootstrap
 from lensllm.reports.summary import summary_table
 from lensllm.reports.tables import Table

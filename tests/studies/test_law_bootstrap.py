@@ -2,10 +2,16 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from lensllm.laws import RectifiedLaw, bootstrap, fit_law, laplace
-from lensllm.laws.calibration import simulate_curves
+from lensllm.laws import RectifiedLaw, fit_law
+from lensllm.laws.simulation import simulate_curves
+from lensllm.studies.laws.bootstrap import bootstrap, laplace
 
 PARAMS = [60.0, 0.5, 20.0, 1.0]
+
+
+@pytest.fixture
+def sizes():
+    return 200.0 * 2.0 ** np.arange(14)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from lensllm.laws.fitting import fit_laws
 from lensllm.laws.noise import estimate_noise
 from lensllm.laws.posterior import LawPosterior
 from lensllm.laws.result import LawFit
-from lensllm.laws.warnings import covariances
+from lensllm.laws.solver import covariances
 
 
 def bootstrap(fit: LawFit, n_draws: int = 200, seed: int = 0) -> LawPosterior:
@@ -80,7 +80,7 @@ def laplace(fit: LawFit, n_draws: int = 1000, seed: int = 0) -> LawPosterior:
             f"got {len(fit.losses)}"
         )
     batch, i = fit.batch, fit.index
-    values, vectors = np.linalg.eigh(covariances(batch)[i])
+    values, vectors = np.linalg.eigh(covariances(batch.problem, batch.coordinates)[i])
     factor = vectors * np.sqrt(np.maximum(values, 0.0))
     draws = batch.coordinates[i] + rng.standard_normal((n_draws, len(values))) @ factor.T
     draws = np.clip(draws, batch.problem.lower[i], batch.problem.upper[i])
