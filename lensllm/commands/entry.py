@@ -75,11 +75,14 @@ def entry_point(
     def decorate(function: Callable[[DictConfig], Any]) -> Callable[..., None]:
         @functools.wraps(function)
         def task(cfg: DictConfig) -> Any:
+            from lensllm.finetune.hopeless import refuse_hopeless  # not for `--help`
+
             if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
                 end_with(owner.pid)
             try:
                 for handler in logging.root.handlers:
                     handler.addFilter(HarmlessLog())
+                refuse_hopeless(cfg)
                 check_config(cfg, schema)
                 return function(cfg)
             except Exception as error:

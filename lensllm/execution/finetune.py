@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -183,7 +182,8 @@ class FineTuneRunner(Runner):
             return self.asked_measure
         lengths: dict[tuple[int, ...], str] = {}
         for name in self.sources:
-            with contextlib.suppress(Exception):  # `inspect` and `task` tell
+            self._note_failure(self._counts, name)
+            if name not in self.failures:
                 lengths.setdefault(self._counts(name).targets, name)
         if len(lengths) < 2:
             return self.asked_measure
@@ -403,17 +403,24 @@ class FineTuneRunner(Runner):
             UnknownModelError: Nothing has the name of a candidate.
         """
         self.store.check_writable()
-        for name in self.sources:
-            try:
-                self._inspect(name, n_processes)
-            except (StorageError, UnknownModelError):
-                raise
-            except Exception as error:
-                if (words := full_disk(error, name)) is not None:
-                    raise StorageError(words) from error
-                self.failures[name] = reason_of(error)
+        for look in (self._counts, partial(self._inspect, n_processes=n_processes)):
+            for name in self.sources:
+                self._note_failure(look, name)
         self._check_disk()
         return self.failures
+
+    def _note_failure(self, look: Callable[[str], Any], name: str) -> None:
+        """Look at a candidate, and note why it cannot be tried, unless that is noted already."""
+        if name in self.failures:
+            return
+        try:
+            look(name)
+        except (StorageError, UnknownModelError):
+            raise
+        except Exception as error:
+            if (words := full_disk(error, name)) is not None:
+                raise StorageError(words) from error
+            self.failures[name] = reason_of(error)
 
     def _inspect(self, name: str, n_processes: int) -> None:
         """Raise where a candidate cannot be tried."""
@@ -498,18 +505,14 @@ class FineTuneRunner(Runner):
         costs: dict[tuple[str, int], float] = {}
         available: dict[str, tuple[int, ...]] = {}
         sizes = tuple(size for size in self.sizes if size < self.n_samples_full)
+        for look in (self._counts, self._check_lost, lambda name: self.sources[name].n_params):
+            for name in self.sources:
+                self._note_failure(look, name)
         for name, source in self.sources.items():
             if name in self.failures:
                 continue
-            try:
-                counts = self._counts(name)
-                self._check_lost(name)
-                candidates.append(Candidate(name, source.n_params, source.family))
-            except UnknownModelError:
-                raise
-            except Exception as error:
-                self.failures[name] = reason_of(error)
-                continue
+            counts = self._counts(name)
+            candidates.append(Candidate(name, source.n_params, source.family))
             costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
             available[name] = sizes
         if not candidates:

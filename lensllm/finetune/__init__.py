@@ -1,10 +1,19 @@
-"""Fine-tuning one candidate on one subset: a trial, for real."""
+"""Fine-tuning one candidate on one subset: a trial, for real.
 
-from lensllm.finetune.adapters import FineTuning
-from lensllm.finetune.models import ModelSource
-from lensllm.finetune.module import FineTuner, warmup_schedule
-from lensllm.finetune.settings import TrainingSettings
-from lensllm.finetune.trial import run_trial
+The names are imported when they are first asked for: what looks at files alone needs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lensllm.finetune.adapters import FineTuning
+    from lensllm.finetune.models import ModelSource
+    from lensllm.finetune.module import FineTuner, warmup_schedule
+    from lensllm.finetune.settings import TrainingSettings
+    from lensllm.finetune.trial import run_trial
 
 __all__ = [
     "FineTuner",
@@ -14,3 +23,18 @@ __all__ = [
     "run_trial",
     "warmup_schedule",
 ]
+
+_HOMES = {
+    "FineTuner": "module",
+    "FineTuning": "adapters",
+    "ModelSource": "models",
+    "TrainingSettings": "settings",
+    "run_trial": "trial",
+    "warmup_schedule": "module",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

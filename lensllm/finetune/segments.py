@@ -176,15 +176,14 @@ class SegmentTokenizer:
     def _plain(self) -> Tokenizer:
         """The tokenizer without special tokens: no text becomes one."""
         state = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        state["added_tokens"] = [
-            t for t in state["added_tokens"] if t["content"] not in self.special
-        ]
         state["post_processor"] = None
         model = state["model"]
 
         def renamed(piece: str) -> str:
             return _UNMATCHED + piece if piece in self.special else piece
 
+        for token in state["added_tokens"]:  # left out, they would leave their ids to others
+            token["content"] = renamed(token["content"])
         if isinstance(model.get("vocab"), dict):
             model["vocab"] = {renamed(piece): i for piece, i in model["vocab"].items()}
         else:

@@ -2,19 +2,28 @@
 
 import json
 import math
+import resource
 import shutil
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from peft import LoraConfig, get_peft_model
 
+from lensllm.core.task import NoCandidateError
 from lensllm.finetune import ModelSource, TrainingSettings
 from lensllm.finetune.adapters import FineTuning
 from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.hopeless import refuse_hopeless
 from lensllm.finetune.memory import estimate_memory, largest_micro_batch
 from tests.wild import models as wild
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +224,52 @@ def test_what_cannot_be_known_is_said_and_goes_on(tmp_path, caplog, monkeypatch)
         words = memory_refusal(source, (20, 8), settings, "32-true", negligible=0.0)
         assert bool(words) == refused
     assert not math.isnan(found.total)
+
+
+def campaign(*changes):
+    return OmegaConf.create(
+        {
+            "candidates": {"models": list(changes)},
+            "dataset": {"name": "own"},
+            "runner": {"sources": "${candidates.models}"},
+            "training": {"prompt": "{input}\n"},
+        }
+    )
+
+
+def test_a_campaign_without_hope_ends_before_data_and_libraries_are_loaded(tmp_path):
+    """A folder with a GGUF file, and a data set that takes minutes to make."""
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "scripts.select_model", f"candidates.models=[{tmp_path}]",
+            "dataset=docstrings", "logger=none", f"paths.output_dir={tmp_path}/out",
+        ],
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"got none: {tmp_path}: Expected a model folder with config.json" in done.stderr
+    assert "the GGUF file m.gguf" in done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 5
+
+
+def test_a_missing_template_is_told_from_files_alone(base, tmp_path):
+    hopeless = campaign(str(base))
+    refuse_hopeless(hopeless)
+    hopeless.training.prompt = "chat"
+    with pytest.raises(NoCandidateError, match=rf"chat, {base} has none: give the prompt"):
+        refuse_hopeless(hopeless)
+    other = shutil.copytree(base, tmp_path / "other")
+    (other / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    hopeless.candidates.models = [str(base), str(other)]
+    refuse_hopeless(hopeless)  # the other one goes on
+
+
+@pytest.mark.parametrize("source", ["nobody/on-the-hub", {"source": "opt-64x2", "name": "mine"}])
+def test_candidates_of_which_files_tell_nothing_go_on(source, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    refuse_hopeless(campaign(source))
+    refuse_hopeless(campaign(source, str(tmp_path)))
+    with pytest.raises(NoCandidateError, match=r"the GGUF file m\.gguf"):
+        refuse_hopeless(campaign(f"{tmp_path}+lora"))

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from transformers import ByT5Tokenizer
 
 from lensllm.core.trials import TrialStore
 from lensllm.data.pairs import make_text_data
@@ -75,6 +76,28 @@ def test_a_users_turn_ending_does_not_end_the_turn():
     assert (example.source.count(end), example.source.count(start)) == (1, 2)
     assert (example.target.count(end), example.target.count(start)) == (1, 0)
     assert tokenizer.decode(example.target) == "<|im_start|>a<|im_end|><|im_end|>"
+
+
+def test_other_added_tokens_keep_their_ids_beside_special_ones():
+    tokenizer = copy.deepcopy(wild.byte_level())
+    tokenizer.add_tokens(["<|system|>"], special_tokens=True)
+    tokenizer.add_tokens(["<tool>"])
+    (tool,) = tokenizer.convert_tokens_to_ids(["<tool>"])
+    example, _ = encode(tokenizer, ("a <tool>", "</s><tool><|system|>"))
+    assert example.source.count(tool) == example.target.count(tool) == 1
+    assert tokenizer.decode(example.target[:-1]) == "</s><tool><|system|>"
+    assert tokenizer.convert_tokens_to_ids("<|system|>") not in example.target
+
+
+@pytest.mark.parametrize("encoder_decoder", [False, True])
+def test_tokenizers_without_offsets_read_special_tokens_as_text_too(encoder_decoder):
+    tokenizer = ByT5Tokenizer()
+    text = "b </s> \u732b"
+    example, _ = encode(tokenizer, (text, text), is_encoder_decoder=encoder_decoder)
+    spelled = [byte + 3 for byte in text.encode()]
+    assert list(example.target) == [*spelled, tokenizer.eos_token_id]
+    assert list(example.source[: len(spelled)]) == spelled
+    assert example.n_bytes == len(spelled)
 
 
 @pytest.mark.parametrize("make", TOKENIZERS)

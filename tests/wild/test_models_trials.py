@@ -1,8 +1,10 @@
 """Tiny models of many architectures, each through whole trials, against plain PyTorch."""
 
 import math
+import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -215,3 +217,10 @@ def test_experts_are_charged_for_what_a_token_uses(folders, data):
     tokens = sum(len(wild.byte_level()(f"{a}\n{b}")["input_ids"]) + 1 for a, b in data.test)
     assert result.flops == 2 * used * tokens
     assert result.n_params == source.n_params
+
+
+def test_the_documentation_lists_what_went_through_trials():
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| \w+ \| [\d.]+ \|", text, re.MULTILINE)
+    assert listed == TRAINED
+    assert len(listed) > 20
