@@ -38,6 +38,7 @@ OTHER = {
     "model.notes": "any",
     "model.finetune": "{_target_:lensllm.finetune.FineTuning,method:lora}",
     "dataset.name": "mine",
+    "dataset.encoding": "latin-1",
     "dataset.input_field": "target",
     "dataset.target_field": "input",
     "optimizer.betas": "[0.8,0.99]",
