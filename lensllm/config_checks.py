@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -15,6 +16,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.limits import walk
 from lensllm.targets import check_targets
+
+logger = logging.getLogger(__name__)
 
 _MAY_BE_NAN = ("price.money_per_hour",)  # not known, and needed with price.unit=money only
 
@@ -64,6 +67,11 @@ def check_config(config: DictConfig, schema: type) -> None:
         raise ValueError(
             f"Expected a text with {{input}}, or chat, as training.prompt, got {training.prompt}: "
             "training.prompt='{input}' is no prompt at all"
+        )
+    if training is not None and "\\n" in (training.get("prompt") or ""):
+        logger.warning(
+            "training.prompt has a backslash and an n, which is no new line: in a YAML file a text "
+            'in double quotes has one ("{input}\\n")'
         )
 
 
@@ -143,6 +151,8 @@ def _check_candidates(candidates: Any) -> None:
     members = models.items() if OmegaConf.is_dict(models) else enumerate(models)
     for place, member in members:
         if not (OmegaConf.is_dict(member) or (isinstance(member, str) and member.strip())):
+            if isinstance(member, int | float):
+                way = f"a name is a text, in a file in quotes ('{member}')"
             raise ValueError(
                 f"Expected a model as candidates.models[{place}], got {member!r}: {way}"
             )

@@ -32,6 +32,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from lensllm.command_line import as_meant
 from lensllm.config_checks import check_config, conf_dir, no_choice, unknown_key
 from lensllm.harmless import HarmlessLog, plain, redact
 from lensllm.interrupts import end_with, ended_by_signals, leave_if_ended
@@ -82,6 +83,7 @@ def entry_point(
         def main() -> None:
             # Hydra prints tracebacks and exits by itself unless asked for the whole error.
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            sys.argv[1:] = as_meant(sys.argv[1:])
             application = bounded_yaml()(
                 hydra.main(
                     version_base="1.3", config_path=str(conf_dir()), config_name=config_name

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from lensllm.benchmarks.benchmark import Benchmark, rank_by_column
 from lensllm.curves import check_curves, read_curves
 
@@ -36,8 +34,7 @@ def load_zoo(
             f"Expected the zoo's recorded curves at {path}, found no file: use benchmark=rsl or "
             "benchmark=csv benchmark.path=FOLDER"
         )
-    table = pd.read_csv(path, comment="#").dropna(subset=["test_loss"])
-    curves = check_curves(rank_by_column(table, rank_by), str(path))
+    curves = check_curves(rank_by_column(read_curves(path, allow_missing=True), rank_by), str(path))
     return Benchmark("zoo", curves, target_n_samples, source=str(path.name))
 
 
