@@ -45,6 +45,7 @@ OTHER = {
     "optimizer.foreach": "true",
     "scheduler.name": "cosine",
     "training.prompt": '"{input}: "',
+    "training.truncation_side": "left",
     "training.micro_batch_size": "4",
     "finetune.method": "lora",
     "finetune.target_modules": "[c_attn]",

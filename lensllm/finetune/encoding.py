@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lensllm.finetune.cutting import cut_target
 from lensllm.finetune.templates import render_chat
+from lensllm.finetune.truncation import TruncationSide, check_side, cut_input
 
 # Raised when the same text and settings give other tokens or bytes than before; in the key of all
 # that is stored of encoded pairs. 2: cut targets have no end token.
@@ -54,7 +55,8 @@ class EncodingCounts:
         pairs: Pairs that were encoded.
         cut_inputs: Inputs that were too long.
         cut_targets: Targets that were too long, with the end token.
-        dropped: Pairs whose target has no token, or none after cutting.
+        dropped: Pairs whose target has no token, or none after cutting; with
+            `truncation_side="drop"` those that are too long as well.
     """
 
     pairs: int = 0
@@ -86,6 +88,7 @@ class PairEncoder:
             are cut further where it is reached, and an encoder-decoder's targets.
         prompt: Text around the input; it has to contain `{input}` once. `chat` takes the
             tokenizer's own chat template, with the input as what the user says.
+        truncation_side: Where longer inputs are cut; `drop` leaves pairs out that are too long.
 
     Attributes:
         counts: What was cut and dropped so far.
@@ -104,7 +107,10 @@ class PairEncoder:
         max_target_tokens: int,
         context: int | None = None,
         prompt: str = PROMPT,
+        truncation_side: TruncationSide = "right",
     ) -> None:
+        check_side(truncation_side)
+        self.truncation_side = truncation_side
         self.tokenizer = tokenizer
         self.counts = EncodingCounts()
         start, end = self._added_tokens()
@@ -141,6 +147,8 @@ class PairEncoder:
             "end": self._end,
             "max_input_tokens": self.max_input_tokens,
             "max_target_tokens": self.max_target_tokens,
+            # right is left out: keys of trials from before there was a choice stay what they are
+            **({"side": self.truncation_side} if self.truncation_side != "right" else {}),
         }
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -174,17 +182,21 @@ class PairEncoder:
                     "it a text, or the prompt one around it"
                 )
             self.counts.pairs += 1
-            self.counts.cut_inputs += len(source) > self.max_input_tokens
+            is_long = len(source) > self.max_input_tokens
+            self.counts.cut_inputs += is_long
             n_bytes, end = len(text.encode()), self._end
             if len(target) + len(end) > room:
                 self.counts.cut_targets += 1
-                end = []
+                is_long, end = True, []
+            if is_long and self.truncation_side == "drop":
+                self.counts.dropped += 1
+                continue
             if len(target) > room:
                 target, n_bytes = cut_target(self.tokenizer, text, target, room)
             if not target:
                 self.counts.dropped += 1
                 continue
-            cut = source[: self.max_input_tokens]
+            cut = cut_input(source, self.max_input_tokens, self.truncation_side)
             examples.append(
                 Example(
                     (*self._before, *cut, *self._after),

@@ -40,6 +40,7 @@ from lensllm.finetune.trial import (
     reason_of,
     run_trial,
 )
+from lensllm.finetune.truncation import say_shares
 from lensllm.selection.base import Candidate, NoCandidateError, Task
 from lensllm.trials import Trial, TrialResult, TrialStore, digest_of
 
@@ -474,7 +475,11 @@ class FineTuneRunner:
         if name not in self._encoders:
             source = self.sources[name]
             self._encoders[name] = make_encoder(
-                source, source.load_tokenizer(), self.data, self.settings.prompt
+                source,
+                source.load_tokenizer(),
+                self.data,
+                self.settings.prompt,
+                self.settings.truncation_side,
             )
         return self._encoders[name]
 
@@ -489,6 +494,8 @@ class FineTuneRunner:
                 sizes,
                 self.seed,
             )
+            side = self.settings.truncation_side
+            say_shares(self._encoder(name).counts, side, name, self.data.name)
         return self._token_counts[name]
 
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
