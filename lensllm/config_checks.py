@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.limits import walk
-from lensllm.targets import check_targets
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +31,14 @@ def conf_dir() -> Path:
 
 
 def check_config(config: DictConfig, schema: type) -> None:
-    """Check keys, types, targets and ranges of a composed configuration.
+    """Check keys, types and ranges of a composed configuration; imports none of its targets.
 
     Args:
         config: The configuration.
         schema: The dataclass of `lensllm.config` that it has to fit.
 
     Raises:
-        ValueError: A value is missing or outside its range, or a target is not on the allow-list.
+        ValueError: A value is missing or outside its range, or `allowed_targets` is from a file.
         omegaconf.errors.OmegaConfBaseException: A key is unknown or a value of another type.
     """
     # Once more: Hydra lets `+key=value` past the schema.
@@ -51,7 +50,6 @@ def check_config(config: DictConfig, schema: type) -> None:
             "cannot vouch for itself; if you trust these modules, add "
             f"'allowed_targets=[{','.join(allowed)}]' to the command"
         )
-    check_targets(config, allowed)
     for key, value in walk(config):
         if isinstance(value, float) and not math.isfinite(value):
             if math.isnan(value) and key in _MAY_BE_NAN:

@@ -38,6 +38,7 @@ from lensllm.harmless import HarmlessLog, plain, redact
 from lensllm.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.limits import bounded_yaml
 from lensllm.quiet import quiet_libraries
+from lensllm.targets import check_targets
 
 BAD_INPUT = (
     ValueError,
@@ -47,6 +48,8 @@ BAD_INPUT = (
     HydraException,
     OmegaConfBaseException,
 )
+
+_LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 
 
 def entry_point(
@@ -58,7 +61,8 @@ def entry_point(
         config_name: Name of the primary config in `conf`.
         schema: Dataclass with the primary config's keys and types. It is in the ConfigStore as
             `<config_name>_schema`, first in the primary defaults list, and checked once more on
-            the composed config (see `check_config`).
+            the composed config (see `check_config`). Then the data are loaded, where the runner
+            has some, before torch is imported.
 
     Returns:
         A decorator; what it returns takes no arguments and reads the command line.
@@ -74,6 +78,7 @@ def entry_point(
                 for handler in logging.root.handlers:
                     handler.addFilter(HarmlessLog())
                 check_config(cfg, schema)
+                _prepare(cfg)
                 return function(cfg)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -156,17 +161,47 @@ def run_group() -> str:
     return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
 
 
+def _prepare(cfg: DictConfig) -> None:
+    """Load the data, where a runner wants some, and check all targets, which imports torch."""
+    _LOADED.clear()
+    allowed = list(cfg.get("allowed_targets") or ())
+    if "data" in (cfg.get("runner") or {}):
+        check_targets(cfg.runner.data, allowed)
+        load_data(cfg)
+    check_targets(cfg, allowed)
+
+
+def load_data(cfg: DictConfig) -> Any:
+    """The data set of a runner that fine-tunes.
+
+    Every entry point loads it before torch is imported or the hub is asked: what is wrong with
+    somebody's file is told in seconds. It is kept for `instantiate_runner`.
+
+    Raises:
+        ValueError: The data set, the model or the candidates lack a value.
+    """
+    for group in {"dataset", "model", "candidates"}.intersection(cfg):
+        for key in OmegaConf.missing_keys(cfg[group] or {}):
+            raise ValueError(f"Expected a value of {key}, got none: add {key}=... to the command")
+    settings = OmegaConf.to_container(cfg.runner.data, resolve=True)
+    if settings not in [known for known, _ in _LOADED]:
+        _LOADED[:] = [(settings, instantiate(cfg.runner.data, _convert_="all"))]
+    return _LOADED[0][1]
+
+
 def instantiate_runner(cfg: DictConfig) -> Any:
     """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
 
     Raises:
         ValueError: The data set, the model or the candidates lack a value.
     """
+    if "data" not in cfg.runner:
+        quiet_libraries()
+        return instantiate(cfg.runner, _convert_="all")
+    data = load_data(cfg)
     quiet_libraries()
-    for group in {"dataset", "model", "candidates"}.intersection(cfg):
-        for key in OmegaConf.missing_keys(cfg[group] or {}):
-            raise ValueError(f"Expected a value of {key}, got none: add {key}=... to the command")
     if cfg.get("logger"):
         with open_dict(cfg.logger):
             cfg.logger.group = run_group()
-    return instantiate(cfg.runner, _convert_="all")
+    make = instantiate(cfg.runner, data=None, _convert_="all", _partial_=True)
+    return make(data=data)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import lensllm.guarded  # noqa: F401 - first: Ctrl-C then holds while the rest is imported
 
 import json
+from math import isfinite
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lensllm.config import EstimateConfig
-from lensllm.entry import entry_point, instantiate_runner, output_dir
+from lensllm.entry import conf_dir, entry_point, instantiate_runner, output_dir
 from lensllm.harmless import redact
 
 
@@ -19,18 +20,26 @@ def main(cfg: DictConfig) -> None:
     """Print the estimate and write it to `estimate.json`."""
     from lensllm.finetune.estimate import as_record, estimate_campaign
     from lensllm.reporting.console import wide_console
-    from lensllm.reporting.estimate_table import estimate_sentence, estimate_table
+    from lensllm.reporting.estimate_table import (
+        estimate_sentence,
+        estimate_table,
+        smallest_sentence,
+    )
     from lensllm.selection.campaign import make_budget
+    from lensllm.selection.smallest_budget import smallest_budgets
 
     console = wide_console()
     runner, hardware = instantiate_runner(cfg), instantiate(cfg.hardware)
     estimates = estimate_campaign(runner, hardware)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
+    smallest = smallest_budgets(runner.task(), conf_dir() / "selector")
     record = as_record(estimates, hardware, budget.flops)
+    record["smallest_budgets"] = {k: v if isfinite(v) else None for k, v in smallest.items()}
     path = output_dir() / "estimate.json"
     path.write_text(json.dumps(redact(record), indent=1) + "\n", encoding="utf-8")
     console.print(estimate_table(estimates, hardware))
     console.print(estimate_sentence(estimates, hardware, budget.flops))
+    console.print(smallest_sentence(smallest, runner.task().full_cost, budget.flops))
     console.print(f"json: {path}", soft_wrap=True)
 
 

@@ -145,7 +145,8 @@ def _hidden(path: Path, folder: Path) -> bool:
 def _near(path: Path) -> str:
     """What a folder has where a file was not found."""
     folder = next((p for p in path.parents if p.is_dir()), Path())
-    names = sorted(p.name for p in folder.iterdir() if kind_or_none(p) or p.is_dir())[:8]
+    seen = (p for p in folder.iterdir() if not p.name.startswith("."))
+    names = sorted(p.name for p in seen if kind_or_none(p) or p.is_dir())[:8]
     return f"; {folder} has {', '.join(names)}" if names else ""
 
 
