@@ -11,9 +11,10 @@ from lensllm.harmless import write_csv
 from lensllm.selection import Budget, BudgetTooSmallError, Candidate, Task
 from lensllm.selection.named import named_selectors
 from lensllm.selection.smallest_budget import smallest_budget, smallest_budgets
-from lensllm.trials import results_table
+from lensllm.trials import Trial, TrialResult, TrialStore, results_table
 from scripts.estimate import main as estimate_main
 from scripts.fit_laws import main as fit_main
+from scripts.prehoc import main as prehoc_main
 from scripts.select_model import main as select_main
 from tests.wild.data import plain_rows, write_json_lines
 
@@ -93,3 +94,15 @@ def test_fit_leaves_out_a_candidate_with_too_few_sizes(tmp_path, run_main):
     run = run_main(fit_main, *options, "models=[short]")
     assert run.code == 2
     assert "Expected at least 4 distinct sizes" in run.err
+
+
+def test_prehoc_on_the_store_of_a_campaign_says_all_that_it_lacks(tmp_path, run_main):
+    store = TrialStore(tmp_path / "trials")
+    for model, size in (("a", 100), ("a", 200), ("b", 100), ("c", 200)):
+        store.add(TrialResult(Trial(model, "toy", size), "completed", 2.0, trace=((1, 2.0),)))
+    run = run_main(
+        prehoc_main, f"trials={tmp_path}/trials", "logger=none", f"paths.output_dir={tmp_path}"
+    )
+    assert run.code == 2
+    assert "toy: 2 of 4 models at D = 200, 1 of 2 seeds, no trial with D = 0 of a, c" in run.err
+    assert "train.py -m" in run.err
