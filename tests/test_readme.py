@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from lensllm.command_line import as_meant
 from lensllm.entry import conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +63,7 @@ def test_python_commands_compose(page: str, command: str) -> None:
         return
     importlib.import_module(f"lensllm.scripts.{Path(path).stem}")
     overrides = [NAMES.get(word, word) for word in words[1:] if "=" in word]
-    overrides = [word for word in overrides if word]
+    overrides = as_meant([word for word in overrides if word])
     if words[2:3] == ["-m"]:  # a sweep's values one at a time
         overrides = [re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in overrides]
     GlobalHydra.instance().clear()

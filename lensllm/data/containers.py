@@ -6,6 +6,7 @@ import codecs
 import glob
 import gzip
 import io
+import itertools
 import json
 import re
 import zlib
@@ -27,6 +28,8 @@ _SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+# The beginning of one object that holds all rows: `{"data": [{`, `{"train": [{`.
+_WRAPPED = re.compile(r'\{\s*"(data|rows|examples|items|train|validation|test)"\s*:\s*\[\s*\{')
 _OTHER_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 
 
@@ -202,8 +205,7 @@ def open_text(path: Path, encoding: str = "utf-8") -> IO[str]:
 
 def _undecodable(path: Path, encoding: str, error: UnicodeError) -> str:
     """What a file seems to be that is not in the encoding, and the way out."""
-    with path.open("rb") as stream:
-        head = stream.read(1000)
+    head = bytes(getattr(error, "object", b""))[:1000]
     wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 4
     guess = "utf-16" if wide else "latin-1"
     shown = "UTF-8" if encoding == "utf-8" else encoding
@@ -226,10 +228,13 @@ def _json(stream: IO[str], path: Path) -> Iterator[Record]:
     if start.startswith("[") or start == "{":
         yield from _whole(first + stream.read(), path)
         return
-    while first:
-        if first.strip():
-            yield _json_line(first, f"line {number} of {path}")
-        number, first = next(lines, (0, ""))
+    second = next(((n, line) for n, line in lines if line.strip()), (0, ""))
+    if not second[1] and _WRAPPED.match(start):
+        yield from _whole(first, path)
+        return
+    for place, line in itertools.chain([(number, first), second], lines):
+        if line.strip():
+            yield _json_line(line, f"line {place} of {path}")
 
 
 def json_value(text: str) -> Any:
@@ -286,7 +291,9 @@ def _parquet(path: Path) -> Iterator[Record]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            features = datasets.Features.from_arrow_schema(file.schema_arrow)
+            schema = file.schema_arrow
+            known = b"huggingface" in (schema.metadata or {})  # what class labels are called
+            features = datasets.Features.from_arrow_schema(schema) if known else None
             number = 0
             for batch in file.iter_batches(1000):
                 for row in batch.to_pylist():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
+
+logger = logging.getLogger(__name__)
 
 SWALLOWED = 3  # lines of one cell that are whole rows by themselves: a quote was not closed
 
@@ -79,10 +82,18 @@ def _stray(start: int, source: str, error: csv.Error) -> str:
 def _check_swallowed(cell: str, width: int, delimiter: str, start: int, source: str) -> None:
     """Refuse a cell most of whose lines would be whole rows: its quote belongs to another one."""
     lines = cell.splitlines()[1:]
-    if width < 2 or len(lines) < SWALLOWED:
+    if width < 2 or not lines:
         return
     whole = [line for line in lines if line.count(delimiter) == width - 1]
-    if len(whole) > 0.9 * len(lines):
+    if len(whole) == len(lines) < SWALLOWED:
+        logger.warning(
+            "A cell of line %d of %s goes on over lines that could be rows (%r): is a quote not "
+            "closed there?",
+            start,
+            source,
+            whole[0][:40],
+        )
+    elif len(whole) > 0.9 * len(lines):
         raise ValueError(
             f"Expected texts in the cells of line {start} of {source}, got one that goes on over "
             f"{len(lines)} lines which are rows themselves, such as {whole[0][:40]!r}: a quote is "

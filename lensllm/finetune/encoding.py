@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lensllm.finetune.cutting import cut_target
 from lensllm.finetune.templates import render_chat
-from lensllm.finetune.truncation import TruncationSide, check_side, cut_input
+from lensllm.finetune.truncation import TruncationSide, check_side, cut_input, shortened
 
 # Raised when the same text and settings give other tokens or bytes than before; in the key of all
 # that is stored of encoded pairs. 2: cut targets have no end token.
@@ -171,9 +171,13 @@ class PairEncoder:
         """
         if not pairs:
             return []
+        side, room = self.truncation_side, self.max_target_tokens
+        pairs = [
+            (shortened(a, self.max_input_tokens, side), shortened(b, room, "right"))
+            for a, b in pairs
+        ]
         sources = self._ids([source for source, _ in pairs])
         targets = self._ids([target for _, target in pairs])
-        room = self.max_target_tokens
         examples = []
         for (given, text), source, target in zip(pairs, sources, targets, strict=True):
             if not (self._before or source or self._after):

@@ -11,6 +11,7 @@ logger = logging.getLogger(__name__)
 TruncationSide = Literal["right", "left", "drop"]
 SIDES = ("right", "left", "drop")
 WARNED_SHARE = 0.05
+LONGEST_TOKEN = 200  # characters
 
 
 def check_side(side: str) -> None:
@@ -34,6 +35,23 @@ def cut_input(token_ids: Sequence[int], n_tokens: int, side: str) -> Sequence[in
         ([1, 2], [2, 3])
     """
     return token_ids[-n_tokens:] if side == "left" else token_ids[:n_tokens]
+
+
+def shortened(text: str, n_tokens: int, side: str) -> str:
+    """The part of a very long text that its tokens within a limit can be from.
+
+    A text of megabytes takes seconds to tokenise, of which a limit keeps next to nothing. No
+    tokenizer's tokens have `LONGEST_TOKEN` characters on average, so that what is left has more
+    tokens than the limit, as the whole has.
+
+    Example:
+        >>> len(shortened("a" * 10**6, 10, "right"))
+        2000
+    """
+    most = LONGEST_TOKEN * n_tokens
+    if len(text) <= most:
+        return text
+    return text[-most:] if side == "left" else text[:most]
 
 
 def say_shares(counts: Any, side: str, model: str, dataset: str) -> None:

@@ -119,8 +119,8 @@ def _left_out(stack: CurveStack, usable: np.ndarray, laws: Sequence[ScalingLaw])
     seen = np.isfinite(stack.losses) & (stack.n_samples > 0)
     sizes = [len(set(stack.n_samples[row])) for row in seen]
     return [
-        f"Left out {row.model} on {row.dataset}: it has {n} sizes D > 0, and the smallest law asked for "
-        f"({min(laws, key=lambda law: law.n_params).name}) has {least} parameters"
+        f"Left out {row.model} on {row.dataset}: it has {n} sizes D > 0, and the smallest law asked "
+        f"for has {least} parameters"
         for row, n, good in zip(stack.index.itertuples(), sizes, usable, strict=True)
         if not good
     ]

@@ -3,6 +3,7 @@
 import json
 import time
 
+import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -155,6 +156,31 @@ def test_a_line_of_ten_megabytes_is_read_in_seconds(tmp_path):
     pairs = everything(load_file(path))
     assert time.process_time() - start < 5
     assert (long["input"], "long") in pairs
+
+
+def test_an_encoding_is_told_of_a_compressed_file_too(tmp_path):
+    import gzip
+
+    text = "input,target\n" + "".join(f"größe {i},é {i}\n" for i in range(20))
+    path = tmp_path / "p.csv.gz"
+    path.write_bytes(gzip.compress(text.encode("utf-16")))
+    with pytest.raises(ValueError, match="looks like utf-16"):
+        load_file(path)
+    assert ("größe 3", "é 3") in everything(load_file(path, encoding="utf-16"))
+
+
+def test_columns_that_datasets_has_no_type_for_are_read(tmp_path):
+    frame = pd.DataFrame({"text": [f"t {i}" for i in range(20)]})
+    frame["label"] = pd.Categorical(["yes", "no"] * 10)
+    frame.to_parquet(tmp_path / "c.parquet")
+    assert ("t 3", "no") in everything(load_file(tmp_path / "c.parquet"))
+
+
+@pytest.mark.parametrize("key", ["data", "train"])
+def test_one_object_around_all_rows_is_looked_into(tmp_path, key):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({key: plain_rows()}))
+    assert sorted(everything(load_file(path))) == PAIRS
 
 
 def test_an_ending_that_is_none_is_named(tmp_path):

@@ -201,6 +201,16 @@ def test_a_stray_quote_that_swallows_rows_is_refused_with_its_line(tmp_path, loa
         load(path)
 
 
+def test_a_quote_that_swallows_one_row_is_told(tmp_path, caplog):
+    lines = [f"q {i},a {i}" for i in range(20)]
+    lines[10:12] = ['q 10,"a 10', 'q 11,a 11"']
+    path = tmp_path / "p.csv"
+    path.write_text("\n".join(["input,target", *lines]) + "\n")
+    load_csv(path)
+    assert "A cell of line 12 of" in caplog.text
+    assert "is a quote not closed there?" in caplog.text
+
+
 def test_quotes_where_they_belong_are_read_right(tmp_path):
     rows = [(f"q {i}", f"a {i}") for i in range(20)]
     letter = "Dear Ann,\nthe rain, at last.\nYours, and so on,\nBo\n5 o'clock"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 
 import pytest
 
@@ -42,6 +43,18 @@ def test_dropping_leaves_out_what_is_too_long(tokenizer):
     assert coder.encode(pairs) == encoder(tokenizer).encode(pairs[1:2])
     assert (coder.counts.pairs, coder.counts.dropped) == (3, 2)
     assert (coder.counts.cut_inputs, coder.counts.cut_targets) == (1, 1)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_text_of_megabytes_has_the_tokens_of_its_part_and_takes_no_seconds(tokenizer, side):
+    long, short = FILLER * 200_000, FILLER * 2000
+    start = time.process_time()
+    coder = encoder(tokenizer, side)
+    examples = coder.encode([(long, "OWL"), (short, "OWL"), ("short", long), ("short", short)])
+    assert time.process_time() - start < 1
+    assert examples[0] == examples[1]
+    assert examples[2] == examples[3]
+    assert (coder.counts.cut_inputs, coder.counts.cut_targets) == (2, 2)
 
 
 def test_the_side_is_in_the_signature_and_right_is_as_before(tokenizer):
