@@ -108,8 +108,9 @@ def find_files(path: str | Path, kind: str | None = None) -> list[Path]:
         matches = sorted(glob.glob(str(given), recursive=True))
         found = [Path(match) for match in matches if Path(match).is_file()]
     if not found:
+        what = "Parquet files" if kind == "parquet" else "a file of text pairs"
         raise FileNotFoundError(
-            f"Expected a file of text pairs at dataset.path={path}, found none there{_near(given)}"
+            f"Expected {what} at dataset.path={path}, found none there{_near(given)}"
         )
     return found
 

@@ -40,9 +40,6 @@ class Overlap:
     normalised: int = 0
     near: int = 0
 
-    def __bool__(self) -> bool:
-        return bool(self.inputs or self.normalised or self.near)
-
 
 NO_OVERLAP = Overlap()
 

@@ -100,18 +100,25 @@ def make_text_data(
 
 
 def _reported(name: str, leaked: Overlap, n_train: int, split: str) -> Overlap:
-    """What of a split is in the training split, said where it is anything."""
-    if leaked:
+    """What of the training split is in another one, said where it is anything."""
+    if leaked.inputs or leaked.normalised:
         logger.warning(
             "Contamination of %s: %d of %d training pairs are in the %s set, %d have an input of "
-            "it, %d in another spelling, %d nearly",
+            "it, %d one in another spelling",
             name,
             leaked.pairs,
             n_train,
             split,
             leaked.inputs,
             leaked.normalised,
+        )
+    if leaked.near:
+        logger.warning(
+            "Near-duplicates in %s: %d of %d training pairs have nearly an input of the %s set",
+            name,
             leaked.near,
+            n_train,
+            split,
         )
     return leaked
 

@@ -33,7 +33,7 @@ def load_parquet(path: str | Sequence[str], **options: Any) -> TextData:
     given = [path] if isinstance(path, str) else list(path)
     files = [glob.escape(str(file)) for item in given for file in find_files(item, "parquet")]
     options["name"] = options.get("name") or name_of(given)
-    return load_table("parquet", data_files=files, **options)
+    return load_table("parquet", data_files=files if len(files) > 1 else files[0], **options)
 
 
 def load_table(

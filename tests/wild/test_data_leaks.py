@@ -66,9 +66,11 @@ def test_leaks_are_counted_by_kind(caplog):
     data = make_text_data("toy", train, [("v", "v")], test)
     leaked = {"pairs": 1, "inputs": 2, "normalised": 1, "near": 1}
     assert data.summary()["leaked"] == leaked
-    assert "1 of 35 training pairs are in the test set, 2 have an input of it, 1 in another" in (
-        caplog.text
+    assert (
+        "1 of 35 training pairs are in the test set, 2 have an input of it, 1 one in another"
+        in (caplog.text)
     )
+    assert "Near-duplicates in toy: 1 of 35 training pairs have nearly" in caplog.text
 
 
 def test_near_duplicates_are_those_that_a_full_comparison_finds():
