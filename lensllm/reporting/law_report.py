@@ -75,7 +75,7 @@ def write_law_report(
         fit_stack(laws[0], stack, on_error="raise", **options)  # says what is missing
     left_out = _left_out(stack, usable, laws)
     if left_out:
-        stack, kept = stack.take(usable), np.flatnonzero(usable)
+        stack, kept = stack.take(usable), np.flatnonzero(usable).tolist()
         fitted = [fits.take(kept) for fits in fitted]
         curves = curves.merge(stack.index, on=["dataset", "model"])
     numbers: dict[str, Any] = {
@@ -119,8 +119,8 @@ def _left_out(stack: CurveStack, usable: np.ndarray, laws: Sequence[ScalingLaw])
     seen = np.isfinite(stack.losses) & (stack.n_samples > 0)
     sizes = [len(set(stack.n_samples[row])) for row in seen]
     return [
-        f"Left out {row.model} on {row.dataset}: it has {n} sizes D > 0, and the smallest law asked "
-        f"for has {least} parameters"
+        f"Left out {row.model} on {row.dataset}: it has {n} sizes D > 0, and the smallest law that "
+        f"was asked for has {least} parameters"
         for row, n, good in zip(stack.index.itertuples(), sizes, usable, strict=True)
         if not good
     ]

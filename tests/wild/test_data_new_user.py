@@ -67,7 +67,8 @@ def test_a_wrong_field_is_told_within_five_seconds_of_cpu(tmp_path):
         done = subprocess.run(
             [sys.executable, root / "scripts" / "select_model.py", f"dataset={dataset}",
              f"dataset.path={path}", "candidates=small", f"paths.output_dir={tmp_path}"],
-            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)}, check=False,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 2, done.stderr
         assert "frage, antwort" in done.stderr
