@@ -85,17 +85,28 @@ def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
         >>> overlap([("a", "1"), ("B", "2"), ("c", "3")], [("a", "1"), ("b", "9")])
         Overlap(pairs=1, inputs=1, normalised=1, near=0)
     """
+    return overlaps(first, [second])[0]
+
+
+def overlaps(first: Sequence[Pair], others: Sequence[Sequence[Pair]]) -> list[Overlap]:
+    """What of one split is in each of several others."""
     inputs, pairs, normal = digests(first, len(first))
-    other_inputs, other_pairs, other_normal = digests(second, len(second))
-    exact = np.isin(inputs, other_inputs)
-    spelt = np.isin(normal, other_normal)
-    near = near_duplicates([a for a, _ in _beginning(first)], [a for a, _ in _beginning(second)])
-    return Overlap(
-        int(np.isin(pairs, other_pairs).sum()),
-        int(exact.sum()),
-        int((spelt & ~exact).sum()),
-        int((near & ~spelt[: len(near)] & ~exact[: len(near)]).sum()),
-    )
+    beginning = [source for source, _ in _beginning(first)]
+    found = []
+    for second in others:
+        other_inputs, other_pairs, other_normal = digests(second, len(second))
+        exact = np.isin(inputs, other_inputs)
+        spelt = np.isin(normal, other_normal)
+        near = near_duplicates(beginning, [source for source, _ in _beginning(second)])
+        found.append(
+            Overlap(
+                int(np.isin(pairs, other_pairs).sum()),
+                int(exact.sum()),
+                int((spelt & ~exact).sum()),
+                int((near & ~(spelt | exact)[: len(near)]).sum()),
+            )
+        )
+    return found
 
 
 def _beginning(pairs: Sequence[Pair]) -> list[Pair]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lensllm.data.leaks import NO_OVERLAP, Overlap, Pair, overlap
+from lensllm.data.leaks import NO_OVERLAP, Overlap, Pair, overlaps
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,10 @@ def make_text_data(
         for source, target in pairs:
             digest.update(f"{source}\x1f{target}\x1e".encode())
     leaked, leaked_validation = (
-        _reported(name, overlap(train, other), len(train), split)
-        for other, split in ((test, "test"), (validation, "validation"))
+        _reported(name, found, len(train), split)
+        for found, split in zip(
+            overlaps(train, (test, validation)), ("test", "validation"), strict=True
+        )
     )
     return TextData(
         name,

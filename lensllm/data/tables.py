@@ -133,7 +133,16 @@ def load_splits(
     datasets.disable_progress_bars()
     options = {} if data_files is None else {"data_files": data_files}
     folder = Path(path).expanduser()
-    path = str(folder) if folder.is_dir() else path
+    if folder.is_dir():
+        if not path.startswith((".", "~", "/")) and not folder.is_absolute():
+            logger.warning(
+                "%s is read from the folder %s here, not from the Hub: write ./%s to mean the "
+                "folder, or start elsewhere",
+                path,
+                folder.resolve(),
+                path,
+            )
+        path = str(folder)
     try:
         if is_saved(folder):
             found = datasets.load_from_disk(path)

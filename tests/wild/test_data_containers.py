@@ -108,6 +108,19 @@ def test_a_saved_dictionary_keeps_its_splits(tmp_path):
     assert len(everything(data)) == 60
 
 
+def test_a_folder_that_shadows_a_data_set_of_the_hub_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imdb").mkdir()
+    labelled_table().to_parquet(tmp_path / "imdb" / "part-0.parquet")
+    options = {"input": "{text}", "target": "{label}", "n_validation": 5, "n_test": 5}
+    data = load_table("imdb", "imdb", **options)
+    assert len(everything(data)) == 60
+    assert f"imdb is read from the folder {tmp_path / 'imdb'} here, not from the Hub" in caplog.text
+    caplog.clear()
+    load_table("./imdb", "imdb", **options)
+    assert "not from the Hub" not in caplog.text
+
+
 def test_an_unlabelled_row_is_odd(tmp_path, caplog):
     table = labelled_table()
     labels = table["label"][:59]
