@@ -323,10 +323,12 @@ def as_sources(
 def _told_apart(sources: list[ModelSource]) -> list[ModelSource]:
     """Sources whose names are those of their folders, longer where two share one."""
     for n_parts in range(2, 8):
-        names = [source.name for source in sources]
+        folders: dict[str, set[Path]] = {}
+        for source in sources:
+            folders.setdefault(source.name, set()).add(Path(source.source).resolve())
         sources = [
             replace(source, name=source._name_of(n_parts))
-            if names.count(source.name) > 1 and source.name == source._name_of(n_parts - 1)
+            if len(folders[source.name]) > 1 and source.name == source._name_of(n_parts - 1)
             else source
             for source in sources
         ]
