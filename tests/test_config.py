@@ -50,6 +50,7 @@ EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
 GIVEN = {  # what a user has to name
     ("model", "source"): ["model.source=tiny"],
     ("candidates", "custom"): ["candidates.models=[tiny]"],
+    ("dataset", "file"): ["dataset.path=pairs.jsonl"],
     ("dataset", "jsonl"): ["dataset.path=pairs.jsonl"],
     ("dataset", "csv"): ["dataset.path=pairs.csv"],
     ("dataset", "parquet"): ["dataset.path=pairs.parquet"],

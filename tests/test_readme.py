@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from lensllm.commands.command_line import as_meant
 from lensllm.commands.conf import command_module, command_names, conf_dir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +65,7 @@ def test_commands_compose(page: str, command: str) -> None:
     assert name in command_names()
     importlib.import_module(command_module(name))
     overrides = [NAMES.get(word, word) for word in words if "=" in word]
-    overrides = [word for word in overrides if word]
+    overrides = as_meant([word for word in overrides if word])
     if "-m" in words:  # a sweep's values one at a time
         overrides = [re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in overrides]
     GlobalHydra.instance().clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -13,21 +14,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.commands.conf import conf_dir
-from lensllm.commands.targets import check_targets
 from lensllm.system.limits import walk
+
+logger = logging.getLogger(__name__)
 
 _MAY_BE_NAN = ("price.money_per_hour",)  # not known, and needed with price.unit=money only
 
 
 def check_config(config: DictConfig, schema: type) -> None:
-    """Check keys, types, targets and ranges of a composed configuration.
+    """Check keys, types and ranges of a composed configuration; imports none of its targets.
 
     Args:
         config: The configuration.
         schema: The dataclass of `lensllm.commands.config` that it has to fit.
 
     Raises:
-        ValueError: A value is missing or outside its range, or a target is not on the allow-list.
+        ValueError: A value is missing or outside its range, or `allowed_targets` is from a file.
         omegaconf.errors.OmegaConfBaseException: A key is unknown or a value of another type.
     """
     # Once more: Hydra lets `+key=value` past the schema.
@@ -39,7 +41,6 @@ def check_config(config: DictConfig, schema: type) -> None:
             "cannot vouch for itself; if you trust these modules, add "
             f"'allowed_targets=[{','.join(allowed)}]' to the command"
         )
-    check_targets(config, allowed)
     for key, value in walk(config):
         if isinstance(value, float) and not math.isfinite(value):
             if math.isnan(value) and key in _MAY_BE_NAN:
@@ -55,6 +56,11 @@ def check_config(config: DictConfig, schema: type) -> None:
         raise ValueError(
             f"Expected a text with {{input}}, or chat, as training.prompt, got {training.prompt}: "
             "training.prompt='{input}' is no prompt at all"
+        )
+    if training is not None and "\\n" in (training.get("prompt") or ""):
+        logger.warning(
+            "training.prompt has a backslash and an n, which is no new line: in a YAML file a text "
+            'in double quotes has one ("{input}\\n")'
         )
 
 
@@ -134,6 +140,8 @@ def _check_candidates(candidates: Any) -> None:
     members = models.items() if OmegaConf.is_dict(models) else enumerate(models)
     for place, member in members:
         if not (OmegaConf.is_dict(member) or (isinstance(member, str) and member.strip())):
+            if isinstance(member, int | float):
+                way = f"a name is a text, in a file in quotes ('{member}')"
             raise ValueError(
                 f"Expected a model as candidates.models[{place}], got {member!r}: {way}"
             )

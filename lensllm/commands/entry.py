@@ -34,9 +34,11 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from lensllm.commands.command_line import as_meant
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config_checks import check_config, no_choice, unknown_key
 from lensllm.commands.help import command_help
+from lensllm.commands.targets import check_targets
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
@@ -54,6 +56,8 @@ BAD_INPUT = (
     OmegaConfBaseException,
 )
 
+_LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
+
 
 def entry_point(
     config_name: str, schema: type
@@ -64,7 +68,8 @@ def entry_point(
         config_name: Name of the primary config in `conf`.
         schema: Dataclass with the primary config's keys and types. It is in the ConfigStore as
             `<config_name>_schema`, first in the primary defaults list, and checked once more on
-            the composed config (see `check_config`).
+            the composed config (see `check_config`). Then the data are loaded, where the runner
+            has some, before torch is imported.
 
     Returns:
         A decorator; what it returns takes the words of a command, by default those of the command
@@ -84,6 +89,7 @@ def entry_point(
                     handler.addFilter(HarmlessLog())
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
+                _prepare(cfg)
                 return function(cfg)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -93,7 +99,7 @@ def entry_point(
         def main(words: Sequence[str] | None = None) -> None:
             with ended_by_signals(), bounded_yaml():
                 try:
-                    run_hydra(config_name, task, sys.argv[1:] if words is None else words)
+                    run_hydra(config_name, task, as_meant(sys.argv[1:] if words is None else words))
                 except Exception as error:
                     fail(error)
 
@@ -200,8 +206,21 @@ def run_group() -> str:
     return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
 
 
-def instantiate_runner(cfg: DictConfig) -> Runner:
-    """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
+def _prepare(cfg: DictConfig) -> None:
+    """Load the data, where a runner wants some, and check all targets, which imports torch."""
+    _LOADED.clear()
+    allowed = list(cfg.get("allowed_targets") or ())
+    if "data" in (cfg.get("runner") or {}):
+        check_targets(cfg.runner.data, allowed)
+        load_data(cfg)
+    check_targets(cfg, allowed)
+
+
+def load_data(cfg: DictConfig) -> Any:
+    """The data set of a runner that fine-tunes.
+
+    Every entry point loads it before torch is imported or the hub is asked: what is wrong with
+    somebody's file is told in seconds. It is kept for `instantiate_runner`.
 
     Raises:
         ValueError: The data set, the model or the candidates lack a value.
@@ -209,10 +228,26 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
     for group in {"dataset", "model", "candidates"}.intersection(cfg):
         for key in OmegaConf.missing_keys(cfg[group] or {}):
             raise ValueError(f"Expected a value of {key}, got none: add {key}=... to the command")
+    settings = OmegaConf.to_container(cfg.runner.data, resolve=True)
+    if settings not in [known for known, _ in _LOADED]:
+        _LOADED[:] = [(settings, instantiate(cfg.runner.data, _convert_="all"))]
+    return _LOADED[0][1]
+
+
+def instantiate_runner(cfg: DictConfig) -> Runner:
+    """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
+
+    Raises:
+        ValueError: The data set, the model or the candidates lack a value.
+    """
+    if "data" not in cfg.runner:
+        return instantiate(cfg.runner, _convert_="all")
+    data = load_data(cfg)
     if cfg.get("logger"):
         with open_dict(cfg.logger):
             cfg.logger.group = run_group()
-    return instantiate(cfg.runner, _convert_="all")
+    make = instantiate(cfg.runner, data=None, _convert_="all", _partial_=True)
+    return make(data=data)
 
 
 def instantiate_finetune_runner(cfg: DictConfig) -> FineTuneRunner:

@@ -227,9 +227,14 @@ def _csv_rows(path: Path, comment: str = "") -> list[tuple[int, list[str]]]:
 
 def _tidy_table(path: Path, header: list[str]) -> pd.DataFrame:
     """The cells of a tidy CSV without its comments; names as they were before `csv_cell`."""
-    # Not pandas' own comments: they would cut every line at a `#` in a name.
+    # Not pandas' own comments: they would cut every line at a `#` in a name. A line that begins
+    # with one and has as many cells as the header is a row: the name of its model does.
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        text = "".join(line for line in stream if not line.startswith("#"))
+        text = "".join(
+            line
+            for line in stream
+            if not line.startswith("#") or len(next(csv.reader([line]))) == len(header)
+        )
     numbers = [name for name in header if name not in ("model", "dataset")]
     try:
         table = pd.read_csv(
@@ -297,9 +302,10 @@ def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -
 
     Args:
         path: The file or folder, or the URL of an Optuna storage. Which layout it has is read off
-            its header or its contents. Lines of a tidy CSV that start with `#` are comments, and
-            its diverged runs are left out. Past runs are training runs of other programs:
-            `trainer_state.json`, W&B, Lightning, Optuna (docs/past_runs.md).
+            its header or its contents. Lines of a tidy CSV that start with `#` and have not as
+            many cells as the header are comments; its diverged runs are left out. Past runs are
+            training runs of other programs: `trainer_state.json`, W&B, Lightning, Optuna
+            (docs/past_runs.md).
         allow_missing: Leave points without a loss out instead of refusing them.
         **told: What past runs do not tell themselves: options of
             `lensllm.core.past_runs.PastRunOptions`, as `dataset_name="docs"`.
@@ -313,7 +319,7 @@ def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -
     """
     if told or _is_past_run(path):
         return _read_past_runs(path, told)
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         files = sorted(path.glob("*.csv"))
         if files:

@@ -197,12 +197,13 @@ def analyze_size(
         epsilon: ε of the bound.
         progress: Called with (examples done, examples in all).
     """
-    source, data, prompt = runner.sources[model], runner.data, runner.settings.prompt
+    source, data = runner.sources[model], runner.data
+    text = (runner.seed, runner.settings.prompt, runner.settings.truncation_side)
     result, tuned = fine_tune(runner, model, n_samples)
     moves = displacements(tuned, source.load_model())
-    sample = probe_batch(source, data, "test", min(n_hessian, len(data.test)), runner.seed, prompt)
+    sample = probe_batch(source, data, "test", min(n_hessian, len(data.test)), *text)
     terms = hessian_terms(tuned, moves, sample, n_steps=n_steps, progress=progress)
-    train = probe_batch(source, data, "train", min(n_samples, n_training), runner.seed, prompt)
+    train = probe_batch(source, data, "train", min(n_samples, n_training), *text)
     losses, counts = example_losses(tuned, train)
     bound = BoundTerms(
         n_samples,

@@ -52,6 +52,7 @@ class NTKProvider:
         memory_bytes: See `lensllm.curvature.ntk.empirical_ntk`.
         chunk_size: Likewise; 1 for large models, whose activations are the most.
         prompt: Text around the input, as in fine-tuning.
+        truncation_side: Where inputs that are too long are cut, as in fine-tuning.
         finetune: How candidates are fine-tuned that do not say it themselves, which is part of
             their names; the kernel is that of the weights before.
 
@@ -74,6 +75,7 @@ class NTKProvider:
         chunk_size: int = 16,
         prompt: str = "{input}\n",
         finetune: Any = None,
+        truncation_side: str = "right",
     ) -> None:
         if n_probe <= 0:
             raise ValueError(f"Expected `n_probe` > 0, got {n_probe}")
@@ -91,6 +93,7 @@ class NTKProvider:
         self.memory_bytes = memory_bytes
         self.chunk_size = chunk_size
         self.prompt = prompt
+        self.truncation_side = truncation_side
 
     def __call__(self, model: str) -> NTKRecord:
         """The record of one candidate.
@@ -114,6 +117,8 @@ class NTKProvider:
             "n_dims": self.n_dims,
             "prompt": self.prompt,
         }
+        if self.truncation_side != "right":
+            key["truncation_side"] = self.truncation_side
         if self.subset == "lora":
             key["adapters"] = _method(source).settings()
         stored = cached_json(self.folder, "ntk", model, key, lambda: self._compute(source))
@@ -137,6 +142,7 @@ class NTKProvider:
             min(self.n_probe, len(self.data.train)),
             self.seed,
             self.prompt,
+            self.truncation_side,
         )
         found = empirical_ntk(
             model,
@@ -206,7 +212,13 @@ class SpectrumProvider:
 
 
 def probe_batch(
-    source: Any, data: Any, split: str, n: int, seed: int, prompt: str = "{input}\n"
+    source: Any,
+    data: Any,
+    split: str,
+    n: int,
+    seed: int,
+    prompt: str = "{input}\n",
+    truncation_side: Any = "right",
 ) -> dict[str, Any]:
     """The first `n` pairs of a seeded permutation of a split, as one padded batch.
 
@@ -217,6 +229,7 @@ def probe_batch(
         n: Pairs.
         seed: Seed of the permutation.
         prompt: Text around the input.
+        truncation_side: Where inputs that are too long are cut.
 
     Returns:
         What `lensllm.finetune.encoding.Collator` returns.
@@ -226,7 +239,7 @@ def probe_batch(
 
     pairs = getattr(data, split)
     tokenizer = source.load_tokenizer()
-    encoder = make_encoder(source, tokenizer, data, prompt)
+    encoder = make_encoder(source, tokenizer, data, prompt, truncation_side)
     chosen = [pairs[i] for i in nested_subset(len(pairs), n, seed)]
     pad = source.padding(tokenizer.pad_token_id)
     collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder)

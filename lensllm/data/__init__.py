@@ -3,7 +3,7 @@
 from lensllm.data.chat import load_chat
 from lensllm.data.docstrings import load_docstrings
 from lensllm.data.fetched import load_fetched
-from lensllm.data.files import load_csv, load_jsonl
+from lensllm.data.files import load_csv, load_file, load_jsonl
 from lensllm.data.generated import load_copying, load_formatting, load_noise
 from lensllm.data.names import load_names
 from lensllm.data.pairs import TextData, make_text_data, with_label_noise
@@ -17,6 +17,7 @@ __all__ = [
     "load_csv",
     "load_docstrings",
     "load_fetched",
+    "load_file",
     "load_copying",
     "load_formatting",
     "load_jsonl",

@@ -1,193 +1,237 @@
-"""One's own text pairs: JSON Lines and CSV files."""
+"""One's own text pairs in files: JSON Lines and CSV with named fields, or any format."""
 
 from __future__ import annotations
 
-import csv
-import json
+import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lensllm.data.pairs import Pair, TextData, make_text_data
+from lensllm.data.containers import COMPRESSED, Record, read_records
+from lensllm.data.conversations import LossOn, check_loss_on
+from lensllm.data.formats import Format, MisfitError, known_formats, recognise
+from lensllm.data.leaks import Pair
+from lensllm.data.pairs import TextData
+from lensllm.data.rows import Template
+from lensllm.data.splitting import split_pairs
 
 logger = logging.getLogger(__name__)
-MIN_PAIRS = 10
+N_FIRST = 100  # rows that the format is recognised by
+MAX_ODD_SHARE = 0.05
 
 
 def load_jsonl(path: str | Path, **options: Any) -> TextData:
-    """Load pairs from a JSON Lines file, one object a line.
+    """Load pairs from JSON Lines, one object a line, or an array of objects.
 
     Args:
-        path: The file.
-        **options: `input_field`, `target_field`, `name`, and the rest of `split_pairs`.
+        path: A file, folder or pattern, see `read_records`.
+        **options: `input_field`, `target_field`, `name`, `encoding`, and the rest of `split_pairs`.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: A line is no object, lacks a field, or there are too few pairs.
     """
-    path = Path(path)
-    return _load(path, read_jsonl(path), options)
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Line numbers and objects of a JSON Lines file; empty lines are left out.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A line is no object, or no text.
-    """
-    path = _existing(path)
-    with _text(path), path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield number, _object(line, number, path)
+    return _load(path, "json", **options)
 
 
 def load_csv(path: str | Path, **options: Any) -> TextData:
-    """Load pairs from a CSV file with a header.
+    """Load pairs from CSV with a header.
 
     Args:
-        path: The file.
+        path: A file, folder or pattern, see `read_records`.
         **options: As for `load_jsonl`; fields are columns.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A column is missing, or there are too few pairs.
+        ValueError: A column is missing, a row has too many cells, a quote is not closed, or there
+            are too few pairs.
     """
-    path = _existing(path)
-    csv.field_size_limit(2**31 - 1)  # Python's own limit is 128 KiB a cell
-    with _text(path), path.open(encoding="utf-8-sig", newline="") as stream:
-        return _load(path, enumerate(csv.DictReader(stream), start=2), options)
-
-
-@contextmanager
-def _text(path: Path) -> Iterator[None]:
-    """Name the file where its bytes are no text."""
-    try:
-        yield
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"Expected UTF-8 text in {path}, got {error}") from error
+    return _load(path, "csv", **options)
 
 
 def _load(
-    path: Path, records: Iterable[tuple[int, Mapping[str, Any]]], options: dict[str, Any]
+    path: str | Path,
+    kind: str,
+    *,
+    input_field: str = "input",
+    target_field: str = "target",
+    name: str | None = None,
+    encoding: str = "utf-8",
+    **options: Any,
 ) -> TextData:
-    input_field = options.pop("input_field", "input")
-    target_field = options.pop("target_field", "target")
-    name = options.pop("name", None) or path.stem
     pairs = [
         (
-            _field(record, input_field, "input_field", row, path),
-            _field(record, target_field, "target_field", row, path),
+            _field(record, input_field, "input_field"),
+            _field(record, target_field, "target_field"),
         )
-        for row, record in records
+        for record in readable(read_records(path, encoding, kind))
     ]
-    return split_pairs(name, pairs, source=str(path), **options)
+    return split_pairs(name or name_of(path), pairs, source=str(path), **options)
 
 
-def split_pairs(
-    name: str,
-    pairs: Iterable[Pair],
-    *,
-    source: str,
-    validation_fraction: float = 0.1,
-    test_fraction: float = 0.2,
-    max_evaluation: int = 1000,
-    seed: int = 0,
-    max_input_tokens: int = 512,
-    max_target_tokens: int = 128,
-) -> TextData:
-    """Drop repeated pairs and split the rest at random; equal inputs stay in one split.
-
-    Args:
-        name: Name of the data set.
-        pairs: All pairs.
-        source: Where they come from, for messages.
-        validation_fraction: Share of distinct inputs for validation.
-        test_fraction: Share of distinct inputs for the test.
-        max_evaluation: Most pairs in the validation and in the test split.
-        seed: Seed of the split.
-        max_input_tokens: See `TextData`.
-        max_target_tokens: See `TextData`.
+def readable(records: Iterable[Record]) -> Iterator[Record]:
+    """The records, of which every one has to be readable.
 
     Raises:
-        ValueError: Shares leave nothing to train on, or there are fewer than ten inputs.
+        ValueError: One is not.
     """
-    if not (validation_fraction > 0 and test_fraction > 0):
-        raise ValueError(
-            f"Expected `validation_fraction` and `test_fraction` > 0, got {validation_fraction} "
-            f"and {test_fraction}"
-        )
-    if max_evaluation <= 0:
-        raise ValueError(f"Expected `max_evaluation` > 0, got {max_evaluation}")
-    if validation_fraction + test_fraction >= 1:
-        raise ValueError(
-            "Expected `validation_fraction` + `test_fraction` < 1, "
-            f"got {validation_fraction} + {test_fraction}"
-        )
-    given = list(pairs)
-    groups: dict[str, list[Pair]] = {}
-    for pair in dict.fromkeys(given):
-        groups.setdefault(pair[0], []).append(pair)
-    distinct = sum(map(len, groups.values()))
-    if distinct < len(given):
-        logger.warning("Dropped %d repeated pairs of %s", len(given) - distinct, source)
-    if len(groups) < MIN_PAIRS:
-        raise ValueError(
-            f"Expected at least {MIN_PAIRS} pairs with inputs of their own in {source}, "
-            f"got {len(groups)}"
-        )
-    inputs = list(groups)
-    order = np.random.default_rng(seed).permutation(len(inputs))
-    n_test = min(max_evaluation, max(1, round(test_fraction * len(inputs))))
-    n_validation = min(max_evaluation, max(1, round(validation_fraction * len(inputs))))
-    shuffled = [groups[inputs[i]] for i in order]
-    parts = (
-        shuffled[n_test + n_validation :],
-        shuffled[n_test : n_test + n_validation],
-        shuffled[:n_test],
-    )
-    train, validation, test = ([pair for group in part for pair in group] for part in parts)
-    return make_text_data(name, train, validation, test, max_input_tokens, max_target_tokens)
+    for record in records:
+        if record.problem:
+            raise ValueError(record.problem)
+        yield record
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"Expected a file of text pairs at dataset.path={path}, found none there"
-        )
-    return path
+def name_of(path: str | Path | Sequence[str]) -> str:
+    """Name of a data set by where it is: that of the file without endings, or of the folder.
+
+    Example:
+        >>> name_of("a/news.v2.jsonl.gz"), name_of("a/news/**/*.parquet"), name_of("a/x-*.csv")
+        ('news.v2', 'news', 'x')
+    """
+    first = Path(path if isinstance(path, str | Path) else path[0]).expanduser().absolute()
+    file = first if first.suffix not in COMPRESSED else first.with_suffix("")
+    stems = (file.name if first.is_dir() else file.stem, *reversed(first.parts[:-1]))
+    named = (stem.strip("*?-_") for stem in stems)
+    return next((name for name in named if name and not set(name) & set("*?[/")), "file")
 
 
-def _object(line: str, number: int, path: Path) -> Mapping[str, Any]:
-    try:
-        record = json.loads(line)
-        if "\\u" in line:  # half of an escaped pair is no text
-            json.dumps(record, ensure_ascii=False).encode()
-    except ValueError as error:
-        raise ValueError(f"Expected JSON in line {number} of {path}, got {error}") from error
-    if not isinstance(record, dict):
-        raise ValueError(
-            f"Expected an object in line {number} of {path}, got {line.strip()[:60]!r}"
-        )
-    return record
-
-
-def _field(record: Mapping[str, Any], field: str, option: str, row: int, path: Path) -> str:
-    value = record.get(field)
+def _field(record: Record, field: str, option: str) -> str:
+    value = record.fields.get(field)
     if isinstance(value, str) and value.strip():
         return value
-    if field in record:
-        raise ValueError(
-            f"Expected a text in field {field!r} of line {row} of {path}, got {value!r}"
-        )
-    known = ", ".join(map(str, record))
+    if field in record.fields:
+        raise ValueError(f"Expected a text in field {field!r} of {record.place}, got {value!r}")
+    known = ", ".join(map(str, record.fields))
     raise ValueError(
-        f"Expected the field {field!r} (dataset.{option}) in line {row} of {path}, "
-        f"which has: {known}"
+        f"Expected the field {field!r} (dataset.{option}) in {record.place}, which has: {known}"
     )
+
+
+def load_file(
+    path: str | Path | Sequence[str],
+    name: str | None = None,
+    *,
+    input: str | None = None,  # noqa: A002
+    target: str | None = None,
+    join: str | None = None,
+    loss_on: LossOn = "last",
+    encoding: str = "utf-8",
+    max_odd_share: float = MAX_ODD_SHARE,
+    **options: Any,
+) -> TextData:
+    """Load pairs from files of any usual format, which is recognised by its fields.
+
+    Rows that are not of the format are dropped, counted, and the first ones named. Splits that the
+    files' names tell (`train-00000.parquet`, `test.jsonl`) are kept, the others taken from the
+    training rows.
+
+    Args:
+        path: What `read_records` takes.
+        name: Name of the data set; that of the file or folder by default.
+        input: Format string of the input (see `Template`), where the format is not to be
+            recognised; with `target`.
+        target: Format string of the target.
+        join: What stands between the members of a list; without it lists are no texts.
+        loss_on: Of conversations, see `conversation_pairs`.
+        encoding: Of texts.
+        max_odd_share: Most rows that may be dropped, as a share of all; one always may.
+        **options: The rest of `split_pairs`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: No format is recognised, too many rows are not of it, or see `split_pairs`.
+    """
+    check_loss_on(loss_on)
+    if not 0 <= max_odd_share < 1:
+        raise ValueError(f"Expected dataset.max_odd_share in [0, 1), got {max_odd_share}")
+    if (input is None) != (target is None):
+        raise ValueError(
+            f"Expected both dataset.input and dataset.target, or neither, got {input!r} and "
+            f"{target!r}"
+        )
+    records = read_records(path, encoding)
+    first = list(itertools.islice(records, N_FIRST))
+    rows = [record.fields for record in first if not record.problem]
+    if input is not None and target is not None:
+        form = _template_format(Template(input, target, join))
+    elif rows:
+        form = recognise(rows, known_formats(loss_on, join), str(path))
+    else:
+        raise ValueError(first[0].problem if first else f"Expected rows in {path}, got none")
+    found = _Found(form, str(path))
+    for record in first:
+        found.take(record)
+    found.check(at_most=0.5)
+    for record in records:
+        found.take(record)
+    found.check(at_most=max_odd_share)
+    logger.info("Read %d rows of %s as %s", found.n_rows, path, form.name)
+    if found.odd:
+        logger.warning(
+            "Dropped %d of %d rows of %s that are not %s: %s",
+            len(found.odd),
+            found.n_rows,
+            path,
+            form.name,
+            "; ".join(found.odd[:3]),
+        )
+    given = {split: found.pairs.get(split, []) for split in ("validation", "test")}
+    train = found.pairs.get("", []) + found.pairs.get("train", [])
+    return split_pairs(
+        name or name_of(path),
+        train,
+        source=str(path),
+        groups=found.groups if loss_on == "assistant" else None,
+        given=given,
+        **options,
+    )
+
+
+def _template_format(template: Template) -> Format:
+    def pairs(fields: Mapping[str, Any]) -> list[Pair]:
+        try:
+            pair = template.pair(dict(fields))
+        except ValueError as error:
+            raise MisfitError(str(error)) from error
+        for side, text in zip(("input", "target"), pair, strict=True):
+            if not text.strip():
+                raise MisfitError(f"expected a text as {side}, got {text!r}")
+        return [pair]
+
+    return Format(f"pairs ({template.input} -> {template.target})", (), pairs)
+
+
+class _Found:
+    """Pairs of the records so far, by split, and what was dropped."""
+
+    def __init__(self, form: Format, source: str) -> None:
+        self.form = form
+        self.source = source
+        self.pairs: dict[str, list[Pair]] = {}
+        self.groups: list[str] = []  # of those to train on: the first input of each conversation
+        self.n_rows = 0
+        self.odd: list[str] = []
+
+    def take(self, record: Record) -> None:
+        self.n_rows += 1
+        try:
+            if record.problem:
+                raise MisfitError(record.problem)
+            pairs = self.form.pairs(record.fields)
+        except MisfitError as error:
+            self.odd.append(f"{record.place}: {error}")
+            return
+        self.pairs.setdefault(record.split, []).extend(pairs)
+        if record.split in ("", "train"):
+            self.groups += [pairs[0][0]] * len(pairs)
+
+    def check(self, at_most: float) -> None:
+        """Raise a ValueError where there are more odd rows than that share, and more than one."""
+        n_odd = len(self.odd)
+        if n_odd > max(1, at_most * self.n_rows) or n_odd == self.n_rows:
+            raise ValueError(
+                f"Expected rows that are {self.form.name} in {self.source}, got {n_odd} of "
+                f"{self.n_rows} that are not, such as {'; '.join(self.odd[:2])}: mend them, or "
+                "raise dataset.max_odd_share"
+            )

@@ -10,21 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lensllm.data.leaks import NO_OVERLAP, Overlap, Pair, overlaps
+
 logger = logging.getLogger(__name__)
-Pair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Exact overlap of two splits.
-
-    Attributes:
-        pairs: Pairs of the first that are in the second as they are.
-        inputs: Pairs of the first whose input is an input of the second.
-    """
-
-    pairs: int = 0
-    inputs: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +28,7 @@ class TextData:
         max_input_tokens: Longer inputs are cut at their end.
         max_target_tokens: Longer targets are cut at their end.
         leaked: Training pairs that are in the test set.
+        leaked_validation: Training pairs that are in the validation set.
     """
 
     name: str
@@ -49,13 +38,15 @@ class TextData:
     fingerprint: str
     max_input_tokens: int = 512
     max_target_tokens: int = 128
-    leaked: Overlap = Overlap()
+    leaked: Overlap = NO_OVERLAP
+    leaked_validation: Overlap = NO_OVERLAP
 
     def summary(self) -> dict[str, Any]:
-        """Fingerprint, sizes of the splits, and what of the test set is in the training split."""
+        """Fingerprint, sizes of the splits, and what of the others is in the training split."""
         splits = ("train", "validation", "test")
         sizes = {f"n_{split}": len(getattr(self, split)) for split in splits}
-        return {"fingerprint": self.fingerprint, **sizes, "leaked": asdict(self.leaked)}
+        leaks = {name: asdict(getattr(self, name)) for name in ("leaked", "leaked_validation")}
+        return {"fingerprint": self.fingerprint, **sizes, **leaks}
 
 
 def make_text_data(
@@ -91,16 +82,12 @@ def make_text_data(
         digest.update(b"\x00split\x00")
         for source, target in pairs:
             digest.update(f"{source}\x1f{target}\x1e".encode())
-    leaked = overlap(train, test)
-    if leaked.inputs:
-        logger.warning(
-            "Contamination of %s: %d of %d training pairs are in the test set, %d have an input of "
-            "it",
-            name,
-            leaked.pairs,
-            len(train),
-            leaked.inputs,
+    leaked, leaked_validation = (
+        _reported(name, found, len(train), split)
+        for found, split in zip(
+            overlaps(train, (test, validation)), ("test", "validation"), strict=True
         )
+    )
     return TextData(
         name,
         train,
@@ -110,7 +97,32 @@ def make_text_data(
         max_input_tokens,
         max_target_tokens,
         leaked,
+        leaked_validation,
     )
+
+
+def _reported(name: str, leaked: Overlap, n_train: int, split: str) -> Overlap:
+    """What of the training split is in another one, said where it is anything."""
+    if leaked.inputs or leaked.normalised:
+        logger.warning(
+            "Contamination of %s: %d of %d training pairs are in the %s set, %d have an input of "
+            "it, %d one in another spelling",
+            name,
+            leaked.pairs,
+            n_train,
+            split,
+            leaked.inputs,
+            leaked.normalised,
+        )
+    if leaked.near:
+        logger.warning(
+            "Near-duplicates in %s: %d of %d training pairs have nearly an input of the %s set",
+            name,
+            leaked.near,
+            n_train,
+            split,
+        )
+    return leaked
 
 
 def with_label_noise(data: TextData, share: float, seed: int = 0) -> TextData:
@@ -156,32 +168,3 @@ def with_label_noise(data: TextData, share: float, seed: int = 0) -> TextData:
         data.max_input_tokens,
         data.max_target_tokens,
     )
-
-
-def digests(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """64-bit hashes of the inputs, and of whole pairs; 0 where the target has no text.
-
-    Returns:
-        Two arrays of shape (n_pairs,).
-    """
-    inputs = np.empty(len(pairs), dtype=np.uint64)
-    whole = np.empty(len(pairs), dtype=np.uint64)
-    for i, (source, target) in enumerate(pairs):
-        inputs[i] = _digest(source)
-        whole[i] = _digest(f"{source}\x1f{target}") if target.strip() else 0
-    return inputs, whole
-
-
-def _digest(text: str) -> int:
-    return max(1, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
-
-
-def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
-    """Count the pairs and inputs of one split that are in another one.
-
-    Example:
-        >>> overlap([("a", "1"), ("b", "2"), ("c", "3")], [("a", "1"), ("b", "9")])
-        Overlap(pairs=1, inputs=2)
-    """
-    (inputs, pairs), (other_inputs, other_pairs) = digests(first), digests(second)
-    return Overlap(int(np.isin(pairs, other_pairs).sum()), int(np.isin(inputs, other_inputs).sum()))

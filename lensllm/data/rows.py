@@ -8,7 +8,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from lensllm.data.pairs import Pair, digests
+from lensllm.data.labels import NotATextError, as_text, has_labels, with_label_names
+from lensllm.data.leaks import Pair, digests
 
 BATCH = 1000
 
@@ -23,6 +24,7 @@ class Template:
         input: Format string of the input; `{document}` is a column, `{translation[de]}` a field
             of one.
         target: Format string of the target.
+        join: What stands between the members of a list; without it lists are no texts.
 
     Example:
         >>> row = {"translation": {"de": "Ja", "en": "Yes"}, "note": None}
@@ -32,16 +34,23 @@ class Template:
 
     input: str
     target: str
+    join: str | None = None
 
     def pair(self, row: dict[str, Any]) -> Pair:
         """The pair of one row.
 
         Raises:
-            ValueError: A column is missing, with those that are there, or it is no format string.
+            ValueError: A column is missing, with those that are there, or is no text, or it is no
+                format string.
         """
-        row = {column: _shown(value) for column, value in row.items()}
+        row = {column: _Value(value, self.join) for column, value in row.items()}
         try:
             return self.input.format(**row), self.target.format(**row)
+        except NotATextError as error:
+            raise ValueError(
+                f"Expected texts in the columns of dataset.input={self.input!r} and "
+                f"dataset.target={self.target!r}, got {error}"
+            ) from error
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"Expected format strings of columns in dataset.input={self.input!r} and "
@@ -50,21 +59,28 @@ class Template:
             ) from error
 
 
-class _Null:
-    """What stands for a missing value: nothing, in whatever format."""
+class _Value:
+    """A value of a row as a template shows it; null is no text, whatever the format."""
+
+    def __init__(self, value: Any, join: str | None) -> None:
+        self._value = value
+        self._join = join
 
     def __format__(self, specification: str) -> str:
-        return ""
+        if self._value is None:
+            return ""
+        if specification and isinstance(self._value, int | float):
+            return format(self._value, specification)
+        return format(as_text(self._value, self._join), specification)
 
-    def __getitem__(self, key: str) -> _Null:
-        return self
+    def __str__(self) -> str:
+        return format(self, "")
 
+    def __getitem__(self, key: str | int) -> _Value:
+        return _Value(None if self._value is None else self._value[key], self._join)
 
-def _shown(value: Any) -> Any:
-    """A value of a row as a template shows it."""
-    if isinstance(value, dict):
-        return {field: _shown(inner) for field, inner in value.items()}
-    return _Null() if value is None else value
+    def __getattr__(self, name: str) -> _Value:
+        return _Value(getattr(self._value, name), self._join)
 
 
 class Rows(Sequence[Pair]):
@@ -93,13 +109,21 @@ class Rows(Sequence[Pair]):
     def __getitem__(self, index: int | slice) -> Pair | Rows:
         if isinstance(index, slice):
             return Rows(self.table, self.template, self.indices[index])
-        return self.template.pair(self.table[int(self.indices[index])])
+        row = with_label_names(self.table[int(self.indices[index])], self.table.features)
+        return self.template.pair(row)
 
     def __iter__(self) -> Iterator[Pair]:
         for start in range(0, len(self), BATCH):
-            columns = self.table[self.indices[start : start + BATCH]]
+            columns = self._named(self.table[self.indices[start : start + BATCH]])
             for values in zip(*columns.values(), strict=True):
                 yield self.template.pair(dict(zip(columns, values, strict=True)))
+
+    def _named(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Columns with the names of class labels in place of their numbers."""
+        features = self.table.features
+        for name in [name for name in columns if has_labels(features[name])]:
+            columns[name] = [with_label_names(value, features[name]) for value in columns[name]]
+        return columns
 
 
 def take(pairs: Sequence[Pair], positions: np.ndarray) -> Sequence[Pair]:
@@ -118,7 +142,9 @@ def with_targets(rows: Rows) -> Rows:
 def split_rows(
     rows: Rows, n_validation: int, n_test: int, seed: int
 ) -> tuple[Rows, Rows, Rows, int]:
-    """Split rows at random; equal inputs stay in one split, repeated and empty pairs are dropped.
+    """Split rows at random; repeated and empty pairs are dropped.
+
+    Inputs that are equal, or equal in another spelling, stay in one split.
 
     Args:
         rows: All rows.
@@ -132,19 +158,21 @@ def split_rows(
     Raises:
         ValueError: There are not enough distinct inputs.
     """
-    inputs, pairs = digests(rows)
+    inputs, pairs, normal = digests(rows, len(rows))
     kept = np.zeros(len(rows), dtype=bool)
     kept[np.unique(pairs, return_index=True)[1]] = True
     kept &= pairs != 0
-    distinct, group = np.unique(inputs[kept], return_inverse=True)
+    distinct, first, group = np.unique(normal[kept], return_index=True, return_inverse=True)
     if len(distinct) < n_validation + n_test + 1:
         raise ValueError(
             f"Expected more than {n_validation + n_test} distinct inputs (dataset.n_validation + "
             f"dataset.n_test), got {len(distinct)}: lower these"
         )
+    # By the hashes of the inputs as they are: other spellings must not move all the rest.
+    order = np.argsort(np.argsort(inputs[kept][first]))
     place = np.empty(len(distinct), dtype=np.int64)
     place[np.random.default_rng(seed).permutation(len(distinct))] = np.arange(len(distinct))
-    at = place[group]
+    at = place[order[group]]
     indices = rows.indices[kept]
     test, validation = at < n_test, (at >= n_test) & (at < n_test + n_validation)
     parts = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lensllm.data.containers import find_files, is_saved
+from lensllm.data.files import name_of
 from lensllm.data.pairs import TextData, make_text_data
 from lensllm.data.rows import Rows, Template, split_rows, with_targets
 from lensllm.system.atomic import full_disk
@@ -20,21 +23,17 @@ def load_parquet(path: str | Sequence[str], **options: Any) -> TextData:
     """Load pairs from Parquet files.
 
     Args:
-        path: A file, a pattern such as `data/*.parquet`, or several.
+        path: A file, a folder, a pattern such as `data/**/*.parquet`, or several.
         **options: See `load_table`; `name` is the file's by default.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: See `load_table`.
     """
-    first = path if isinstance(path, str) else path[0]
-    folder, pattern = Path(first).parent, Path(first).name
-    if not any(folder.glob(pattern)):
-        raise FileNotFoundError(f"Expected Parquet files at dataset.path={first}, found none there")
-    options["name"] = options.get("name") or Path(first).stem.strip("*-_") or folder.name
-    return load_table(
-        "parquet", data_files=path if isinstance(path, str) else list(path), **options
-    )
+    given = [path] if isinstance(path, str) else list(path)
+    files = [glob.escape(str(file)) for item in given for file in find_files(item, "parquet")]
+    options["name"] = options.get("name") or name_of(given)
+    return load_table("parquet", data_files=files if len(files) > 1 else files[0], **options)
 
 
 def load_table(
@@ -49,6 +48,7 @@ def load_table(
     test_split: str | None = None,
     input: str = "{input}",  # noqa: A002
     target: str = "{target}",
+    join: str | None = None,
     n_train: int | None = None,
     n_validation: int = 1000,
     n_test: int = 2000,
@@ -71,6 +71,7 @@ def load_table(
         test_split: Split for the test; likewise.
         input: Format string of the input, see `Template`.
         target: Format string of the target.
+        join: What stands between the members of a list; without it lists are no texts.
         n_train: Most training pairs, by a seeded choice; all by default.
         n_validation: Most validation pairs.
         n_test: Most test pairs.
@@ -87,7 +88,7 @@ def load_table(
             raise ValueError(f"Expected dataset.{option} > 0, got {value}")
     splits = (train_split, validation_split, test_split)
     tables = load_splits(path, name, config, revision, data_files, splits)
-    template = Template(input, target)
+    template = Template(input, target, join)
     train, validation, test, dropped = split_rows(
         Rows(tables[train_split], template),
         0 if validation_split else n_validation,
@@ -131,8 +132,23 @@ def load_splits(
 
     datasets.disable_progress_bars()
     options = {} if data_files is None else {"data_files": data_files}
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if not path.startswith((".", "~", "/")) and not folder.is_absolute():
+            logger.warning(
+                "%s is read from the folder %s here, not from the Hub: write ./%s to mean the "
+                "folder, or start elsewhere",
+                path,
+                folder.resolve(),
+                path,
+            )
+        path = str(folder)
     try:
-        tables = datasets.load_dataset(path, config, revision=revision, **options)
+        if is_saved(folder):
+            found = datasets.load_from_disk(path)
+            tables = found if isinstance(found, dict) else {"train": found}
+        else:
+            tables = datasets.load_dataset(path, config, revision=revision, **options)
     except (OSError, datasets.exceptions.DatasetsError, ValueError, RuntimeError) as error:
         raise ValueError(
             explained(error, path if data_files is None else str(data_files))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from lensllm.core.curves import check_curves, read_curves
 from lensllm.evaluation.benchmark import Benchmark
 
@@ -36,8 +34,7 @@ def load_zoo(
             f"Expected the zoo's recorded curves at {path}, found no file: use benchmark=rsl or "
             "benchmark=csv benchmark.path=FOLDER"
         )
-    table = pd.read_csv(path, comment="#").dropna(subset=["test_loss"])
-    curves = check_curves(table, str(path))
+    curves = check_curves(read_curves(path, allow_missing=True), str(path))
     return Benchmark("zoo", curves, n_samples_full, source=str(path.name), measure=measure)
 
 

@@ -56,6 +56,7 @@ from lensllm.finetune.trial import (
     reason_of,
     run_trial,
 )
+from lensllm.finetune.truncation import say_shares
 from lensllm.system.atomic import StorageError, full_disk, write_whole
 from lensllm.system.claims import POLL_SECONDS
 from lensllm.system.quiet import quiet_libraries
@@ -550,7 +551,11 @@ class FineTuneRunner(Runner):
         if name not in self._encoders:
             source = self.sources[name]
             self._encoders[name] = make_encoder(
-                source, source.load_tokenizer(), self.data, self.settings.prompt
+                source,
+                source.load_tokenizer(),
+                self.data,
+                self.settings.prompt,
+                self.settings.truncation_side,
             )
         return self._encoders[name]
 
@@ -565,6 +570,8 @@ class FineTuneRunner(Runner):
                 sizes,
                 self.seed,
             )
+            side = self.settings.truncation_side
+            say_shares(self._encoder(name).counts, side, name, self.data.name)
         return self._token_counts[name]
 
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:

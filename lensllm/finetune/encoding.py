@@ -19,6 +19,7 @@ from lensllm.finetune.cutting import cut_target
 from lensllm.finetune.segments import Segments, SegmentTokenizer
 from lensllm.finetune.special_tokens import added_tokens, target_frame, turn_ending
 from lensllm.finetune.templates import chat_frame
+from lensllm.finetune.truncation import TruncationSide, check_side, cut_input, shortened
 
 # Raised when the same text and settings give other tokens or bytes than before; in the key of all
 # that is stored of encoded pairs. 2: cut targets have no end token. 3: prompt and target are
@@ -59,7 +60,8 @@ class EncodingCounts:
         pairs: Pairs that were encoded.
         cut_inputs: Inputs that were too long.
         cut_targets: Targets that were too long, with the end token.
-        dropped: Pairs whose target has no token, or none after cutting.
+        dropped: Pairs whose target has no token, or none after cutting; with
+            `truncation_side="drop"` those that are too long as well.
         target_bytes: UTF-8 bytes of all targets.
         lost_bytes: Those of them for which the vocabulary has no token.
     """
@@ -103,6 +105,7 @@ class PairEncoder:
             are cut further where it is reached, and an encoder-decoder's targets.
         prompt: Text around the input; it has to contain `{input}` once. `chat` takes the
             tokenizer's own chat template, with the input as what the user says.
+        truncation_side: Where longer inputs are cut; `drop` leaves pairs out that are too long.
 
     Attributes:
         counts: What was cut, dropped and lost so far.
@@ -121,7 +124,10 @@ class PairEncoder:
         max_target_tokens: int,
         context: int | None = None,
         prompt: str = PROMPT,
+        truncation_side: TruncationSide = "right",
     ) -> None:
+        check_side(truncation_side)
+        self.truncation_side = truncation_side
         self.tokenizer = tokenizer
         self.counts = EncodingCounts()
         self._frame(prompt, is_encoder_decoder)
@@ -182,6 +188,8 @@ class PairEncoder:
             "end": self._end,
             "max_input_tokens": self.max_input_tokens,
             "max_target_tokens": self.max_target_tokens,
+            # right is left out: keys of trials from before there was a choice stay what they are
+            **({"side": self.truncation_side} if self.truncation_side != "right" else {}),
         }
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Example]:
@@ -190,6 +198,13 @@ class PairEncoder:
         Raises:
             ValueError: Neither prompt nor input leaves a token to go on from.
         """
+        if not pairs:
+            return []
+        side, room = self.truncation_side, self.max_target_tokens
+        pairs = [
+            (shortened(a, self.max_input_tokens, side), shortened(b, room, "right"))
+            for a, b in pairs
+        ]
         found = map(self._example, pairs, self._segments(pairs))
         return [example for example in found if example is not None]
 
@@ -197,16 +212,19 @@ class PairEncoder:
         """One pair, cut to its limits; `None` where nothing of its target is left."""
         before, after = [*self._start, *found.before], [*found.after, *self._stop]
         room = int(min(self.max_input_tokens, self._room - len(found.before) - len(found.after)))
-        source = (*before, *found.given[:room], *after)
+        source = (*before, *cut_input(found.given, room, self.truncation_side), *after)
         if not source:
             raise ValueError(
                 f"Expected at least one token before the target, got input {pair[0]!r}: give it a "
                 "text, or the prompt one around it"
             )
         self.counts.pairs += 1
-        self.counts.cut_inputs += len(found.given) > room
+        is_long = len(found.given) > room
+        self.counts.cut_inputs += is_long
+        n_cut = self.counts.cut_targets
         target, n_bytes, end = self._target(pair[1], found)
-        if not target:
+        is_long = is_long or self.counts.cut_targets > n_cut
+        if not target or (is_long and self.truncation_side == "drop"):
             self.counts.dropped += 1
             return None
         return Example(source, (*self._opening, *target, *end), n_bytes)

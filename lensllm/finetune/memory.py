@@ -7,7 +7,6 @@ import gc
 import logging
 import math
 import os
-import resource
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -233,7 +232,8 @@ def restart_peak() -> None:
 def peak_memory_bytes() -> int:
     """Peak memory of the CUDA device where there is one, else of this process.
 
-    Counted since `restart_peak`; on systems other than Linux since the process began.
+    Counted since `restart_peak`; on systems other than Linux since the process began, and 0 where
+    the system does not tell (Windows).
     """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
@@ -243,6 +243,10 @@ def peak_memory_bytes() -> int:
             peak = next(line for line in lines if line.startswith("VmHWM"))
         return 1024 * int(peak.split()[1])
     except (OSError, StopIteration):
+        try:
+            import resource
+        except ImportError:  # Windows has none
+            return 0
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return int(used if sys.platform == "darwin" else used * 1024)
 

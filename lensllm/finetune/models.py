@@ -38,6 +38,8 @@ from lensllm.zoo import ZOO_DIR, zoo_models
 
 logger = logging.getLogger(__name__)
 
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -68,11 +70,16 @@ class ModelSource:
         dtype = getattr(torch, self.dtype, None)
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"Expected a torch `dtype` such as float32, got {self.dtype!r}")
+        if self.source.startswith("~"):
+            object.__setattr__(self, "source", str(Path(self.source).expanduser()))
         if not self.name:
-            is_path = Path(self.source).is_dir() and self.source not in zoo_models()
-            name = Path(self.source).resolve().name if is_path else self.source
-            name += (self.finetune or FULL).suffix
-            object.__setattr__(self, "name", name)
+            object.__setattr__(self, "name", self._name_of(1))
+
+    def _name_of(self, n_parts: int) -> str:
+        """The source, of a folder the last parts of its path, and how it is fine-tuned."""
+        is_path = Path(self.source).is_dir() and self.source not in zoo_models()
+        name = "/".join(Path(self.source).resolve().parts[-n_parts:]) if is_path else self.source
+        return name + (self.finetune or FULL).suffix
 
     @property
     def _folder(self) -> Path:
@@ -109,9 +116,22 @@ class ModelSource:
         if self.base is not None:
             return self.base.commit
         if self._folder.is_dir():
+            self._say_shadowed()
             check_model_folder(self._folder)
             return None
         return hub_commit(self.source, self.revision, self.gated)
+
+    def _say_shadowed(self) -> None:
+        """Say where a folder here is taken whose name could be one on the Hub as well."""
+        if self.source not in zoo_models() and _HUB_ID.fullmatch(self.source):
+            logger.warning(
+                "%s is taken from the folder %s here, not from the Hub%s: write ./%s to mean the "
+                "folder, or start elsewhere",
+                self.source,
+                self._folder.resolve(),
+                "" if self.revision is None else f" (its revision {self.revision} is not heeded)",
+                self.source,
+            )
 
     @property
     def location(self) -> str:
@@ -336,10 +356,26 @@ def as_sources(
             on of texts that name the same method.
 
     Returns:
-        Sources; a name says how its candidate is fine-tuned, unless in full.
+        Sources; a name says how its candidate is fine-tuned, unless in full. Folders of one name
+        (`a/checkpoint-500`, `b/checkpoint-500`) get as much of their paths as tells them apart.
     """
     items = given.values() if isinstance(given, Mapping) else given
-    return [_as_source(item, finetune) for item in items]
+    return _told_apart([_as_source(item, finetune) for item in items])
+
+
+def _told_apart(sources: list[ModelSource]) -> list[ModelSource]:
+    """Sources whose names are those of their folders, longer where two share one."""
+    for n_parts in range(2, 8):
+        folders: dict[str, set[Path]] = {}
+        for source in sources:
+            folders.setdefault(source.name, set()).add(Path(source.source).resolve())
+        sources = [
+            replace(source, name=source._name_of(n_parts))
+            if len(folders[source.name]) > 1 and source.name == source._name_of(n_parts - 1)
+            else source
+            for source in sources
+        ]
+    return sources
 
 
 def _as_source(item: ModelSource | str, default: FineTuning) -> ModelSource:

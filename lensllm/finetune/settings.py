@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lensllm.finetune.encoding import PROMPT
+from lensllm.finetune.truncation import TruncationSide, check_side
 
 FEWEST_PAIRS = 50
 FEWEST_EVALUATIONS = 2
@@ -25,6 +26,9 @@ class TrainingSettings:
             subsets fewer validation pairs are looked at, and less often (see `validation`). `None`
             looks at all of them every time.
         prompt: Text around the input, see `PairEncoder`.
+        truncation_side: Where inputs that are too long are cut: `right`, at their end; `left`, at
+            their beginning; `drop` leaves pairs out that are too long. It is in a trial's key by
+            its encoding.
         micro_batch_size: Most examples that go through the model at once; a batch is cut into
             equal parts whose gradients are added up. `auto` takes as many as memory allows, `None`
             whole batches. It changes rounding, and what dropout drops.
@@ -43,6 +47,7 @@ class TrainingSettings:
     evaluation_batch_size: int = 64
     evaluation_share: float | None = 0.25
     prompt: str = PROMPT
+    truncation_side: TruncationSide = "right"
     micro_batch_size: int | str | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -78,6 +83,7 @@ class TrainingSettings:
                 f"Expected a text that contains {{input}}, or chat, as training.prompt, got "
                 f"{self.prompt!r}"
             )
+        check_side(self.truncation_side)
 
     def n_steps(self, n_samples: int) -> int:
         """Optimizer steps of a whole run on `n_samples`."""
@@ -117,7 +123,7 @@ class TrainingSettings:
     def decisive(self, n_samples: int) -> dict[str, Any]:
         """The settings that a trial's outcome depends on; without training, those of evaluation."""
         values = asdict(self)
-        del values["gradient_checkpointing"]
+        del values["gradient_checkpointing"], values["truncation_side"]
         if n_samples == 0:
             names = ("evaluation_batch_size", "prompt", "compile")
             return {name: values[name] for name in names}

@@ -47,6 +47,7 @@ from lensllm.finetune.module import DivergedError, FineTuner
 from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.token_cache import encode_once
+from lensllm.finetune.truncation import TruncationSide
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,13 @@ def reason_of(error: BaseException) -> str:
     return text if len(text) <= 500 else f"{text[:497]}..."
 
 
-def make_encoder(source: ModelSource, tokenizer: Any, data: TextData, prompt: str) -> PairEncoder:
+def make_encoder(
+    source: ModelSource,
+    tokenizer: Any,
+    data: TextData,
+    prompt: str,
+    truncation_side: TruncationSide = "right",
+) -> PairEncoder:
     """The encoder of text pairs for one model and data set."""
     return PairEncoder(
         tokenizer,
@@ -94,6 +101,7 @@ def make_encoder(source: ModelSource, tokenizer: Any, data: TextData, prompt: st
         max_target_tokens=data.max_target_tokens,
         context=context_length(source.config),
         prompt=prompt,
+        truncation_side=truncation_side,
     )
 
 
@@ -135,11 +143,12 @@ def encode_splits(
         check_ids(getattr(encoded, split), source)
     if encoder.counts.dropped:
         logger.warning(
-            "Dropped %d of %d pairs of %s for %s: their targets have no token",
+            "Dropped %d of %d pairs of %s for %s: their targets have no token%s",
             encoder.counts.dropped,
             encoder.counts.pairs,
             data.name,
             source.name,
+            ", or they are too long" if encoder.truncation_side == "drop" else "",
         )
     return encoded
 
@@ -262,7 +271,7 @@ def _run_once(
     start = time.perf_counter()
     restart_peak()
     tokenizer = source.load_tokenizer()
-    encoder = make_encoder(source, tokenizer, data, settings.prompt)
+    encoder = make_encoder(source, tokenizer, data, settings.prompt, settings.truncation_side)
     n_evaluations, n_validation = settings.validation(trial.n_samples, len(data.validation))
     encoded = encode_splits(trial, source, data, encoder, token_cache, n_validation)
     best = BestWeights()

@@ -36,6 +36,11 @@ class CurveStack:
         """The same curves with other losses."""
         return replace(self, losses=losses)
 
+    def take(self, rows: Array) -> CurveStack:
+        """The curves of a mask."""
+        index = self.index[rows].reset_index(drop=True)
+        return replace(self, index=index, losses=self.losses[rows])
+
 
 def stack_curves(curves: pd.DataFrame, max_n_samples: float = np.inf) -> CurveStack:
     """Stack a tidy table of curves into arrays.

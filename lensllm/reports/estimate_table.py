@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
@@ -76,3 +77,36 @@ def estimate_sentence(
         f"The campaign may spend {parts[0]}; every candidate in full takes {parts[1]} on "
         f"{hardware.name}, at {hardware.utilization:.0%} of its peak."
     )
+
+
+def smallest_sentence(smallest: Mapping[str, float], full: float, budget_flops: float) -> str:
+    """The smallest budget of each selector, as a share of fine-tuning every candidate in full.
+
+    Args:
+        smallest: FLOPs by the selector's name.
+        full: FLOPs of fine-tuning every candidate in full.
+        budget_flops: The campaign's budget.
+
+    Example:
+        >>> print(smallest_sentence({"a": 1.0, "b": 30.0, "c": float("inf")}, 100.0, 10.0))
+        Smallest budget.fraction by selector: a 0.01, b 0.3, c none (too few sizes). This budget \
+(0.1) is too small for b.
+    """
+    shares = {name: _rounded_up(flops / full) for name, flops in smallest.items()}
+    parts = [
+        f"{name} {share:.12g}" if math.isfinite(share) else f"{name} none (too few sizes)"
+        for name, share in shares.items()
+    ]
+    short = [name for name, flops in smallest.items() if budget_flops < flops < math.inf]
+    text = f"Smallest budget.fraction by selector: {', '.join(parts)}."
+    if short:
+        text += f" This budget ({budget_flops / full:.3g}) is too small for {', '.join(short)}."
+    return text
+
+
+def _rounded_up(share: float) -> float:
+    """Two digits, never below the share itself."""
+    if share == 0 or not math.isfinite(share):
+        return share
+    unit = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return math.ceil(share / unit * (1 - 1e-9)) * unit

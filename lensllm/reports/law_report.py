@@ -69,8 +69,15 @@ def write_law_report(
     curves = _choose(curves, "dataset", datasets)
     curves = _choose(curves, "model", models)
     stack = stack_curves(curves, np.inf if max_n_samples is None else max_n_samples)
-    on_error = "skip" if len(laws) > 1 else "raise"
-    fitted = [fit_stack(law, stack, on_error=on_error, progress=True, **options) for law in laws]
+    fitted = [fit_stack(law, stack, on_error="skip", progress=True, **options) for law in laws]
+    usable = np.any([np.isfinite(fits.params).all(axis=1) for fits in fitted], axis=0)
+    if not usable.any():
+        fit_stack(laws[0], stack, on_error="raise", **options)  # says what is missing
+    left_out = _left_out(stack, usable, laws)
+    if left_out:
+        stack, kept = stack.take(usable), np.flatnonzero(usable).tolist()
+        fitted = [fits.take(kept) for fits in fitted]
+        curves = curves.merge(stack.index, on=["dataset", "model"])
     numbers: dict[str, Any] = {
         "predict_at": predict_at,
         "target_loss": target_loss,
@@ -84,7 +91,7 @@ def write_law_report(
         ignore_index=True,
     )
     write_csv(table, folder / "fits.csv")
-    lines = [_print_fits(table), _print_summary(table)]
+    lines = [_print_fits(table), _print_summary(table), *left_out]
     if forward or (forward is None and len(laws) > 1):
         lines.append(_write_forward(curves, laws, folder, level, options))
     if figures:
@@ -104,6 +111,19 @@ def _choose(curves: pd.DataFrame, column: str, names: Sequence[str] | None) -> p
                 f"Expected one of the {column}s {', '.join(sorted(known))}, got {name!r}"
             )
     return curves[curves[column].isin(names)]
+
+
+def _left_out(stack: CurveStack, usable: np.ndarray, laws: Sequence[ScalingLaw]) -> list[str]:
+    """What to say of the curves that no law could be fitted to."""
+    least = min(law.n_params for law in laws)
+    seen = np.isfinite(stack.losses) & (stack.n_samples > 0)
+    sizes = [len(set(stack.n_samples[row])) for row in seen]
+    return [
+        f"Left out {row.model} on {row.dataset}: it has {n} sizes D > 0, and the smallest law that "
+        f"was asked for has {least} parameters"
+        for row, n, good in zip(stack.index.itertuples(), sizes, usable, strict=True)
+        if not good
+    ]
 
 
 def _print_fits(table: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 MAX_BYTES = 5_000_000  # of a YAML file
 MAX_NODES = 100_000  # of a configuration, every alias and interpolation followed
 MAX_DEPTH = 40
+_NAMES = re.compile(r"(^|\.)(models|datasets)\[\d+\]$|(^|\.)name$|(^|\.)replay\.dataset$")
 _HYDRA_TARGETS = ("hydra._internal.", "hydra_plugins.")
 
 
@@ -149,9 +151,16 @@ def bounded_yaml() -> Iterator[None]:
 
 
 def _check_file(tree: Any, source: str) -> None:
-    """Refuse files that name code for Hydra itself to run, or vouch for themselves."""
+    """Refuse files that name code for Hydra itself to run, or vouch for themselves.
+
+    And names that YAML takes for numbers: 1.10 and 1.1 would be one.
+    """
     within = "hydra." if "hydra" in Path(source).parts[:-1] else ""
     for key, value in walk(tree):
+        if isinstance(value, float) and _NAMES.search(key):
+            raise ValueError(
+                f"Expected a name as {key} in {source}, got the number {value}: put it in quotes"
+            )
         name = key.rpartition(".")[2]
         is_hydra = f"{within}{key}".startswith("hydra.") and isinstance(value, str)
         problem = (

@@ -48,7 +48,7 @@ def runner(monkeypatch):
     return SimpleNamespace(
         sources={"tiny": SimpleNamespace(load_model=lambda: build("gpt2"))},
         data=SimpleNamespace(name="demo", test=range(9), train=range(99)),
-        settings=SimpleNamespace(prompt="{input}"),
+        settings=SimpleNamespace(prompt="{input}", truncation_side="right"),
         seed=0,
     )
 

@@ -1,6 +1,7 @@
 import pytest
 
-from lensllm.data.pairs import digests, make_text_data, overlap, with_label_noise
+from lensllm.data.leaks import digests, overlap
+from lensllm.data.pairs import make_text_data, with_label_noise
 
 PARTS = ([("a", "x"), ("b", "y")], [("c", "z")], [("d", "w")])
 
@@ -45,7 +46,7 @@ def test_overlap_counts_pairs_and_inputs():
     first = [("a", "1"), ("b", "2"), ("c", "3")]
     assert (overlap(first, first).pairs, overlap(first, [("c", "x")]).inputs) == (3, 1)
     assert overlap(first, [("c", "x")]).pairs == 0
-    assert digests([("a", " ")])[1][0] == 0
+    assert digests([("a", " ")], 1)[1][0] == 0
 
 
 def test_training_pairs_of_the_test_set_are_reported_and_recorded(caplog):
@@ -60,10 +61,12 @@ def test_training_pairs_of_the_test_set_are_reported_and_recorded(caplog):
         "n_train": 4,
         "n_validation": 1,
         "n_test": 1,
-        "leaked": {"pairs": 1, "inputs": 2},
+        "leaked": {"pairs": 1, "inputs": 2, "normalised": 0, "near": 0},
+        "leaked_validation": {"pairs": 0, "inputs": 0, "normalised": 0, "near": 0},
     }
     caplog.clear()
-    assert make_text_data("toy", *PARTS).summary()["leaked"] == {"pairs": 0, "inputs": 0}
+    nothing = {"pairs": 0, "inputs": 0, "normalised": 0, "near": 0}
+    assert make_text_data("toy", *PARTS).summary()["leaked"] == nothing
     assert caplog.text == ""
 
 

@@ -14,7 +14,7 @@ from lensllm.core.trials import Trial, TrialResult, TrialStore
 from lensllm.prehoc.features import FAMILY, Feature, static_features
 from lensllm.prehoc.probes import N_COSTS, Static, size_probes, step_probes, zero_shot_results
 from lensllm.prehoc.process import SyntheticProcess
-from lensllm.prehoc.runs import ProbedRuns
+from lensllm.prehoc.runs import MIN_MODELS, MIN_SEEDS, ProbedRuns
 from lensllm.system.harmless import write_csv
 
 TEACHING = {  # one process a regime; costs from 1 % up
@@ -71,6 +71,8 @@ def load_runs(
     )
     if models is not None:
         results = [result for result in results if result.trial.model in models]
+    if trials is not None:
+        _check_store(results, n_samples or {}, trials)
     static = None
     if features and features.get("datasets"):
         table = feature_table(results, **features)
@@ -80,6 +82,38 @@ def load_runs(
     if kind == "size" or benchmark is not None:
         return size_probes(results, static, n_samples, max_cost)
     return step_probes(results, static, n_samples, n_costs, max_cost)
+
+
+def _check_store(
+    results: Sequence[TrialResult], n_samples: Mapping[str, int], trials: str | Path
+) -> None:
+    """Say at once all that a store lacks, as one of a campaign does.
+
+    Raises:
+        ValueError: On no data set are there enough models and seeds at one size, with D = 0.
+    """
+    lacks: dict[str, list[str]] = {}
+    for dataset in sorted({r.trial.dataset for r in results}):
+        own = [r.trial for r in results if r.trial.dataset == dataset and r.status == "completed"]
+        size = n_samples.get(dataset, max((t.n_samples for t in own), default=0))
+        final = [t for t in own if t.n_samples == size > 0]
+        models = {t.model for t in final}
+        n_seeds = len({t.seed for t in final})
+        bare = sorted(models - {t.model for t in own if t.n_samples == 0})
+        lacks[dataset] = [
+            *([f"{len(models)} of {MIN_MODELS} models at D = {size}"] * (len(models) < MIN_MODELS)),
+            *([f"{n_seeds} of {MIN_SEEDS} seeds"] * (n_seeds < MIN_SEEDS)),
+            *([f"no trial with D = 0 of {', '.join(bare)}"] * bool(bare)),
+        ]
+    if lacks and all(len(found) > 1 for found in lacks.values()):
+        words = "; ".join(f"{dataset}: {', '.join(found)}" for dataset, found in lacks.items())
+        raise ValueError(
+            f"Expected runs of at least {MIN_MODELS} models with {MIN_SEEDS} seeds at one size, "
+            f"and D = 0 of each, in {trials}, got {words}. A campaign stops as early as it can and "
+            "leaves no such store: run `python train.py -m model=A,B,C,D seed=0,1 n_samples=0,800` "
+            "with its dataset and training settings, or name a smaller size that was run with "
+            "n_samples={NAME: D}"
+        )
 
 
 def synthetic_runs(max_cost: float, n_costs: int, seed: int) -> ProbedRuns:

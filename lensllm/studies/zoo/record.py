@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -72,8 +73,11 @@ def read_recorded_curves(path: Path) -> tuple[dict[str, Any], pd.DataFrame]:
         FileNotFoundError: There is no such file.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
-    notes = [line[2:].partition(": ") for line in lines if line.startswith("# ")][1:]
-    return {name: json.loads(value) for name, _, value in notes}, pd.read_csv(path, comment="#")
+    head = list(itertools.takewhile(lambda line: line.startswith("# "), lines))
+    notes = [line[2:].partition(": ") for line in head[1:]]
+    names = {"model": str, "dataset": str}
+    table = pd.read_csv(path, skiprows=len(head), dtype=names)
+    return {name: json.loads(value) for name, _, value in notes}, table
 
 
 def write_recorded_curves(

@@ -1,0 +1,87 @@
+r"""Words of the command as people mean them: paths, names and prompts are texts.
+
+Hydra reads a value as its own language, in which `~`, `=`, `#`, `(`, `{` and letters beyond ASCII
+need quotes and `1.10` is a number. Values of keys that hold a text are put into quotes before
+Hydra reads them, unless they are in quotes already; `~` becomes the home folder, and `\n` in a
+prompt a new line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+_PATH = re.compile(
+    r"((.+\.)?(path|source|folder|\w+_dir)|curves|trials|analyses|hydra\.(run|sweep)\.dir)"
+)
+_NAME = re.compile(r"((.+\.)?(name|models|datasets|\w+_field)|replay\.dataset)")
+_TEMPLATE = re.compile(r"(.+\.)?prompt|dataset\.(input|target|join)")
+_CALL = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
+_LEFT = ("", "null", "None", "???")
+
+
+def as_meant(words: Sequence[str]) -> list[str]:
+    r"""The words of a command, with texts in Hydra's quotes.
+
+    Args:
+        words: Words, such as those behind the script's name.
+
+    Example:
+        >>> as_meant(["dataset.path=my data (v2).csv", "models=[1.10,7]", "seed=1"])
+        ["dataset.path='my data (v2).csv'", "models=['1.10','7']", 'seed=1']
+        >>> as_meant([r"training.prompt=Q: {input}\nA: "])
+        ["training.prompt='Q: {input}\nA: '"]
+    """
+    return [_word(word) for word in words]
+
+
+def _word(word: str) -> str:
+    key, sign, value = word.partition("=")
+    plain = key.lstrip("+")
+    if not sign or key.startswith("-") or value in _LEFT:
+        return word
+    if _TEMPLATE.fullmatch(plain):
+        return f"{key}={_template(value)}"
+    if not (_PATH.fullmatch(plain) or _NAME.fullmatch(plain)):
+        return word
+    if value.startswith("[") and value.endswith("]"):
+        if set(value[1:-1]) & set("[]{}"):
+            return word  # settings of a model, or a pattern within a list: Hydra's own language
+        return f"{key}=[{_each(value[1:-1])}]"
+    if "," in value and not Path(value).expanduser().exists() and not _is_left(value):
+        return f"{key}={_each(value)}"  # a sweep
+    return f"{key}={_text(value)}"
+
+
+def _each(values: str) -> str:
+    """Texts with commas between them; those in quotes may hold commas."""
+    parts = re.findall(r"\s*('[^']*'|\"[^\"]*\"|[^,]+)", values)
+    return ",".join(_text(part.strip()) for part in parts)
+
+
+def _is_left(value: str) -> bool:
+    """Whether a value is in quotes, refers to another one, or is a function of Hydra's."""
+    quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
+    return quoted or value in _LEFT or "${" in value or bool(_CALL.fullmatch(value))
+
+
+def _text(value: str) -> str:
+    if _is_left(value):
+        return value
+    if value == "~" or value.startswith("~/"):
+        value = str(Path(value).expanduser())
+    return quoted(value)
+
+
+def _template(value: str) -> str:
+    r"""A text with ends of lines and tabs where `\n` and `\t` are; `\\n` stays a backslash."""
+    escapes = {"n": "\n", "t": "\t", "\\": "\\"}
+    value = re.sub(r"\\([nt]|\\(?=[nt]))", lambda found: escapes[found[1]], value)
+    return value if _is_left(value) else quoted(value)
+
+
+def quoted(text: str) -> str:
+    """A text in Hydra's quotes, within which backslashes count before a quote only."""
+    doubled = re.sub(r"(\\+)(?='|$)", r"\1\1", text)
+    return "'" + doubled.replace("'", "\\'") + "'"

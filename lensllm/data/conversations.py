@@ -1,0 +1,133 @@
+"""Conversations, of whatever layout, as turns; and turns as pairs of texts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from lensllm.data.pairs import Pair
+
+LossOn = Literal["last", "assistant"]
+Turn = Mapping[str, str]
+_ROLES = {
+    "human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "assistant",
+    "model": "assistant", "function_call": "assistant", "developer": "system",
+    "observation": "tool", "function": "tool", "function_response": "tool",
+}  # fmt: skip
+
+
+class NoConversationError(ValueError):
+    """What is no conversation, or its first turn that is none, as a text."""
+
+
+def check_loss_on(loss_on: str) -> None:
+    """Raise a ValueError unless it is one of the two."""
+    if loss_on not in ("last", "assistant"):
+        raise ValueError(f"Expected dataset.loss_on to be last or assistant, got {loss_on!r}")
+
+
+def read_turns(value: Any) -> list[Turn]:
+    """The turns of a conversation, with `role` and `content` as texts.
+
+    A turn has `role` and `content`, or `from` and `value` (ShareGPT). Content may be a text, or
+    parts of which each is a text or has one; calls of tools are written as JSON behind it.
+
+    Raises:
+        NoConversationError: It is no list of turns, or a turn is none: it has no text and calls no
+            tool, or has a part that is no text.
+
+    Example:
+        >>> read_turns([{"from": "human", "value": "Hi"}])
+        [{'role': 'user', 'content': 'Hi'}]
+    """
+    if not isinstance(value, list):
+        raise NoConversationError(repr(value))
+    turns: list[Turn] = []
+    for turn in value:
+        role = _role(turn) if isinstance(turn, Mapping) else None
+        content = None if role is None else _content(turn)
+        if role is None or content is None:
+            raise NoConversationError(repr(turn))
+        turns.append({"role": role, "content": content})
+    return turns
+
+
+def _role(turn: Mapping[str, Any]) -> str | None:
+    role = turn.get("role", turn.get("from"))
+    return _ROLES.get(role.lower(), role) if isinstance(role, str) else None
+
+
+def _content(turn: Mapping[str, Any]) -> str | None:
+    content = turn.get("content", turn.get("value"))
+    calls = turn.get("tool_calls") or ([turn["function_call"]] if turn.get("function_call") else [])
+    if content is None and calls:
+        content = ""
+    if isinstance(content, list):
+        content = _joined(content)
+    if not isinstance(content, str):
+        return None
+    return "\n".join([*([content] if content else []), *map(_call, calls)])
+
+
+def _joined(parts: Sequence[Any]) -> str | None:
+    """The texts of content that comes in parts; `None` where a part is none."""
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    known = [text for text in texts if isinstance(text, str)]
+    return "".join(known) if len(known) == len(texts) else None
+
+
+def _call(call: Any) -> str:
+    """The call of a tool as one line of JSON."""
+    function = call.get("function", call) if isinstance(call, Mapping) else call
+    if not isinstance(function, Mapping):
+        return str(function)
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        with contextlib.suppress(ValueError):  # what a model wrote that is no JSON stays a text
+            arguments = json.loads(arguments)
+    return json.dumps({"name": function.get("name"), "arguments": arguments}, ensure_ascii=False)
+
+
+def conversation_pairs(turns: Sequence[Turn], loss_on: LossOn = "last") -> Iterator[Pair]:
+    r"""The pairs of one conversation; none where nobody answers.
+
+    Args:
+        turns: See `read_turns`.
+        loss_on: `last` makes a pair of the last answer and all before it, `assistant` one of every
+            answer and what came before.
+
+    Example:
+        >>> chat = read_turns([
+        ...     {"role": "user", "content": "A"}, {"role": "assistant", "content": "B"},
+        ...     {"role": "user", "content": "C"}, {"role": "assistant", "content": "D"}])
+        >>> list(conversation_pairs(chat))
+        [('user: A\nassistant: B\nuser: C', 'D')]
+        >>> list(conversation_pairs(chat, "assistant"))[0]
+        ('A', 'B')
+    """
+    answers = [
+        i
+        for i, turn in enumerate(turns)
+        if i > 0 and turn["role"] == "assistant" and turn["content"].strip()
+    ]
+    if loss_on == "last":
+        last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
+        answers = answers[-1:] if answers and answers[-1] == last else []
+    for i in answers:
+        yield render(turns[:i]), turns[i]["content"]
+
+
+def render(turns: Sequence[Turn]) -> str:
+    r"""The turns before an answer, as one text.
+
+    Example:
+        >>> render([{"role": "user", "content": "Hi"}])
+        'Hi'
+        >>> render([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+        'system: Be brief.\nuser: Hi'
+    """
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
