@@ -29,7 +29,7 @@ def smallest_budget(selector: Selector, task: Task) -> float:
         BudgetTooSmallError: It refuses even what all trials cost: there are too few sizes.
 
     Example:
-        >>> from lensllm.selectors import Candidate, SubTuning
+        >>> from lensllm import Candidate, SubTuning, Task
         >>> costs = {("a", 100): 2.0, ("a", 800): 16.0}
         >>> task = Task("t", (Candidate("a", 1, "x"),), 800, {"a": (100,)}, costs)
         >>> round(smallest_budget(SubTuning(), task), 1)
