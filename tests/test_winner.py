@@ -152,7 +152,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path, jsonl_300, model_folders, run_
         finetune.main,
         selection,
         f"output={tmp_path / 'm'}",
-        f"settings.dataset.path={changed}",
+        f"+settings.dataset.path={changed}",
         run,
     )
     assert done.code == 2

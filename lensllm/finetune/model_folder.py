@@ -95,6 +95,7 @@ def _write_adapter(folder: Path, model: Any, source: ModelSource) -> None:
     config = model.peft_config["default"]
     config.base_model_name_or_path = source.location
     config.inference_mode = True
+    config.task_type = "SEQ_2_SEQ_LM" if source.is_encoder_decoder else "CAUSAL_LM"
     state = get_peft_model_state_dict(model)
     save_file(
         {f"base_model.model.{name}": weight.contiguous() for name, weight in state.items()},
