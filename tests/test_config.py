@@ -155,13 +155,32 @@ def test_every_primary_config_composes_under_its_schema(config, elsewhere, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("config", PRIMARY)
-def test_every_primary_config_writes_below_its_output_folder(config):
+def hydras_part(config, *overrides):
+    """What Hydra itself is told."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3", job_name=config):
-        cfg = compose(config, NEEDED.get(config), return_hydra_config=True)
-    for folder in (cfg.hydra.run.dir, cfg.hydra.sweep.dir):
+        words = [*NEEDED.get(config, []), *overrides]
+        return compose(config, words, return_hydra_config=True).hydra
+
+
+@pytest.mark.parametrize("config", PRIMARY)
+def test_every_primary_config_writes_below_its_output_folder(config):
+    hydra = hydras_part(config)
+    for folder in (hydra.run.dir, hydra.sweep.dir):
         assert Path(folder).parts[:2] == ("outputs", config), folder
+
+
+def test_two_runs_of_one_second_have_two_folders():
+    first, second = hydras_part("download"), hydras_part("download")
+    assert first.run.dir == first.sweep.dir != second.run.dir
+
+
+def test_experiments_that_sweep_do_so_without_being_told():
+    for path in EXPERIMENTS:
+        sweeps = "params:" in path.read_text(encoding="utf-8")
+        config = re.search(rf"lensllm (\w+) experiment={path.stem}\b", path.read_text())[1]
+        mode = hydras_part(config, f"experiment={path.stem}").mode
+        assert (mode is not None and mode.name == "MULTIRUN") == sweeps, path
 
 
 def check_option(cfg, group):

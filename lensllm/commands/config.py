@@ -23,7 +23,22 @@ _SEED = {"least": 0, "most": 2**32 - 1}
 _SOME = {"filled": ": null takes all"}
 _SIZES = {"least": 0, "filled": ": null takes 0 and doublings of 200"}
 _MEASURE = {"among": ("loss", "loss_per_byte")}
+_SPACE = {"filled": ": name a setting and its range"}
 _OBJECTIVE = {"among": ("test_loss", "validation_loss")}
+
+
+# What a group chooses: a `_target_` and its arguments, or a few values of its own.
+Component = dict[str, Any]
+
+
+@dataclass
+class PathsConfig:
+    """Folders that the project reads and writes."""
+
+    output_dir: str = MISSING
+    store_dir: str = MISSING
+    cache_dir: str = MISSING
+    benchmark_dir: str = MISSING
 
 
 @dataclass
@@ -35,7 +50,7 @@ class EntryConfig:
             `lensllm.commands.targets`; heeded in the command only.
     """
 
-    paths: Any = field(default=MISSING, metadata=_GROUP)
+    paths: PathsConfig = field(default=MISSING, metadata=_GROUP)
     allowed_targets: list[str] = field(default_factory=list)
 
 
@@ -47,15 +62,15 @@ class FineTuneConfig(EntryConfig):
     sizes: list[int] | None = field(default=None, metadata=_SIZES)
     seed: int = field(default=0, metadata=_SEED)
     measure: str = field(default="loss", metadata=_MEASURE)
-    dataset: Any = field(default=MISSING, metadata=_GROUP)
-    optimizer: Any = field(default=MISSING, metadata=_GROUP)
-    scheduler: Any = field(default=MISSING, metadata=_GROUP)
-    training: Any = field(default=MISSING, metadata=_GROUP)
-    finetune: Any = None
-    trainer: Any = field(default=MISSING, metadata=_GROUP)
-    callbacks: Any = None
-    logger: Any = None
-    runner: Any = field(default=MISSING, metadata=_GROUP)
+    dataset: Component = field(default=MISSING, metadata=_GROUP)
+    optimizer: Component = field(default=MISSING, metadata=_GROUP)
+    scheduler: Component = field(default=MISSING, metadata=_GROUP)
+    training: Component = field(default=MISSING, metadata=_GROUP)
+    finetune: Component | None = None
+    trainer: Component = field(default=MISSING, metadata=_GROUP)
+    callbacks: Component | None = None
+    logger: Component | None = None
+    runner: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -76,8 +91,8 @@ class CurvatureConfig(FineTuneConfig):
     n_lanczos: int = field(default=30, metadata=_COUNT)
     epsilon: float = field(default=0.1, metadata=_POSITIVE)
     curves: str | None = None
-    ntk: Any = field(default=MISSING, metadata=_GROUP)
-    model: Any = field(default=MISSING, metadata=_GROUP)
+    ntk: Component = field(default=MISSING, metadata=_GROUP)
+    model: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -89,8 +104,8 @@ class LiveConfig(FineTuneConfig):
     n_subsets: int = field(default=0, metadata=_NATURAL)
     subset_size: int = field(default=0, metadata=_NATURAL)
     budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
-    candidates: Any = field(default=MISSING, metadata=_GROUP)
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+    candidates: Component = field(default=MISSING, metadata=_GROUP)
+    benchmark: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -105,8 +120,8 @@ class EstimateConfig(FineTuneConfig):
     """Keys of `conf/estimate.yaml`."""
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
-    candidates: Any = field(default=MISSING, metadata=_GROUP)
-    hardware: Any = field(default=MISSING, metadata=_GROUP)
+    candidates: Component = field(default=MISSING, metadata=_GROUP)
+    hardware: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -121,18 +136,18 @@ class EvaluateConfig(EntryConfig):
     seeds: list[int] | None = field(default=None, metadata={**_SOME, **_SEED})
     n_resamples: int = field(default=1000, metadata=_COUNT)
     seed: int = field(default=0, metadata=_SEED)
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
-    candidates: Any = None
-    dataset: Any = None
-    optimizer: Any = None
-    training: Any = None
+    benchmark: Component = field(default=MISSING, metadata=_GROUP)
+    candidates: Component | None = None
+    dataset: Component | None = None
+    optimizer: Component | None = None
+    training: Component | None = None
 
 
 @dataclass
 class FetchConfig(EntryConfig):
     """Keys of `conf/fetch.yaml`."""
 
-    dataset: Any = field(default=MISSING, metadata=_GROUP)
+    dataset: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -140,7 +155,7 @@ class FitConfig(EntryConfig):
     """Keys of conf/fit.yaml; see there."""
 
     curves: str = MISSING
-    law: Any = field(default=MISSING, metadata=_GROUP)
+    law: Component = field(default=MISSING, metadata=_GROUP)
     allow_missing: bool = False
     datasets: list[str] | None = field(default=None, metadata=_SOME)
     models: list[str] | None = field(default=None, metadata=_SOME)
@@ -170,7 +185,7 @@ class TablesConfig(EntryConfig):
     trials: str | None = None
     n_resamples: int = field(default=1000, metadata=_COUNT)
     seed: int = field(default=0, metadata=_SEED)
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+    benchmark: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -179,23 +194,23 @@ class PrehocConfig(EntryConfig):
 
     trials: str | None = None
     kind: str = "steps"
-    n_samples: Any = None
-    models: Any = None
+    n_samples: dict[str, int] | None = None
+    models: list[str] | None = field(default=None, metadata=_SOME)
     n_costs: int = field(default=20, metadata=_COUNT)
     max_cost: float = field(default=0.5, metadata=_POSITIVE)
     leave_out: str = "model"
-    price: Any = field(default=MISSING, metadata=_GROUP)
+    price: Component = field(default=MISSING, metadata=_GROUP)
     level: float = field(default=0.9, metadata=_SHARE)
     n_draws: int = field(default=400, metadata=_COUNT)
     n_candidates: int | None = field(default=None, metadata=_COUNT)
     seed: int = field(default=0, metadata=_SEED)
     synthetic: bool = False
-    features: Any = field(default=MISSING, metadata=_GROUP)
-    benchmark: Any = None
-    candidates: Any = field(default=MISSING, metadata=_GROUP)
-    optimizer: Any = field(default=MISSING, metadata=_GROUP)
-    training: Any = field(default=MISSING, metadata=_GROUP)
-    logger: Any = None
+    features: Component = field(default=MISSING, metadata=_GROUP)
+    benchmark: Component | None = None
+    candidates: Component = field(default=MISSING, metadata=_GROUP)
+    optimizer: Component = field(default=MISSING, metadata=_GROUP)
+    training: Component = field(default=MISSING, metadata=_GROUP)
+    logger: Component | None = None
 
 
 @dataclass
@@ -222,11 +237,11 @@ class JudgeSelectorsConfig(EntryConfig):
 
     selectors: list[Any] = field(default_factory=list)
     budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
-    set_sizes: list[Any] = field(default_factory=list)
+    set_sizes: list[int | None] = field(default_factory=list)
     n_sets: int = field(default=1, metadata=_COUNT)
     seed: int = field(default=0, metadata=_SEED)
     earlier_tasks: bool = False
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+    benchmark: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -237,8 +252,8 @@ class PretrainConfig(EntryConfig):
     names: list[str] = field(default_factory=list)
     vocab_size: int = field(default=2048, metadata=_COUNT)
     extra_packages: list[str] = field(default_factory=list)
-    models: list[Any] = field(default_factory=list)
-    dataset: Any = field(default=MISSING, metadata=_GROUP)
+    models: list[Component] = field(default_factory=list)
+    dataset: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -278,11 +293,10 @@ class SelectConfig(FineTuneConfig):
     preflight: bool = True
     max_failures: int = 2
     reuse: bool = True
-    prior_curves: str | None = None
-    candidates: Any = field(default=MISSING, metadata=_GROUP)
-    selector: Any = field(default=MISSING, metadata=_GROUP)
-    executor: Any = field(default=MISSING, metadata=_GROUP)
-    benchmark: Any = None
+    candidates: Component = field(default=MISSING, metadata=_GROUP)
+    selector: Component = field(default=MISSING, metadata=_GROUP)
+    executor: Component = field(default=MISSING, metadata=_GROUP)
+    benchmark: Component | None = None
     replay: ReplayConfig = field(default_factory=ReplayConfig)
 
 
@@ -295,24 +309,24 @@ class StudyNTKConfig(EntryConfig):
     budget_ratio: int = field(default=4, metadata=_COUNT)
     analyses: str | None = None
     seed: int = field(default=0, metadata=_SEED)
-    candidates: Any = field(default=MISSING, metadata=_GROUP)
-    dataset: Any = field(default=MISSING, metadata=_GROUP)
-    optimizer: Any = field(default=MISSING, metadata=_GROUP)
-    training: Any = field(default=MISSING, metadata=_GROUP)
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
-    selector: Any = field(default=MISSING, metadata=_GROUP)
+    candidates: Component = field(default=MISSING, metadata=_GROUP)
+    dataset: Component = field(default=MISSING, metadata=_GROUP)
+    optimizer: Component = field(default=MISSING, metadata=_GROUP)
+    training: Component = field(default=MISSING, metadata=_GROUP)
+    benchmark: Component = field(default=MISSING, metadata=_GROUP)
+    selector: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
 class StudyPrehocConfig(EntryConfig):
     """Keys of `conf/study_prehoc.yaml`."""
 
-    process: Any = field(default=MISSING, metadata=_GROUP)
+    process: Component = field(default=MISSING, metadata=_GROUP)
     n_runs: list[int] = field(default_factory=lambda: [24, 72, 200], metadata=_COUNT)
     prices: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1], metadata=_POSITIVE)
     n_repetitions: int = field(default=200, metadata=_COUNT)
     n_draws: int = field(default=400, metadata=_COUNT)
-    processes: dict[str, Any] = field(default_factory=dict)
+    processes: dict[str, Component] = field(default_factory=dict)
     n_models: int = field(default=12, metadata=_COUNT)
     n_seeds: int = field(default=6, metadata=_COUNT)
     n_regime_repetitions: int = field(default=50, metadata=_NATURAL)
@@ -324,7 +338,7 @@ class TrainConfig(FineTuneConfig):
 
     n_samples: int = 800
     objective: str = field(default="test_loss", metadata=_OBJECTIVE)
-    model: Any = field(default=MISSING, metadata=_GROUP)
+    model: Component = field(default=MISSING, metadata=_GROUP)
 
 
 @dataclass
@@ -342,7 +356,7 @@ class RangeConfig:
 class SearchConfig(TrainConfig):
     """Keys of `conf/search.yaml`."""
 
-    space: list[RangeConfig] = field(default_factory=list, metadata={"filled": ": see --help"})
+    space: list[RangeConfig] = field(default_factory=list, metadata=_SPACE)
     n_trials: int = field(default=6, metadata=_COUNT)
     n_random: int = field(default=4, metadata=_NATURAL)
     search_seed: int = field(default=0, metadata=_SEED)
@@ -358,5 +372,5 @@ class TuneConfig(EntryConfig):
     judged_targets: list[int | None] = field(default_factory=list)
     n_settings: int = field(default=64, metadata=_COUNT)
     seed: int = field(default=0, metadata=_SEED)
-    stages: list[Any] = field(default_factory=list)
-    benchmark: Any = field(default=MISSING, metadata=_GROUP)
+    stages: list[Component] = field(default_factory=list)
+    benchmark: Component = field(default=MISSING, metadata=_GROUP)

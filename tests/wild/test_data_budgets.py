@@ -5,10 +5,10 @@ import re
 
 import pandas as pd
 import pytest
-from lensllm.commands.smallest_budget import smallest_budget, smallest_budgets
 
 from lensllm.commands.entry import conf_dir
 from lensllm.commands.named import named_selectors
+from lensllm.commands.smallest_budget import smallest_budget, smallest_budgets
 from lensllm.core.task import Budget, BudgetTooSmallError, Candidate, Task
 from lensllm.core.trials import Trial, TrialResult, TrialStore, results_table
 from lensllm.system.harmless import write_csv
