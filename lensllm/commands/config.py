@@ -293,6 +293,7 @@ class SelectConfig(FineTuneConfig):
     preflight: bool = True
     max_failures: int = 2
     reuse: bool = True
+    prior_curves: str | None = None
     candidates: Component = field(default=MISSING, metadata=_GROUP)
     selector: Component = field(default=MISSING, metadata=_GROUP)
     executor: Component = field(default=MISSING, metadata=_GROUP)
