@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from lensllm.commands.entry import quiet_libraries
-from lensllm.finetune import FineTuner, ModelSource, TrainingSettings, warmup_schedule
+from lensllm.finetune import LanguageModelModule, ModelSource, TrainingSettings, warmup_schedule
 from lensllm.finetune.encoding import IGNORED, Collator, Example, target_loss
 from lensllm.finetune.loading import EncodedData, TrialData, make_loader
 from lensllm.finetune.memory import peak_memory_bytes
@@ -63,7 +63,7 @@ def loader(examples: list[Example]) -> DataLoader:
 def train_lensllm(model: Any, examples: list[Example]) -> float:
     """One epoch by the trial's own module, loaders and trainer."""
     make_optimizer = partial(torch.optim.AdamW, lr=LR, weight_decay=0.01, fused=True)
-    module = FineTuner(model, make_optimizer, warmup_schedule)
+    module = LanguageModelModule(model, make_optimizer, warmup_schedule)
     data = EncodedData(examples, [], [])
     settings = TrainingSettings(batch_size=BATCH)
     loaders = TrialData(data, Collator(0, is_encoder_decoder=False), settings, seed=0)

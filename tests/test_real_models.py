@@ -13,7 +13,7 @@ def test_a_campaign_of_a_real_model_beside_the_zoo(run_main, jsonl_300, tmp_path
     from scripts.select_model import main
 
     source = "{_target_:lensllm.finetune.ModelSource,source:HuggingFaceTB/SmolLM2-135M"
-    lora = "finetune:{_target_:lensllm.finetune.FineTuning,method:lora,learning_rate:5e-4}}"
+    lora = "finetune:{_target_:lensllm.finetune.AdapterConfig,method:lora,learning_rate:5e-4}}"
     done = run_main(
         main,
         f"candidates.models=[{source},{lora},opt-64x2]",

@@ -36,7 +36,7 @@ OTHER = {
     "model.revision": "main",
     "model.dtype": "bfloat16",
     "model.notes": "any",
-    "model.finetune": "{_target_:lensllm.finetune.FineTuning,method:lora}",
+    "model.finetune": "{_target_:lensllm.finetune.AdapterConfig,method:lora}",
     "dataset.name": "mine",
     "dataset.encoding": "latin-1",
     "dataset.input_field": "target",
@@ -87,7 +87,7 @@ OTHER = {
     "runner.make_callbacks": "{stop:{_target_:pytorch_lightning.callbacks.EarlyStopping,"
     "_partial_:true,monitor:val_loss,patience:1}}",
     "runner.make_logger": "{_target_:lensllm.finetune.loggers.CSVTrialLogger,_partial_:true}",
-    "runner.finetune": "{_target_:lensllm.finetune.FineTuning,method:lora}",
+    "runner.finetune": "{_target_:lensllm.finetune.AdapterConfig,method:lora}",
 }
 # Not settings: parts that other groups make, and what decides where files are.
 PARTS = (

@@ -22,7 +22,7 @@ from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
 from lensllm.data.pairs import TextData
-from lensllm.finetune.adapters import FULL, FineTuning
+from lensllm.finetune.adapters import FULL, AdapterConfig
 from lensllm.finetune.callbacks import (
     MakeCallback,
     WithCallbacks,
@@ -117,7 +117,7 @@ class FineTuneRunner(Runner):
         sizes: Sequence[int] | None = None,
         seed: int = 0,
         measure: str = "loss",
-        finetune: FineTuning | None = None,
+        finetune: AdapterConfig | None = None,
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
         make_callbacks: Mapping[str, MakeCallback] | None = None,

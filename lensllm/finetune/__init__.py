@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lensllm.finetune.adapters import FineTuning
+    from lensllm.finetune.adapters import AdapterConfig
     from lensllm.finetune.models import ModelSource
-    from lensllm.finetune.module import FineTuner, warmup_schedule
+    from lensllm.finetune.module import LanguageModelModule, warmup_schedule
     from lensllm.finetune.settings import TrainingSettings
     from lensllm.finetune.trial import run_trial
 
 __all__ = [
-    "FineTuner",
-    "FineTuning",
+    "LanguageModelModule",
+    "AdapterConfig",
     "ModelSource",
     "TrainingSettings",
     "run_trial",
@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FineTuner": "module",
-    "FineTuning": "adapters",
+    "LanguageModelModule": "module",
+    "AdapterConfig": "adapters",
     "ModelSource": "models",
     "TrainingSettings": "settings",
     "run_trial": "trial",

@@ -14,7 +14,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class AdapterConfig:
     """How a candidate is fine-tuned; a setting of the candidate, so that ways can compete.
 
     LoRA (Hu et al. 2022, arXiv:2106.09685) leaves a weight W as it is and trains B and A in
@@ -130,7 +130,7 @@ class FineTuning:
         return {"quantization_config": quantization}
 
 
-FULL = FineTuning()
+FULL = AdapterConfig()
 
 
 def _read_by_kernels(model: torch.nn.Module) -> list[str] | None:

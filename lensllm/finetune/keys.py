@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lensllm.finetune.adapters import FineTuning
+from lensllm.finetune.adapters import AdapterConfig
 from lensllm.system.harmless import redact
 
 # Raised when the same settings come to mean another outcome.
@@ -138,7 +138,7 @@ def check_trainer(make_trainer: Callable[..., Any]) -> None:
     describe(_without(make_trainer, FREE_TRAINER), "trainer")
 
 
-def environment(finetune: FineTuning) -> dict[str, Any]:
+def environment(finetune: AdapterConfig) -> dict[str, Any]:
     """What decides beside all settings: versions of packages, the kind of device, the recipe.
 
     Args:

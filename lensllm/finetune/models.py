@@ -23,7 +23,7 @@ from transformers import (
 
 from lensllm.core.trials import digest_of
 from lensllm.finetune.adapter_folders import adapter_base, merge_adapter
-from lensllm.finetune.adapters import FULL, FineTuning, split_method
+from lensllm.finetune.adapters import FULL, AdapterConfig, split_method
 from lensllm.finetune.hub import hub_commit, weights_refusal
 from lensllm.finetune.model_files import (
     check_model_folder,
@@ -64,7 +64,7 @@ class ModelSource:
     dtype: str = "float32"
     gated: bool = False
     notes: str = ""
-    finetune: FineTuning | None = None
+    finetune: AdapterConfig | None = None
 
     def __post_init__(self) -> None:
         dtype = getattr(torch, self.dtype, None)
@@ -345,7 +345,7 @@ class ModelSource:
 
 def as_sources(
     given: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
-    finetune: FineTuning = FULL,
+    finetune: AdapterConfig = FULL,
 ) -> list[ModelSource]:
     """Candidates as a user gives them: sources, or texts that name one.
 
@@ -378,12 +378,12 @@ def _told_apart(sources: list[ModelSource]) -> list[ModelSource]:
     return sources
 
 
-def _as_source(item: ModelSource | str, default: FineTuning) -> ModelSource:
+def _as_source(item: ModelSource | str, default: AdapterConfig) -> ModelSource:
     if isinstance(item, str):
         text, method = split_method(item)
         if method is None:
             return _as_source(ModelSource(item), default)
-        named = default if method == default.method else FineTuning(method)  # type: ignore[arg-type]
+        named = default if method == default.method else AdapterConfig(method)  # type: ignore[arg-type]
         return ModelSource(text, finetune=named)
     if item.finetune is not None or default == FULL:
         return item

@@ -20,7 +20,7 @@ class DivergedError(RuntimeError):
     """Training left the finite numbers."""
 
 
-class FineTuner(pl.LightningModule):
+class LanguageModelModule(pl.LightningModule):
     """Fine-tunes a language model on the cross-entropy of target tokens.
 
     Losses of a data set are summed over all target tokens and divided by their number, never a

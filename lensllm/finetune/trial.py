@@ -43,7 +43,7 @@ from lensllm.finetune.memory import (
     restart_peak,
 )
 from lensllm.finetune.models import ModelSource
-from lensllm.finetune.module import DivergedError, FineTuner
+from lensllm.finetune.module import DivergedError, LanguageModelModule
 from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.token_cache import encode_once
@@ -309,7 +309,7 @@ def _run_once(
     # Only the trainer knows how many processes share a batch.
     trainer.accumulate_grad_batches = settings.n_parts(trainer.world_size)
     trainer.val_check_interval *= trainer.accumulate_grad_batches
-    module = FineTuner(model, make_optimizer, make_scheduler)
+    module = LanguageModelModule(model, make_optimizer, make_scheduler)
     collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
     loaders = TrialData(encoded, collator, settings, trial.seed)
     # Of the shapes, not of what lies in memory: four-bit weights are packed, FSDP's are shared out.
@@ -373,7 +373,7 @@ def _run_once(
 
 def _fit_and_test(
     trainer: pl.Trainer,
-    module: FineTuner,
+    module: LanguageModelModule,
     loaders: TrialData,
     best: BestWeights,
     checkpoint: Path | None,
@@ -395,7 +395,7 @@ def _fit_and_test(
 
 
 def _test_examples(
-    module: FineTuner, encoded: EncodedData, world_size: int
+    module: LanguageModelModule, encoded: EncodedData, world_size: int
 ) -> ExampleLosses | None:
     """Losses of the test examples in their order; `None` where not all were measured here."""
     if world_size > 1 or len(module.test_examples) != len(encoded.test):

@@ -46,7 +46,7 @@ BAD = [
     "lensllm.core.trials.TrialStore.add",
     "lensllm.core.trials.json.loads",
     "lensllm.finetune.run_trial",
-    "lensllm.finetune.FineTuner.load_from_checkpoint",
+    "lensllm.finetune.LanguageModelModule.load_from_checkpoint",
     "lensllm.finetune.models.AutoConfig.from_pretrained",
     "lensllm.finetune.models._as_source",
     "lensllm.execution.pool.pickle.loads",

@@ -16,7 +16,7 @@ from lensllm.curvature.analysis import analyze, example_losses, fine_tune
 from lensllm.curvature.hessian import displacements
 from lensllm.curvature.provider import NTKRecord
 from lensllm.execution.finetune import FineTuneRunner
-from lensllm.finetune import FineTuning, ModelSource, TrainingSettings
+from lensllm.finetune import AdapterConfig, ModelSource, TrainingSettings
 from lensllm.finetune.trial import run_trial
 from lensllm.laws import RectifiedLaw
 from lensllm.studies.curvature.report import read_curve, summary_lines, write_analysis
@@ -137,7 +137,7 @@ def test_a_candidate_trains_as_its_stored_trial_says(
         return run_trial(*given)
 
     monkeypatch.setattr("lensllm.finetune.trial.run_trial", spied)
-    source = ModelSource(str(model_folders["gpt2"]), finetune=FineTuning(learning_rate=2e-2))
+    source = ModelSource(str(model_folders["gpt2"]), finetune=AdapterConfig(learning_rate=2e-2))
     settings = TrainingSettings(batch_size=8, max_epochs=1, n_evaluations=1)
     runner = FineTuneRunner(
         [source], text_data, settings=settings, store=TrialStore(tmp_path), **make_parts(lr=1e-3)

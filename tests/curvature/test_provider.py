@@ -8,7 +8,7 @@ import pytest
 
 from lensllm.curvature import provider as provider_module
 from lensllm.curvature.provider import NTKProvider, SpectrumProvider, cached_json
-from lensllm.finetune.adapters import FineTuning
+from lensllm.finetune.adapters import AdapterConfig
 
 from .conftest import build, loop_gradients, make_batch
 
@@ -22,7 +22,7 @@ class Source:
     text_fingerprint: str = "c"
     dtype: str = "float32"
     is_encoder_decoder: bool = False
-    finetune: FineTuning | None = None
+    finetune: AdapterConfig | None = None
     loads: list[int] = field(default_factory=list)
 
     def load_model(self):
@@ -74,7 +74,7 @@ def test_other_settings_are_other_results(probe, tmp_path, change):
 
 def test_candidates_have_the_names_that_a_campaign_gives_them(tmp_path):
     given = (["gpt2-48x2"], Data(), tmp_path)
-    assert list(NTKProvider(*given, 1e-3, finetune=FineTuning("lora")).sources) == [
+    assert list(NTKProvider(*given, 1e-3, finetune=AdapterConfig("lora")).sources) == [
         "gpt2-48x2+lora"
     ]
     assert list(SpectrumProvider(given[0], tmp_path).sources) == ["gpt2-48x2"]
@@ -82,19 +82,19 @@ def test_candidates_have_the_names_that_a_campaign_gives_them(tmp_path):
 
 def test_kernel_over_fresh_adapters(probe, tmp_path):
     """Adapters begin as B A with B = 0, so that A has no gradient and rank bounds nothing else."""
-    source = Source(finetune=FineTuning("lora", rank=2))
+    source = Source(finetune=AdapterConfig("lora", rank=2))
     given = {"folder": tmp_path, "learning_rate": 1e-3, "n_probe": 4, "subset": "lora"}
     first = NTKProvider([source], Data(), **given)("tiny").curve
     (stored,) = tmp_path.glob("ntk-*.json")
     record = json.loads(stored.read_text())
-    model = FineTuning("lora", rank=2).prepare(build("gpt2"))
+    model = AdapterConfig("lora", rank=2).prepare(build("gpt2"))
     n_adapters = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
     assert record["result"]["n_params"] == n_adapters
     assert first.eigenvalues[0] > 0
     stored.unlink()
     again = NTKProvider([source], Data(), **given)("tiny").curve
     assert again.eigenvalues == pytest.approx(first.eigenvalues)
-    wider = Source(finetune=FineTuning("lora", rank=3))
+    wider = Source(finetune=AdapterConfig("lora", rank=3))
     NTKProvider([wider], Data(), **given)("tiny")
     assert len(list(tmp_path.glob("ntk-*.json"))) == 2
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lensllm.core.trials import Trial, TrialStore
 from lensllm.execution.finetune import FineTuneRunner
-from lensllm.finetune import FineTuning, ModelSource, TrainingSettings
+from lensllm.finetune import AdapterConfig, ModelSource, TrainingSettings
 from lensllm.selectors import Adaptive, SubTuning, SuccessiveHalving
 from lensllm.selectors.campaign import make_budget, run_campaign
 
@@ -58,7 +58,7 @@ def test_good_candidates_are_ranked_and_bad_ones_named(
     model_folders, bad_folders, text_data, make_parts, tmp_path, name, preflight
 ):
     wild = ModelSource(
-        str(model_folders["llama"]), name="wild", finetune=FineTuning(learning_rate=1e30)
+        str(model_folders["llama"]), name="wild", finetune=AdapterConfig(learning_rate=1e30)
     )
     good = [model_folders["gpt2"], model_folders["t5"]]
     runner = make_runner(

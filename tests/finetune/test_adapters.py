@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from lensllm.core.trials import Trial
-from lensllm.finetune import FineTuning, ModelSource, TrainingSettings, run_trial
+from lensllm.finetune import AdapterConfig, ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.models import as_sources
 
-LORA = FineTuning("lora", rank=4, alpha=8.0)
+LORA = AdapterConfig("lora", rank=4, alpha=8.0)
 ARCHITECTURES = ("gpt2", "opt", "gpt_neox", "llama", "t5", "bart")
 
 
@@ -55,21 +55,21 @@ def test_candidates_say_how_they_are_tuned(model_folders):
     full, lora = as_sources([folder, f"{folder}+lora"])
     assert (full.name, lora.name) == ("tiny-gpt2", "tiny-gpt2+lora")
     assert full.finetune is None
-    assert lora.finetune == FineTuning("lora")
+    assert lora.finetune == AdapterConfig("lora")
     assert as_sources([f"{folder}+lora"], LORA)[0].finetune == LORA
     assert as_sources([folder], LORA)[0].name == "tiny-gpt2+lora"
-    fixed = ModelSource(folder, finetune=FineTuning())
+    fixed = ModelSource(folder, finetune=AdapterConfig())
     assert as_sources([fixed], LORA) == [fixed]
     assert as_sources({"a": folder, "b": fixed}) == [ModelSource(folder), fixed]
 
 
 def test_full_fine_tuning_leaves_the_key_as_it_is():
-    assert FineTuning(learning_rate=1e-4).settings() == {}
+    assert AdapterConfig(learning_rate=1e-4).settings() == {}
     assert LORA.settings()["finetune"]["rank"] == 4
     assert "learning_rate" not in LORA.settings()["finetune"]
 
 
-QLORA = FineTuning("qlora", rank=4, alpha=8.0)
+QLORA = AdapterConfig("qlora", rank=4, alpha=8.0)
 
 
 def test_four_bits_need_a_package(model_folders, monkeypatch):
@@ -104,4 +104,4 @@ def test_a_trial_over_four_bit_weights_learns(text_data, make_parts):
 )
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        FineTuning(**options)
+        AdapterConfig(**options)

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lensllm.core.trials import Trial, TrialStore
 from lensllm.execution.finetune import FineTuneRunner
-from lensllm.finetune import FineTuning, ModelSource, TrainingSettings, run_trial
+from lensllm.finetune import AdapterConfig, ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
 from lensllm.finetune.trial import BestWeights
 
@@ -79,7 +79,7 @@ def test_a_killed_trial_ends_as_an_unbroken_one(
 ):
     if finetune == "qlora":
         pytest.importorskip("bitsandbytes")
-    method = FineTuning(finetune, dropout=0.2)
+    method = AdapterConfig(finetune, dropout=0.2)
     source = ModelSource(str(dropout_model), finetune=method)
     settings = replace(SETTINGS, micro_batch_size=micro)
     trial = Trial(source.name, "toy", 80)

@@ -6,7 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lensllm.finetune.adapters import FULL, FineTuning
+from lensllm.finetune.adapters import FULL, AdapterConfig
 from lensllm.finetune.keys import check_trainer, describe, environment, trainer_settings
 
 
@@ -76,4 +76,4 @@ def test_versions_of_what_computes_are_in_the_key():
     assert environment(FULL)["torch"] == torch.__version__
     assert {"transformers", "tokenizers", "pytorch-lightning", "recipe"} <= set(environment(FULL))
     assert "peft" not in environment(FULL)
-    assert "peft" in environment(FineTuning("lora"))
+    assert "peft" in environment(AdapterConfig("lora"))

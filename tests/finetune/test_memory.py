@@ -9,7 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from lensllm.finetune import FineTuning, ModelSource
+from lensllm.finetune import AdapterConfig, ModelSource
 from lensllm.finetune.encoding import target_loss
 from lensllm.finetune.memory import (
     estimate_memory,
@@ -33,7 +33,7 @@ def measured_peak(source, rows, n_source, n_target, path, *, autocast, checkpoin
     }
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         model = source._auto_class.from_config(source.config)
-        model = (source.finetune or FineTuning()).prepare(model).train()
+        model = (source.finetune or AdapterConfig()).prepare(model).train()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -66,7 +66,7 @@ def measured_peak(source, rows, n_source, n_target, path, *, autocast, checkpoin
 def test_estimated_memory_is_what_training_then_takes(
     tmp_path, name, method, precision, checkpointing
 ):
-    source = ModelSource(name, finetune=FineTuning(method))
+    source = ModelSource(name, finetune=AdapterConfig(method))
     estimate = estimate_memory(
         source, 16, 41, 24, precision=precision, gradient_checkpointing=checkpointing
     )

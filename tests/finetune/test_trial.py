@@ -11,7 +11,7 @@ from lensllm.core.trials import Trial
 from lensllm.data.pairs import make_text_data
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.encoding import PairEncoder, nested_subset
-from lensllm.finetune.module import FineTuner, warmup_schedule
+from lensllm.finetune.module import LanguageModelModule, warmup_schedule
 from lensllm.finetune.trial import BestWeights
 
 SETTINGS = TrainingSettings(
@@ -277,7 +277,7 @@ def test_weight_decay_is_on_matrices_alone(model_folders):
     for name in ("gpt2", "llama", "t5", "bart"):
         model = ModelSource(str(model_folders[name])).load_model()
         make = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01)
-        module = FineTuner(model, make, lambda optimizer, n: None)
+        module = LanguageModelModule(model, make, lambda optimizer, n: None)
         module._trainer = SimpleNamespace(estimated_stepping_batches=5)
         groups = module.configure_optimizers()["optimizer"].param_groups
         decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}

@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 
 from lensllm.core.task import NoCandidateError
 from lensllm.finetune import ModelSource, TrainingSettings
-from lensllm.finetune.adapters import FineTuning
+from lensllm.finetune.adapters import AdapterConfig
 from lensllm.finetune.estimate import memory_refusal
 from lensllm.finetune.hopeless import refuse_hopeless
 from lensllm.finetune.memory import estimate_memory, largest_micro_batch
@@ -64,7 +64,7 @@ def test_an_adapter_on_a_known_base_is_a_candidate(adapter, base):
     assert source.n_params == sum(p.numel() for p in found.parameters())
     assert source.family == "llama"
     assert len(source.load_tokenizer()) == len(wild.byte_level())
-    tuned = replace(source, finetune=FineTuning("lora")).load_model()  # with adapters to come
+    tuned = replace(source, finetune=AdapterConfig("lora")).load_model()  # with adapters to come
     assert torch.allclose(logits(tuned), logits(model), atol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_adapters_that_cannot_be_used_say_why(adapter, spoil, message):
 
 def test_an_adapter_on_four_bits_is_refused(adapter):
     with pytest.raises(ValueError, match=r"lora or full for the adapter in .*got qlora"):
-        _ = ModelSource(str(adapter[0]), finetune=FineTuning("qlora")).config
+        _ = ModelSource(str(adapter[0]), finetune=AdapterConfig("qlora")).config
 
 
 def empty_model(folder, name):

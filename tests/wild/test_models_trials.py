@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 from lensllm.core.trials import Trial
 from lensllm.data.pairs import make_text_data
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial, warmup_schedule
-from lensllm.finetune.adapters import FULL, FineTuning
+from lensllm.finetune.adapters import FULL, AdapterConfig
 from lensllm.finetune.encoding import Example, nested_subset
 from lensllm.finetune.probes import check_causal, probe
 from tests.wild import models as wild
@@ -104,7 +104,7 @@ def direct_loss(source, data, n_samples):
 def test_losses_of_every_architecture_are_those_of_plain_pytorch(folders, data, name):
     losses = {}
     for method in ("full", "lora"):
-        source = ModelSource(str(folders(name)), name=name, finetune=FineTuning(method))
+        source = ModelSource(str(folders(name)), name=name, finetune=AdapterConfig(method))
         for n_samples in (0, 20):
             result = run_trial(Trial(name, "wild", n_samples, 0), source, data, SETTINGS, **PARTS)
             expected = direct_loss(source, data, n_samples)
