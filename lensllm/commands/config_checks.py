@@ -16,6 +16,8 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.targets import check_targets
 from lensllm.system.limits import walk
 
+# Settings of `runner=command` that say which program is run, and what it is told.
+_PROGRAM = ("command", "config_files")
 _MAY_BE_NAN = ("price.money_per_hour",)  # not known, and needed with price.unit=money only
 
 
@@ -40,6 +42,7 @@ def check_config(config: DictConfig, schema: type) -> None:
             f"'allowed_targets=[{','.join(allowed)}]' to the command"
         )
     check_targets(config, allowed)
+    _check_program(config)
     for key, value in walk(config):
         if isinstance(value, float) and not math.isfinite(value):
             if math.isnan(value) and key in _MAY_BE_NAN:
@@ -56,6 +59,22 @@ def check_config(config: DictConfig, schema: type) -> None:
             f"Expected a text with {{input}}, or chat, as training.prompt, got {training.prompt}: "
             "training.prompt='{input}' is no prompt at all"
         )
+
+
+def _check_program(config: DictConfig) -> None:
+    """A program is named in the command: a file from elsewhere could name any."""
+    for key, target in walk(config):
+        if not str(target).endswith(".CommandRunner"):
+            continue
+        if key != "runner._target_":
+            raise ValueError(f"Expected {target} as runner alone, got it as {key}")
+        for name in _PROGRAM:
+            if config.runner.get(name) and not _is_in_command(f"runner.{name}"):
+                raise ValueError(
+                    f"Expected runner.{name} in the command only, got {config.runner[name]} from a "
+                    f"file, which could name any program; if you trust it, add 'runner.{name}=...' "
+                    "to the command"
+                )
 
 
 def _is_in_command(key: str) -> bool:

@@ -77,7 +77,7 @@ def largest_window(task: Task, budget: Budget, n_points: int) -> list[tuple[str,
                 "fewer: a line needs two points"
             )
         raise BudgetTooSmallError(
-            f"Expected a budget of at least {cheapest:.3g} FLOPs "
+            f"Expected a budget of at least {cheapest:.3g} {task.cost_unit} "
             f"({cheapest / task.full_cost:.2%} of fine-tuning every candidate in full), which pays "
             f"for two trials of every candidate; got {budget.flops:.3g} "
             f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"
@@ -115,10 +115,11 @@ def require_sizes(
             if n in task.available[model]
         )
         advice = (
-            f"D up to {wanted[-1]} takes {cost:.3g} FLOPs ({cost / task.full_cost:.1%} of "
-            "fine-tuning every candidate in full): raise budget.fraction or drop candidates"
+            f"D up to {wanted[-1]} takes {cost:.3g} {task.cost_unit} "
+            f"({cost / task.full_cost:.1%} of fine-tuning every candidate in full): raise "
+            "budget.fraction or drop candidates"
         )
     raise BudgetTooSmallError(
         f"Expected a budget for the {n_needed} sizes of every candidate that {what} needs, got "
-        f"{budget.flops:.3g} FLOPs, which pay for {n_paid} (D <= {largest}); {advice}"
+        f"{budget.flops:.3g} {task.cost_unit}, which pay for {n_paid} (D <= {largest}); {advice}"
     )

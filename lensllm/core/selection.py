@@ -66,11 +66,12 @@ class Selection:
         n_samples_full: Size at which the candidates are compared.
         ranking: All candidates, the best one first.
         reason: In words, what the choice rests on.
-        cost_flops: FLOPs charged to reach it.
+        cost_flops: FLOPs charged to reach it, or what `cost_unit` says.
         cost_fraction: The same as a share of fine-tuning every candidate in full.
         decisions: In words and in order, what was asked for and why.
         warnings: In words, what the reader of the answer has to know.
         verdict: Whether the evidence is enough, from selectors that can tell.
+        cost_unit: The unit of costs.
     """
 
     selector: str
@@ -83,6 +84,7 @@ class Selection:
     decisions: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    cost_unit: str = "FLOPs"
 
     @property
     def best(self) -> RankedModel:

@@ -47,6 +47,18 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield number, _object(line, number, path)
 
 
+def write_jsonl(path: str | Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs as `load_jsonl` reads them: objects with `input` and `target`, one a line.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with Path(path).open("w", encoding="utf-8") as stream:
+        for source, target in pairs:
+            line = json.dumps({"input": source, "target": target}, ensure_ascii=False)
+            stream.write(line + "\n")
+
+
 def load_csv(path: str | Path, **options: Any) -> TextData:
     """Load pairs from a CSV file with a header.
 

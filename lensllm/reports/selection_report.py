@@ -63,8 +63,8 @@ def selection_record(
 
     Returns:
         Keys `selector`, `dataset`, `n_samples_full`, `selected`, `verdict`, `sentence`, `reason`,
-        `ranking`, `cost_flops`, `cost_fraction`, `decisions`, `warnings`, `data_fingerprint`,
-        `data`, `settings`, `versions`.
+        `ranking`, `cost_flops`, `cost_unit`, `cost_fraction`, `decisions`, `warnings`,
+        `data_fingerprint`, `data`, `settings`, `versions`.
     """
     points = observed_points(curves)
     ranking = [
@@ -85,6 +85,7 @@ def selection_record(
         "reason": selection.reason,
         "ranking": ranking,
         "cost_flops": selection.cost_flops,
+        "cost_unit": selection.cost_unit,
         "cost_fraction": selection.cost_fraction,
         "decisions": list(selection.decisions),
         "warnings": list(selection.warnings),
@@ -113,8 +114,8 @@ def selection_sentence(selection: Selection) -> str:
         text += f"; {selection.selector} gives no probability of being right"
     text += _evidence(selection.verdict)
     text = (
-        f"{text}; found for {selection.cost_flops:.3g} FLOPs, {selection.cost_fraction:.1%} of "
-        "fine-tuning every candidate in full."
+        f"{text}; found for {selection.cost_flops:.3g} {selection.cost_unit}, "
+        f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full."
     )
     return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
 

@@ -104,7 +104,7 @@ class Adaptive(Selector):
         allowed = budget.remaining * (1 + 1e-9)
         if cost[0] > allowed:
             raise BudgetTooSmallError(
-                f"Expected a budget of at least {budget.spent + cost[0]:.3g} FLOPs "
+                f"Expected a budget of at least {budget.spent + cost[0]:.3g} {task.cost_unit} "
                 f"({(budget.spent + cost[0]) / task.full_cost:.2%} of fine-tuning every candidate "
                 "in full), which pays for the smallest trial of every candidate; got "
                 f"{budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise budget.fraction "

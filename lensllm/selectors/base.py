@@ -121,7 +121,7 @@ def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zer
             task.costs[model, sizes[0]] for model in task.names if sizes[0] in task.available[model]
         )
         raise BudgetTooSmallError(
-            f"Expected a budget of at least {cheapest:.3g} FLOPs "
+            f"Expected a budget of at least {cheapest:.3g} {task.cost_unit} "
             f"({cheapest / task.full_cost:.2%} of fine-tuning every candidate in full), which pays "
             f"for one trial of every candidate at n_samples = {sizes[0]}; got {budget.flops:.3g} "
             f"({budget.flops / task.full_cost:.2%}): raise budget.fraction or drop candidates"

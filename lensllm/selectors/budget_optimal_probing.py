@@ -72,9 +72,10 @@ class BudgetOptimalProbing(Selector):
         if standing.reached.max() < 0 and len(standing.going_on) < len(task.names):
             needed = sum(task.costs[name, sizes[0]] for name in task.names)
             raise BudgetTooSmallError(
-                f"Expected a budget of at least {needed:.3g} FLOPs ({needed / task.full_cost:.2%} "
-                f"of fine-tuning every candidate in full), which pays for one trial of every "
-                f"candidate at D = {sizes[0]}; got {budget.flops:.3g}"
+                f"Expected a budget of at least {needed:.3g} {task.cost_unit} "
+                f"({needed / task.full_cost:.2%} of fine-tuning every candidate in full), "
+                f"which pays for one trial of every candidate at D = {sizes[0]}; got "
+                f"{budget.flops:.3g}"
             )
         stopped = {
             task.names[i]: f"{why.reason}, {why.detail}" for i, why in standing.decisions.items()

@@ -98,6 +98,7 @@ def run_campaign(
             selection,
             ranking=_with_failures(selection.ranking, task, results),
             cost_flops=budget.spent,
+            cost_unit=whole.cost_unit,
             cost_fraction=budget.spent / whole.full_cost,
             decisions=(*selection.decisions, *decisions),
             warnings=(*selection.warnings, *tuning_warnings(curves, task.losses_before)),

@@ -44,10 +44,11 @@ class EverySize(Selector):
         cost = self.preparation_cost(task) + sum(task.costs[pair] for pair in pairs)
         if cost > budget.flops:
             raise BudgetTooSmallError(
-                f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
-                f"fine-tuning every candidate in full), which pays for {len(pairs)} trials at "
-                f"n_samples up to {task.sizes[-1]}; got {budget.flops:.3g} "
-                f"({budget.flops / task.full_cost:.2%}): raise budget.fraction, or list fewer sizes"
+                f"Expected a budget of at least {cost:.3g} {task.cost_unit} "
+                f"({cost / task.full_cost:.2%} of fine-tuning every candidate in full), "
+                f"which pays for {len(pairs)} trials at n_samples up to {task.sizes[-1]}; got "
+                f"{budget.flops:.3g} ({budget.flops / task.full_cost:.2%}): raise "
+                "budget.fraction, or list fewer sizes"
             )
         return ask_for(task, curves, pairs)
 

@@ -116,9 +116,10 @@ class SuccessiveHalving(Selector):
                 if cost <= budget.flops:
                     return counts[:n_rounds], first
         raise BudgetTooSmallError(
-            f"Expected a budget of at least {cost:.3g} FLOPs ({cost / task.full_cost:.2%} of "
-            "fine-tuning every candidate in full), which pays for the first two trials of every "
-            f"candidate; got {budget.flops:.3g}: raise budget.fraction or drop candidates"
+            f"Expected a budget of at least {cost:.3g} {task.cost_unit} "
+            f"({cost / task.full_cost:.2%} of fine-tuning every candidate in full), which pays for "
+            f"the first two trials of every candidate; got {budget.flops:.3g}: raise "
+            "budget.fraction or drop candidates"
         )
 
     def _worst_cost(self, task: Task, grid: list[int], counts: list[int], first: int) -> float:
