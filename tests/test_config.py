@@ -47,6 +47,7 @@ GROUPS = [
 ]
 EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
 GIVEN = {  # what a user has to name
+    ("runner", "command"): ['runner.command=[train,"{model}"]'],
     ("model", "source"): ["model.source=tiny"],
     ("candidates", "custom"): ["candidates.models=[tiny]"],
     ("dataset", "jsonl"): ["dataset.path=pairs.jsonl"],

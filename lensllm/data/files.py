@@ -55,8 +55,7 @@ def write_jsonl(path: str | Path, pairs: Iterable[Pair]) -> None:
     """
     with Path(path).open("w", encoding="utf-8") as stream:
         for source, target in pairs:
-            line = json.dumps({"input": source, "target": target}, ensure_ascii=False)
-            stream.write(line + "\n")
+            stream.write(json.dumps({"input": source, "target": target}) + "\n")
 
 
 def load_csv(path: str | Path, **options: Any) -> TextData:

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from safetensors.numpy import save_file
 
 from lensllm.core.task import NoCandidateError
@@ -19,6 +24,7 @@ from lensllm.core.trials import Trial, TrialStore
 from lensllm.data.rows import nested_subset
 from lensllm.execution.command import CommandRunner
 from lensllm.execution.command_result import ResultSource
+from lensllm.execution.command_template import PLACEHOLDERS, CommandTemplate
 from lensllm.execution.pool import PoolExecutor
 from lensllm.execution.slurm import SlurmExecutor
 
@@ -296,6 +302,35 @@ def test_configuration_files_are_filled_in(make_runner, tmp_path, program, text_
     store, result = TrialStore(tmp_path / "store"), ResultSource(pattern=r"loss (?P<loss>\d+)")
     runner = CommandRunner(words, ["small"], text_data, store, result, [config])
     assert runner.run(Trial("small", "toy", 7)).test_loss == 7
+
+
+@pytest.mark.parametrize("name", ["axolotl", "llama_factory"])
+def test_examples_for_other_programs_are_filled_in(name, tmp_path, monkeypatch):
+    import lensllm.commands.select  # noqa: F401 - its schema
+
+    monkeypatch.chdir(ROOT)
+    header = (ROOT / "examples" / f"{name}.yaml").read_text().partition("\n\n")[0]
+    found = re.search(r"lensllm select(?:.*\\\n)+.*", header.replace("\n#", "\n"))
+    _, _, *overrides = shlex.split(found[0].replace("\\\n", " "))
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        runner = compose("select", overrides).runner
+    template = CommandTemplate(list(runner.command), list(runner.config_files))
+    values = {known: f"/a/{known}" for known in PLACEHOLDERS} | {"seed": "3"}
+    template.write_configs(tmp_path, values)
+    recipe = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
+    assert template.fill(values)[-1] == f"/a/config_dir/{name}.yaml"
+    assert (recipe["seed"], recipe["output_dir"]) == (3, "/a/output_dir")
+    if name == "axolotl":
+        assert recipe["base_model"] == "/a/model"
+        assert recipe["datasets"][0]["path"] == "/a/train_file"
+        assert recipe["test_datasets"][0]["path"] == "/a/test_file"
+        assert recipe["test_datasets"][0]["type"]["format"] == "{instruction}"
+    else:
+        info = json.loads((tmp_path / "dataset_info.json").read_text())
+        assert recipe["model_name_or_path"] == "/a/model"
+        assert info[recipe["dataset"]]["file_name"] == "/a/train_file"
+        assert info[recipe["eval_dataset"]]["file_name"] == "/a/test_file"
 
 
 @pytest.mark.parametrize(
