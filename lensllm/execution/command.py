@@ -220,7 +220,6 @@ class CommandRunner(StoredRunner):
         started = time.perf_counter()
         with self._folder(trial) as folder:
             words = self._prepare(trial, folder)
-            log.parent.mkdir(parents=True, exist_ok=True)
             minutes = self.timeout_minutes
             code = run_program(words, log, None if minutes is None else 60.0 * minutes)
             try:
@@ -234,12 +233,12 @@ class CommandRunner(StoredRunner):
                 reason = f"{error}; its output ends with: {last_lines(log)} (log: {log})"
                 return TrialResult.failure(trial, reason)
             result = self._result(trial, found, time.perf_counter() - started, log)
-            self.store.add(result)
             if self.keep_output:
                 kept = self.store.folder / "output" / _label(trial)
                 shutil.rmtree(kept, ignore_errors=True)
                 kept.parent.mkdir(exist_ok=True)
                 shutil.move(folder / "output", kept)
+            self.store.add(result)
         return result
 
     def _result(self, trial: Trial, found: ProgramResult, seconds: float, log: Path) -> TrialResult:
@@ -275,6 +274,7 @@ class CommandRunner(StoredRunner):
             shutil.rmtree(left, ignore_errors=True)
         try:
             room.mkdir(parents=True, exist_ok=True)
+            (self.store.folder / "logs").mkdir(exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{trial.key}-", dir=room))
         except OSError as error:
             raise StorageError(storage_words(room, error)) from error

@@ -407,17 +407,32 @@ def overrides(tmp_path, words, jsonl_300):
     ]  # fmt: skip
 
 
-def test_a_campaign_that_was_interrupted_goes_on(tmp_path, overrides, run_main, ran):
-    from lensllm.commands.select import main
-
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lensllm", "select", *overrides],
-        cwd=tmp_path,
+def start_campaign(folder, overrides, *more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "lensllm", "select", *overrides, *more],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def test_two_campaigns_on_one_store_run_each_trial_once(tmp_path, overrides, ran):
+    (tmp_path / "ran.go").touch()
+    runs = [start_campaign(tmp_path, overrides, f"hydra.run.dir={tmp_path / n}") for n in "ab"]
+    for run in runs:
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 0, errors
+    records = [json.loads((tmp_path / n / "selection.json").read_text()) for n in "ab"]
+    assert records[0]["ranking"] == records[1]["ranking"]
+    assert sorted(ran()) == ["large 12", "large 25", "small 12", "small 25"]
+
+
+def test_a_campaign_that_was_interrupted_goes_on(tmp_path, overrides, run_main, ran):
+    from lensllm.commands.select import main
+
+    process = start_campaign(tmp_path, overrides)
     until = time.monotonic() + 120
     while not (tmp_path / "ran.pid").is_file():
         assert process.poll() is None, process.communicate()
