@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lensllm.core.trials import Trial, TrialResult, TrialStore
     from lensllm.evaluation import Benchmark, Evaluation, evaluate, load_rsl, load_zoo
     from lensllm.execution import ReplayRunner
+    from lensllm.execution.command import CommandRunner
     from lensllm.execution.finetune import FineTuneRunner
     from lensllm.laws import (
         LawFit,
@@ -68,6 +69,7 @@ _NAMES = {
     "lensllm.core.trials": ("Trial", "TrialResult", "TrialStore"),
     "lensllm.evaluation": ("Benchmark", "Evaluation", "evaluate", "load_rsl", "load_zoo"),
     "lensllm.execution": ("ReplayRunner",),
+    "lensllm.execution.command": ("CommandRunner",),
     "lensllm.execution.finetune": ("FineTuneRunner",),
     "lensllm.laws": (
         "LawFit",
@@ -111,6 +113,7 @@ __all__ = [
     "BudgetOptimalProbing",
     "BudgetTooSmallError",
     "Candidate",
+    "CommandRunner",
     "Decision",
     "Evaluation",
     "EverySize",

@@ -48,6 +48,7 @@ GROUPS = [
 ]
 EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
 GIVEN = {  # what a user has to name
+    ("runner", "command"): ['runner.command=[train,"{model}"]'],
     ("model", "source"): ["model.source=tiny"],
     ("candidates", "custom"): ["candidates.models=[tiny]"],
     ("dataset", "file"): ["dataset.path=pairs.jsonl"],

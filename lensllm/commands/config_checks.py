@@ -18,6 +18,8 @@ from lensllm.system.limits import walk
 
 logger = logging.getLogger(__name__)
 
+# Settings of `runner=command` that say which program is run, and what it is told.
+_PROGRAM = ("command", "config_files")
 _MAY_BE_NAN = ("price.money_per_hour",)  # not known, and needed with price.unit=money only
 
 
@@ -41,6 +43,7 @@ def check_config(config: DictConfig, schema: type) -> None:
             "cannot vouch for itself; if you trust these modules, add "
             f"'allowed_targets=[{','.join(allowed)}]' to the command"
         )
+    _check_program(config)
     for key, value in walk(config):
         if isinstance(value, float) and not math.isfinite(value):
             if math.isnan(value) and key in _MAY_BE_NAN:
@@ -62,6 +65,22 @@ def check_config(config: DictConfig, schema: type) -> None:
             "training.prompt has a backslash and an n, which is no new line: in a YAML file a text "
             'in double quotes has one ("{input}\\n")'
         )
+
+
+def _check_program(config: DictConfig) -> None:
+    """A program is named in the command: a file from elsewhere could name any."""
+    for key, target in walk(config):
+        if not str(target).endswith(".CommandRunner"):
+            continue
+        if key != "runner._target_":
+            raise ValueError(f"Expected {target} as runner alone, got it as {key}")
+        for name in _PROGRAM:
+            if config.runner.get(name) and not _is_in_command(f"runner.{name}"):
+                raise ValueError(
+                    f"Expected runner.{name} in the command only, got {config.runner[name]} from a "
+                    f"file, which could name any program; if you trust it, add 'runner.{name}=...' "
+                    "to the command"
+                )
 
 
 def _is_in_command(key: str) -> bool:

@@ -225,7 +225,7 @@ def load_data(cfg: DictConfig) -> Any:
     Raises:
         ValueError: The data set, the model or the candidates lack a value.
     """
-    for group in {"dataset", "model", "candidates"}.intersection(cfg):
+    for group in {"dataset", "model", "candidates", "runner"}.intersection(cfg):
         for key in OmegaConf.missing_keys(cfg[group] or {}):
             raise ValueError(f"Expected a value of {key}, got none: add {key}=... to the command")
     settings = OmegaConf.to_container(cfg.runner.data, resolve=True)

@@ -93,7 +93,7 @@ def too_small(
         task: The question.
         budget: What may be spent.
         what: What the selector needs.
-        needed: FLOPs that would pay for it; `None` where none would, since too few sizes are
+        needed: What would pay for it; `None` where none would, since too few sizes are
             permitted or available.
         got: What there is in its place, where that is not clear from the budget.
         advice: What to do about the FLOPs.
@@ -106,8 +106,8 @@ def too_small(
             "selector"
         )
     return BudgetTooSmallError(
-        f"Expected a budget of at least {needed:.3g} FLOPs ({needed / task.full_cost:.2%} of "
-        f"fine-tuning every candidate in full), which pays for {what}; got {budget.flops:.3g} "
+        f"Expected a budget of at least {needed:.3g} {task.cost_unit} "
+        f"({needed / task.full_cost:.2%} of fine-tuning every candidate in full), which pays for {what}; got {budget.flops:.3g} "
         f"({budget.flops / task.full_cost:.2%}){got}: {advice}"
     )
 

@@ -11,7 +11,10 @@ from lensllm.core.trials import Trial, TrialResult, TrialStore
 
 
 class Runner(ABC):
-    """Runs trials: by looking them up (`ReplayRunner`) or by fine-tuning (`FineTuneRunner`).
+    """Runs trials.
+
+    `ReplayRunner` looks them up, `FineTuneRunner` fine-tunes, and `CommandRunner` runs the
+    user's own training program.
 
     A runner says in `task` what can be asked and in `run` what was found. All else has the answer
     of a runner that looks trials up, which keeps nothing and has no files to inspect.

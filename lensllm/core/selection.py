@@ -73,7 +73,7 @@ class Selection:
         n_samples_full: Size at which the candidates are compared.
         ranking: All candidates, the best one first.
         events: What the ranking rests on, then what was decided and found, in order.
-        cost_flops: FLOPs charged to reach it.
+        cost_flops: FLOPs charged to reach it, or what `cost_unit` says.
         cost_fraction: The same as a share of fine-tuning every candidate in full.
         warnings: Messages that the reader of the answer has to know.
         verdict: Whether the evidence is enough, from selectors that can tell.
@@ -81,6 +81,7 @@ class Selection:
         evaluation_share: Share of the FLOPs of the trials that evaluation took; `nan` where it is
             not known.
         measure: What the candidates are compared by.
+        cost_unit: The unit of costs.
     """
 
     selector: str
@@ -95,6 +96,7 @@ class Selection:
     evidence: Evidence | None = None
     evaluation_share: float = math.nan
     measure: Measure = LOSS
+    cost_unit: str = "FLOPs"
 
     @classmethod
     def of(

@@ -57,7 +57,7 @@ class Task:
         n_samples_full: Size D_full at which the candidates are compared.
         available: For each candidate, the sizes D < D_full that a trial can have, ascending (0, the
             pre-trained model as it is, included where it can be had).
-        costs: The most FLOPs of each trial that can be asked and of each full fine-tuning, by
+        costs: The most that each trial that can be asked and each full fine-tuning costs, by
             (candidate, D).
         seed: Seed of the trials.
         failures: Candidates beside these that could not be tried, with the reason.
@@ -66,6 +66,7 @@ class Task:
             looked at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
         prior_curves: Curves of earlier tasks, for selectors and predictors that can use them; rows
             of the task's own data set do not count.
+        cost_unit: The unit of all costs and budgets, in the plural.
     """
 
     dataset: str
@@ -78,6 +79,7 @@ class Task:
     measure: Measure = LOSS
     losses_before: Mapping[str, float] = field(default_factory=dict)
     prior_curves: PriorCurves | None = field(default=None, compare=False, repr=False)
+    cost_unit: str = "FLOPs"
 
     def __post_init__(self) -> None:
         if not self.candidates:
@@ -91,7 +93,7 @@ class Task:
         if not self.full_cost > 0:
             raise ValueError(
                 f"Expected a cost > 0 of fine-tuning every candidate on {self.n_samples_full} "
-                f"samples of {self.dataset!r}, got {self.full_cost:g} FLOPs"
+                f"samples of {self.dataset!r}, got {self.full_cost:g} {self.cost_unit}"
             )
 
     @property
@@ -106,7 +108,7 @@ class Task:
 
     @property
     def full_cost(self) -> float:
-        """FLOPs of fine-tuning every candidate on all of the data."""
+        """The cost of fine-tuning every candidate on all of the data."""
         return sum(self.costs[name, self.n_samples_full] for name in self.names)
 
     def without(self, failures: Mapping[str, str]) -> Task:

@@ -234,7 +234,8 @@ def probe_batch(
     Returns:
         What `lensllm.finetune.encoding.Collator` returns.
     """
-    from lensllm.finetune.encoding import Collator, nested_subset
+    from lensllm.data.rows import nested_subset
+    from lensllm.finetune.encoding import Collator
     from lensllm.finetune.trial import make_encoder
 
     pairs = getattr(data, split)

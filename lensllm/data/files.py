@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,17 @@ def load_jsonl(path: str | Path, **options: Any) -> TextData:
         ValueError: A line is no object, lacks a field, or there are too few pairs.
     """
     return _load(path, "json", **options)
+
+
+def write_jsonl(path: str | Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs as `load_jsonl` reads them: objects with `input` and `target`, one a line.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    with Path(path).open("w", encoding="utf-8") as stream:
+        for source, target in pairs:
+            stream.write(json.dumps({"input": source, "target": target}) + "\n")
 
 
 def load_csv(path: str | Path, **options: Any) -> TextData:

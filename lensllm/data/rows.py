@@ -133,6 +133,29 @@ def take(pairs: Sequence[Pair], positions: np.ndarray) -> Sequence[Pair]:
     return [pairs[i] for i in positions]
 
 
+def nested_subset(n_total: int, n_samples: int, seed: int) -> np.ndarray:
+    """Positions of a training subset: the first entries of one seeded permutation.
+
+    Subsets of one seed are nested: the smaller is a prefix of the larger.
+
+    Args:
+        n_total: Training pairs that there are.
+        n_samples: Pairs wanted.
+        seed: Seed of the permutation.
+
+    Returns:
+        Positions, shape (n_samples,).
+
+    Raises:
+        ValueError: More are wanted than there are.
+    """
+    if n_samples > n_total:
+        raise ValueError(
+            f"Expected `n_samples` <= {n_total}, the training pairs that there are, got {n_samples}"
+        )
+    return np.random.default_rng(seed).permutation(n_total)[:n_samples]
+
+
 def with_targets(rows: Rows) -> Rows:
     """The rows whose target has a text."""
     mask = np.fromiter((bool(target.strip()) for _, target in rows), dtype=bool, count=len(rows))

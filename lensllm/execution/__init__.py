@@ -1,4 +1,4 @@
-"""What executes trials: replayed curves, or fine-tuning for real."""
+"""What executes trials: replayed curves, fine-tuning for real, or a training program."""
 
 from lensllm.execution.replay import ReplayRunner
 

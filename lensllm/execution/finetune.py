@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -18,10 +17,10 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lensllm.core.example_losses import ExampleLosses
 from lensllm.core.measures import LOSS_PER_BYTE, Measure, measure_named
-from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
 from lensllm.data.pairs import TextData
+from lensllm.execution.stored import StoredRunner
 from lensllm.finetune.adapters import FULL, AdapterConfig
 from lensllm.finetune.callbacks import (
     MakeCallback,
@@ -58,7 +57,6 @@ from lensllm.finetune.trial import (
 )
 from lensllm.finetune.truncation import say_shares
 from lensllm.system.atomic import StorageError, full_disk, write_whole
-from lensllm.system.claims import POLL_SECONDS
 from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
@@ -68,7 +66,7 @@ class TrackerError(ValueError):
     """The experiment tracker of a trial does not start."""
 
 
-class FineTuneRunner(Runner):
+class FineTuneRunner(StoredRunner):
     """Fine-tunes candidates, and answers finished trials from a store.
 
     Args:
@@ -123,11 +121,6 @@ class FineTuneRunner(Runner):
         make_callbacks: Mapping[str, MakeCallback] | None = None,
     ) -> None:
         quiet_libraries()
-        if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
-            raise ValueError(
-                f"Expected `n_samples_full` between 1 and {len(data.train)}, the training pairs of "
-                f"{data.name!r}, got {n_samples_full}"
-            )
         if checkpoint_minutes is not None and not 0 <= checkpoint_minutes < math.inf:
             raise ValueError(
                 "Expected runner.checkpoint_minutes >= 0 (null for no checkpoints), got "
@@ -136,15 +129,8 @@ class FineTuneRunner(Runner):
         _check_optimizer(make_optimizer)
         check_trainer(make_trainer)
         _check_scheduler(make_scheduler)
-        if not sources:
-            raise ValueError("Expected at least one candidate in `candidates.models`, got none")
         given = as_sources(sources, finetune or FULL)
-        self.sources = {source.name: source for source in given}
-        if len(self.sources) != len(given):
-            names = [source.name for source in given]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"Expected candidates with names of their own, got {twice!r} twice")
-        self.data = data
+        super().__init__(given, data, store, n_samples_full, sizes, seed)
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
         callbacks = as_callbacks(make_callbacks)
@@ -152,12 +138,7 @@ class FineTuneRunner(Runner):
         self._plain_trainer = make_trainer
         self._callback_settings = callback_settings(callbacks)
         self.settings = settings
-        self.store: TrialStore = store
         self.make_logger = make_logger or None  # an empty config group means none
-        self.n_samples_full = len(data.train) if n_samples_full is None else n_samples_full
-        self.sizes = size_ladder(self.n_samples_full) if sizes is None else tuple(sorted(sizes))
-        _check_sizes(self.sizes, self.n_samples_full)
-        self.seed = seed
         self.asked_measure = measure_named(measure)
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
@@ -210,22 +191,6 @@ class FineTuneRunner(Runner):
         # A partial of Hydra's own partial would hide its keywords from the trial's key.
         make = getattr(self.make_optimizer, "func", self.make_optimizer)
         return partial(make, **{**getattr(self.make_optimizer, "keywords", {}), "lr": rate})
-
-    def _check(self, trial: Trial) -> None:
-        """Refuse trials that are none of this runner's."""
-        if trial.model not in self.sources:
-            raise ValueError(
-                f"Expected one of the candidates {', '.join(self.sources)}, got {trial.model!r}"
-            )
-        if trial.dataset != self.data.name:
-            raise ValueError(
-                f"Expected a trial on the data set {self.data.name!r}, got {trial.dataset!r}"
-            )
-        if trial.n_samples > len(self.data.train):
-            raise ValueError(
-                f"Expected `n_samples` <= {len(self.data.train)}, the training pairs of "
-                f"{self.data.name!r}, got {trial.n_samples}"
-            )
 
     def complete(self, trial: Trial) -> Trial:
         """Fill in the settings that decide the outcome; the result's key is the stored one.
@@ -297,27 +262,10 @@ class FineTuneRunner(Runner):
             raise
 
     def _stored_or_new(self, trial: Trial) -> TrialResult:
-        """The stored result, or a new one, which one process at a time is in search of."""
-        if rank_zero_only.rank > 0 or "LOCAL_RANK" in os.environ:  # these train it together
-            return self.store.get(trial) or self._fine_tune(trial)
-        is_told = False
-        while True:
-            result = self.store.get(trial)
-            if result is not None:
-                return result
-            with self.store.claims.hold(trial.key) as mine:
-                if mine:
-                    return self.store.get(trial) or self._fine_tune(trial)
-            if not is_told:
-                owner = self.store.claims.owner(trial.key) or {}
-                logger.warning(
-                    "Waiting for %s at D = %d, which process %s on %s has been at since %s",
-                    trial.model,
-                    trial.n_samples,
-                    *(owner.get(name, "?") for name in ("pid", "host", "since")),
-                )
-                is_told = True
-            time.sleep(POLL_SECONDS)
+        """See `StoredRunner`; processes that train a trial together all go at it."""
+        if rank_zero_only.rank > 0 or "LOCAL_RANK" in os.environ:
+            return self.store.get(trial) or self._run_new(trial)
+        return super()._stored_or_new(trial)
 
     def _checkpoint(self, trial: Trial) -> Path:
         return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
@@ -339,12 +287,12 @@ class FineTuneRunner(Runner):
         if "fsdp" in str(trainer_settings(self._plain_trainer, trial.n_samples).get("strategy")):
             raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
         source = self.sources[trial.model]
-        return self._fine_tune(
+        return self._run_new(
             self.complete(trial),
             lambda model, tokenizer: write_model_folder(folder, model, tokenizer, source, merge),
         )
 
-    def _fine_tune(
+    def _run_new(
         self, trial: Trial, keep: Callable[[Any, Any], object] | None = None
     ) -> TrialResult:
         source = self.sources[trial.model]
@@ -530,18 +478,11 @@ class FineTuneRunner(Runner):
             losses_before=dict(self._losses_before),
         )
 
-    def known(self) -> list[TrialResult]:
-        """Results in the store of trials that a campaign could ask for, full fine-tuning included.
+    def _ladder(self) -> tuple[int, ...]:
+        return size_ladder(self.n_samples_full)
 
-        They have this recipe, these data and this seed.
-        """
-        task = self.task()
-        results = []
-        for name, n_samples in sorted(task.costs):
-            found = self.store.get(self.complete(task.trial(name, n_samples)))
-            if found is not None:
-                results.append(_with_errors(found))
-        return results
+    def _in_unit(self, result: TrialResult) -> TrialResult:
+        return _with_errors(result)
 
     def longest(self, name: str) -> tuple[int, int]:
         """Tokens of a candidate's longest input and longest target, of those that were counted."""
@@ -601,17 +542,6 @@ def _close(tracker: Any, result: TrialResult | None) -> None:
         tracker.finish()
     except Exception as error:
         logger.warning("The experiment tracker did not close: %s", reason_of(error))
-
-
-def _check_sizes(sizes: tuple[int, ...], n_samples_full: int) -> None:
-    """Sizes of trials, ascending: distinct, and from 0 to `n_samples_full`."""
-    for size, following in zip(sizes, (*sizes[1:], None), strict=True):
-        if size < 0:
-            raise ValueError(f"Expected sizes >= 0, got {size}")
-        if size > n_samples_full:
-            raise ValueError(f"Expected sizes up to n_samples_full = {n_samples_full}, got {size}")
-        if size == following:
-            raise ValueError(f"Expected each size once, got {size} twice")
 
 
 def _check_scheduler(make_scheduler: Callable[..., Any]) -> None:

@@ -473,26 +473,3 @@ class LengthBucketSampler(Sampler[list[int]]):
             order[start : start + self.batch_size]
             for start in range(0, len(order), self.batch_size)
         ]
-
-
-def nested_subset(n_total: int, n_samples: int, seed: int) -> np.ndarray:
-    """Positions of a training subset: the first entries of one seeded permutation.
-
-    Subsets of one seed are nested: the smaller is a prefix of the larger.
-
-    Args:
-        n_total: Training pairs that there are.
-        n_samples: Pairs wanted.
-        seed: Seed of the permutation.
-
-    Returns:
-        Positions, shape (n_samples,).
-
-    Raises:
-        ValueError: More are wanted than there are.
-    """
-    if n_samples > n_total:
-        raise ValueError(
-            f"Expected `n_samples` <= {n_total}, the training pairs that there are, got {n_samples}"
-        )
-    return np.random.default_rng(seed).permutation(n_total)[:n_samples]

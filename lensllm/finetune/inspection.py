@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from lensllm.data.pairs import TextData
-from lensllm.data.rows import take
-from lensllm.finetune.encoding import Collator, Example, PairEncoder, nested_subset, target_loss
+from lensllm.data.rows import nested_subset, take
+from lensllm.finetune.encoding import Collator, Example, PairEncoder, target_loss
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings

@@ -24,7 +24,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 from lensllm.core.example_losses import ExampleLosses, in_original_order
 from lensllm.core.trials import MAX_LOSS, Trial, TrialResult
 from lensllm.data.pairs import TextData
-from lensllm.data.rows import Rows, take
+from lensllm.data.rows import Rows, nested_subset, take
 from lensllm.finetune.adapters import FULL
 from lensllm.finetune.best_weights import BestWeights
 from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
@@ -33,7 +33,6 @@ from lensllm.finetune.encoding import (
     Example,
     PairEncoder,
     context_length,
-    nested_subset,
 )
 from lensllm.finetune.loading import EncodedData, TrialData
 from lensllm.finetune.memory import (

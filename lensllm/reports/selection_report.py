@@ -84,7 +84,7 @@ def selection_record(
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `cost_flops`, `cost_fraction`,
+        `test_set`, `sentence`, `reason`, `ranking`, `cost_flops`, `cost_unit`, `cost_fraction`,
         `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same in words),
         `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
     """
@@ -106,6 +106,7 @@ def selection_record(
         "reason": reason_words(selection),
         "ranking": ranking,
         "cost_flops": selection.cost_flops,
+        "cost_unit": selection.cost_unit,
         "cost_fraction": selection.cost_fraction,
         "evaluation_share": _finite(selection.evaluation_share),
         "events": [event.to_json() for event in selection.events],
@@ -138,8 +139,8 @@ def selection_sentence(selection: Selection) -> str:
     share = selection.evaluation_share
     spent = f", {share:.0%} of them for evaluation" if math.isfinite(share) else ""
     text = (
-        f"{text}; found for {selection.cost_flops:.3g} FLOPs{spent}, {selection.cost_fraction:.1%} "
-        "of fine-tuning every candidate in full."
+        f"{text}; found for {selection.cost_flops:.3g} {selection.cost_unit}{spent}, "
+        f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full."
     )
     return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
 

@@ -112,6 +112,7 @@ def run_campaign(
             selection,
             ranking=_with_failures(selection.ranking, task, results),
             cost_flops=budget.spent,
+            cost_unit=whole.cost_unit,
             cost_fraction=budget.spent / whole.full_cost,
             events=(*selection.events, *events),
             warnings=(

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 ENDINGS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
@@ -268,7 +268,20 @@ def children_without_interrupts() -> Iterator[None]:
 
 def end_children() -> None:
     """End all processes that descend from this one: they are asked first, and killed then."""
-    children = {pid for pid in _descendants() if not _cleans_up(pid)}
+    _end({pid for pid in _descendants([os.getpid()]) if not _cleans_up(pid)})
+
+
+def end_session(leader: int) -> None:
+    """End the processes of a session, and those that they have started, as `end_children` does.
+
+    Args:
+        leader: Number of the session's first process, which may have ended before.
+    """
+    members = [pid for pid, status in _processes() if int(status[3]) == leader]
+    _end({*members, *_descendants(members)})
+
+
+def _end(children: set[int]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in children:
             with contextlib.suppress(OSError):
@@ -278,16 +291,22 @@ def end_children() -> None:
             time.sleep(0.02)
 
 
-def _descendants() -> list[int]:
-    """Processes that this one has started, those that they have, and so on."""
+def _descendants(ancestors: Sequence[int]) -> list[int]:
+    """Processes that these have started, those that they have, and so on."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
-        if name.isdigit() and (fields := _status(int(name))):
-            children.setdefault(int(fields[1]), []).append(int(name))
-    found = list(children.get(os.getpid(), ()))
+    for pid, status in _processes():
+        children.setdefault(int(status[1]), []).append(pid)
+    found = [child for pid in ancestors for child in children.get(pid, ())]
     for pid in found:  # grows on the way
         found.extend(children.get(pid, ()))
     return found
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """Numbers of all processes of this machine, with `_status`; none where it has no `/proc`."""
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdigit() and (status := _status(int(name))):
+            yield int(name), status
 
 
 def _cleans_up(pid: int) -> bool:
@@ -314,7 +333,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _status(pid: int) -> list[str] | None:
-    """State and parent of a process, and what else follows its name in `/proc/<pid>/stat`."""
+    """State, parent, group and session of a process, as they follow its name in `/proc`."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             return stream.read().rpartition(")")[2].split()

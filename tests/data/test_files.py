@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from lensllm.data import files
 from lensllm.data.files import load_csv, load_jsonl
 
 ROWS = [(f"text number {i}", f"title {i}") for i in range(50)]
@@ -47,6 +48,14 @@ def test_both_formats_give_the_same_data(tmp_path):
     one = load_jsonl(write_jsonl(tmp_path / "a.jsonl", rows))
     other = load_csv(write_csv(tmp_path / "a.csv", rows))
     assert one == other
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    pairs = [("one\nline", "\u00e9\u2028 {braces}"), ('"quoted"', "\\n")]
+    path = tmp_path / "pairs.jsonl"
+    files.write_jsonl(path, pairs)
+    assert [(row["input"], row["target"]) for _, row in files.read_jsonl(path)] == pairs
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2  # a U+2028 would end a line
 
 
 def test_options_name_fields_shares_and_limits(kind):

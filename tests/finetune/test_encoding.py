@@ -6,6 +6,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from lensllm.data.rows import nested_subset
 from lensllm.finetune.encoding import (
     IGNORED,
     Collator,
@@ -15,7 +16,6 @@ from lensllm.finetune.encoding import (
     PairEncoder,
     context_length,
     forward_logits,
-    nested_subset,
     target_loss,
 )
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lensllm.data.pairs import make_text_data
+from lensllm.data.rows import nested_subset
 from lensllm.finetune import ModelSource, TrainingSettings, inspection
-from lensllm.finetune.encoding import nested_subset
 from lensllm.finetune.inspection import count_tokens, measure_pairs
 from lensllm.finetune.trial import make_encoder
 

@@ -9,8 +9,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from lensllm.core.trials import Trial
 from lensllm.data.pairs import make_text_data
+from lensllm.data.rows import nested_subset
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial
-from lensllm.finetune.encoding import PairEncoder, nested_subset
+from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.module import LanguageModelModule, warmup_schedule
 from lensllm.finetune.trial import BestWeights
 

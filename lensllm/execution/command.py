@@ -1,0 +1,337 @@
+"""Command: trials that are run by the user's own training program."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
+from lensllm.core.trials import MAX_LOSS, Trial, TrialResult, TrialStore
+from lensllm.data.files import write_jsonl
+from lensllm.data.pairs import TextData
+from lensllm.data.rows import nested_subset, take
+from lensllm.execution.command_models import as_program_models
+from lensllm.execution.command_result import ProgramResult, ResultSource
+from lensllm.execution.command_template import CommandTemplate
+from lensllm.execution.stored import StoredRunner
+from lensllm.selectors.ask_tell import proportional_costs
+from lensllm.system.atomic import StorageError, storage_words
+from lensllm.system.harmless import safe_name
+from lensllm.system.programs import last_lines, run_program
+
+# Raised when the same settings come to mean another outcome.
+RECIPE = 1
+
+
+class CommandRunner(StoredRunner):
+    """Runs trials by a training program that knows nothing of lensllm.
+
+    For each trial the program gets a folder of its own, with the subset and the other splits as
+    JSON Lines of `input` and `target`. The subset is the one that lensllm's own trials have: the
+    first n pairs of one seeded permutation. Its output goes to `logs` in the store's folder. A
+    program that fails, ends without a result or runs too long is a result with the status `failed`;
+    like all that has failed it is not stored, and runs again when it is asked for again.
+
+    FLOPs are not known. A trial costs D times its model's parameters, where those of all candidates
+    are known, else D; or D times `seconds_per_sample`. `TrialResult.seconds` has what it took.
+
+    Args:
+        command: The program and its arguments, with placeholders in braces: see `PLACEHOLDERS` of
+            `lensllm.execution.command_template`.
+        sources: The candidates, see `as_program_models`.
+        data: The data set.
+        store: Where finished trials are kept and found.
+        result: Where the loss of a trial is read from.
+        config_files: Configuration files of the program, with the same placeholders.
+        depends_on: Further files whose contents decide, such as modules that the program imports.
+            The program, scripts and settings that the command names are among them by themselves.
+        n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
+        sizes: Sizes that trials can have; `size_ladder(n_samples_full)` without 0 by default, since
+            few programs can train on nothing.
+        seed: Seed of the trials of a campaign.
+        seconds_per_sample: What a sample costs, one number or one by candidate; `None`: see above.
+        timeout_minutes: After so many minutes a program is ended; `None` for no limit.
+        keep_output: Whether the output folder of a trial that has finished is kept, in `output` of
+            the store's folder.
+
+    Attributes:
+        failures: Candidates that cannot be tried, with the reason; see `inspect`.
+
+    Raises:
+        ValueError: A number is out of range, or see `CommandTemplate` and `StoredRunner`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        sources: Sequence[Any] | Mapping[str, Any],
+        data: TextData,
+        store: TrialStore,
+        result: ResultSource | None = None,
+        config_files: Sequence[str | Path] = (),
+        depends_on: Sequence[str | Path] = (),
+        n_samples_full: int | None = None,
+        sizes: Sequence[int] | None = None,
+        seed: int = 0,
+        seconds_per_sample: float | Mapping[str, float] | None = None,
+        timeout_minutes: float | None = None,
+        keep_output: bool = False,
+    ) -> None:
+        super().__init__(as_program_models(sources), data, store, n_samples_full, sizes, seed)
+        self.template = CommandTemplate(command, config_files)
+        self.result = result or ResultSource()
+        if self.result.pattern is None and not self.template.uses("output_dir"):
+            raise ValueError(
+                f"Expected {{output_dir}} in runner.command, where {self.result.file} is looked "
+                "for, found none: add it, or read the loss from the output by runner.result.pattern"
+            )
+        self.depends_on = tuple(depends_on)
+        self.template.decisive(self.depends_on)  # files that cannot be read are told now
+        self.seconds_per_sample = _seconds(seconds_per_sample, list(self.sources))
+        if timeout_minutes is not None and not 0 < timeout_minutes < math.inf:
+            raise ValueError(f"Expected runner.timeout_minutes > 0, got {timeout_minutes}")
+        self.timeout_minutes = timeout_minutes
+        self.keep_output = keep_output
+        self.failures: dict[str, str] = {}
+
+    def _ladder(self) -> tuple[int, ...]:
+        return size_ladder(self.n_samples_full)[1:]
+
+    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+        """Look for the program and for the folders of candidates before anything is spent.
+
+        Returns:
+            Candidates that cannot be tried, with the reason; `task` leaves them out.
+
+        Raises:
+            ValueError: There is no such program here.
+            StorageError: The store cannot be written.
+        """
+        self.store.check_writable()
+        program = self.template.words[0]
+        if shutil.which(program) is None:
+            raise ValueError(
+                f"Expected a program that can be run as the first word of runner.command, got "
+                f"{program!r}, which is not found; preflight=false does not look for it"
+            )
+        for name, source in self.sources.items():
+            try:
+                _ = source.location
+            except ValueError as error:
+                self.failures[name] = str(error)
+        return self.failures
+
+    def complete(self, trial: Trial) -> Trial:
+        """Fill in the settings that decide the outcome; the result's key is the stored one.
+
+        Raises:
+            ValueError: The trial is none of this runner's, or a file that decides cannot be read.
+        """
+        self._check(trial)
+        source = self.sources[trial.model]
+        decisive = {
+            "recipe": RECIPE,
+            "data": self.data.fingerprint,
+            "model": source.location if source.folder is None else source.fingerprint,
+            "result": self.result.decisive(),
+            **self.template.decisive(self.depends_on),
+        }
+        return replace(trial, settings=decisive)
+
+    def run(self, trial: Trial) -> TrialResult:
+        """Run one trial, or return its stored result.
+
+        While another campaign on the same store is at the trial, this waits.
+
+        Raises:
+            ValueError: The trial is none of this runner's.
+            StorageError: Its result, or what it needs on the way, cannot be written.
+        """
+        self._check(trial)
+        try:
+            return self._in_unit(self._stored_or_new(self.complete(trial)))
+        except StorageError:
+            raise
+        except (ValueError, OSError) as error:  # before the program ran
+            return TrialResult.failure(trial, str(error), 0.0)
+
+    def _in_unit(self, result: TrialResult) -> TrialResult:
+        """A result with its cost, which the store has not: how to count it is not the trial's."""
+        trial = result.trial
+        return replace(result, flops=trial.n_samples * self._rates[trial.model])
+
+    def task(self) -> Task:
+        """The question, with the costs of trials.
+
+        Raises:
+            NoCandidateError: No candidate can be tried; with all reasons.
+        """
+        names = [name for name in self.sources if name not in self.failures]
+        if not names:
+            raise NoCandidateError(self.data.name, self.failures)
+        sizes = tuple(size for size in self.sizes if size < self.n_samples_full)
+        return Task(
+            self.data.name,
+            tuple(candidate for candidate in self._candidates if candidate.name in names),
+            self.n_samples_full,
+            dict.fromkeys(names, sizes),
+            {
+                (name, n): n * self._rates[name]
+                for name in names
+                for n in (*sizes, self.n_samples_full)
+            },
+            seed=self.seed,
+            failures=dict(self.failures),
+            cost_unit=self._cost_unit,
+        )
+
+    @cached_property
+    def _candidates(self) -> list[Candidate]:
+        sources = self.sources.values()
+        return [Candidate(source.name, source.n_params, source.family) for source in sources]
+
+    @cached_property
+    def _rates(self) -> dict[str, float]:
+        """What a sample costs each candidate, in `_cost_unit`."""
+        if self.seconds_per_sample is not None:
+            return self.seconds_per_sample
+        costs = proportional_costs(self._candidates, [1], {})
+        return {name: cost for (name, _), cost in costs.items()}
+
+    @property
+    def _cost_unit(self) -> str:
+        if self.seconds_per_sample is not None:
+            return "seconds"
+        known = all(math.isfinite(candidate.n_params) for candidate in self._candidates)
+        return "samples x parameters" if known else "samples"
+
+    def _run_new(self, trial: Trial) -> TrialResult:
+        """Run the program, and store what it found."""
+        log = self.store.folder / "logs" / f"{_label(trial)}.log"
+        started = time.perf_counter()
+        with self._folder(trial) as folder:
+            words = self._prepare(trial, folder)
+            minutes = self.timeout_minutes
+            code = run_program(words, log, None if minutes is None else 60.0 * minutes)
+            try:
+                if code is None:
+                    raise ValueError(f"ran longer than runner.timeout_minutes={minutes:g}")
+                if code != 0:
+                    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+                    raise ValueError(f"{words[0]} ended with {how}")
+                found = self.result.read(folder / "output", log)
+            except ValueError as error:
+                reason = f"{error}; its output ends with: {last_lines(log)} (log: {log})"
+                return TrialResult.failure(trial, reason)
+            result = self._result(trial, found, time.perf_counter() - started, log)
+            if self.keep_output:
+                kept = self.store.folder / "output" / _label(trial)
+                shutil.rmtree(kept, ignore_errors=True)
+                kept.parent.mkdir(exist_ok=True)
+                shutil.move(folder / "output", kept)
+            self.store.add(result)
+        return result
+
+    def _result(self, trial: Trial, found: ProgramResult, seconds: float, log: Path) -> TrialResult:
+        source = self.sources[trial.model]
+        is_finite = found.loss <= MAX_LOSS and math.isfinite(found.loss)
+        reason = f"its loss is {found.loss:g}; its output ends with: {last_lines(log)} (log: {log})"
+        return TrialResult(
+            trial,
+            "completed" if is_finite else "diverged",
+            test_loss=found.loss if is_finite else math.nan,
+            n_params=0 if math.isnan(source.n_params) else int(source.n_params),
+            n_steps=found.n_steps,
+            best_step=found.best_step,
+            flops=math.nan,
+            train_flops=math.nan,
+            seconds=seconds,
+            family=source.family,
+            data=self.data.summary(),
+            trace=found.trace,
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            reason="" if is_finite else reason,
+        )
+
+    @contextmanager
+    def _folder(self, trial: Trial) -> Iterator[Path]:
+        """A new folder for a trial, removed at its end; what a killed one has left goes first.
+
+        Raises:
+            StorageError: It cannot be made.
+        """
+        room = self.store.folder.resolve() / ".command"
+        for left in room.glob(f"{trial.key}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            room.mkdir(parents=True, exist_ok=True)
+            (self.store.folder / "logs").mkdir(exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{trial.key}-", dir=room))
+        except OSError as error:
+            raise StorageError(storage_words(room, error)) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _prepare(self, trial: Trial, folder: Path) -> list[str]:
+        """Write the files of a trial; the words that run it.
+
+        Raises:
+            StorageError: A file cannot be written.
+        """
+        chosen = nested_subset(len(self.data.train), trial.n_samples, trial.seed)
+        splits = {
+            "train_file": take(self.data.train, chosen),
+            "validation_file": self.data.validation,
+            "test_file": self.data.test,
+        }
+        values = {
+            "model": self.sources[trial.model].location,
+            "n_samples": str(trial.n_samples),
+            "seed": str(trial.seed),
+            "output_dir": str(folder / "output"),
+            "config_dir": str(folder / "config"),
+            **{name: str(folder / f"{name.partition('_')[0]}.jsonl") for name in splits},
+        }
+        try:
+            (folder / "output").mkdir()
+            (folder / "config").mkdir()
+            for name, pairs in splits.items():
+                write_jsonl(values[name], pairs)
+            self.template.write_configs(folder / "config", values)
+        except OSError as error:
+            raise StorageError(storage_words(folder, error)) from error
+        return self.template.fill(values)
+
+
+def _label(trial: Trial) -> str:
+    """A file name that reads like the trial and is its alone."""
+    return f"{safe_name(f'{trial.model}-D{trial.n_samples}-s{trial.seed}')}-{trial.key}"
+
+
+def _seconds(
+    given: float | Mapping[str, float] | None, names: Sequence[str]
+) -> dict[str, float] | None:
+    """Seconds per sample of each candidate."""
+    if given is None:
+        return None
+    rates = dict(given) if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    if set(rates) != set(names):
+        raise ValueError(
+            f"Expected runner.seconds_per_sample of each of {', '.join(names)}, got those of "
+            f"{', '.join(rates)}"
+        )
+    for name, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+            raise ValueError(f"Expected runner.seconds_per_sample > 0 of {name}, got {rate!r}")
+    return {name: float(rates[name]) for name in names}
