@@ -110,7 +110,7 @@ def _check_store(
         raise ValueError(
             f"Expected runs of at least {MIN_MODELS} models with {MIN_SEEDS} seeds at one size, "
             f"and D = 0 of each, in {trials}, got {words}. A campaign stops as early as it can and "
-            "leaves no such store: run `python train.py -m model=A,B,C,D seed=0,1 n_samples=0,800` "
+            "leaves no such store: run `lensllm train -m model=A,B,C,D seed=0,1 n_samples=0,800` "
             "with its dataset and training settings, or name a smaller size that was run with "
             "n_samples={NAME: D}"
         )
