@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,15 +14,14 @@ from typing import Any
 
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import MAX_LOSS, Trial, TrialResult, TrialStore
-from lensllm.data.files import write_jsonl
 from lensllm.data.pairs import TextData
-from lensllm.data.rows import nested_subset, take
+from lensllm.execution.command_folder import trial_folder, write_files
 from lensllm.execution.command_models import as_program_models
 from lensllm.execution.command_result import ProgramResult, ResultSource
 from lensllm.execution.command_template import CommandTemplate
 from lensllm.execution.stored import StoredRunner
 from lensllm.selectors.ask_tell import proportional_costs
-from lensllm.system.atomic import StorageError, storage_words
+from lensllm.system.atomic import StorageError
 from lensllm.system.harmless import safe_name
 from lensllm.system.programs import last_lines, run_program
 
@@ -216,10 +213,11 @@ class CommandRunner(StoredRunner):
 
     def _run_new(self, trial: Trial) -> TrialResult:
         """Run the program, and store what it found."""
+        source = self.sources[trial.model]
         log = self.store.folder / "logs" / f"{_label(trial)}.log"
         started = time.perf_counter()
-        with self._folder(trial) as folder:
-            words = self._prepare(trial, folder)
+        with trial_folder(self.store.folder, trial) as folder:
+            words = write_files(folder, trial, self.data, source, self.template)
             minutes = self.timeout_minutes
             code = run_program(words, log, None if minutes is None else 60.0 * minutes)
             try:
@@ -261,57 +259,6 @@ class CommandRunner(StoredRunner):
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             reason="" if is_finite else reason,
         )
-
-    @contextmanager
-    def _folder(self, trial: Trial) -> Iterator[Path]:
-        """A new folder for a trial, removed at its end; what a killed one has left goes first.
-
-        Raises:
-            StorageError: It cannot be made.
-        """
-        room = self.store.folder.resolve() / ".command"
-        for left in room.glob(f"{trial.key}-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        try:
-            room.mkdir(parents=True, exist_ok=True)
-            (self.store.folder / "logs").mkdir(exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{trial.key}-", dir=room))
-        except OSError as error:
-            raise StorageError(storage_words(room, error)) from error
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _prepare(self, trial: Trial, folder: Path) -> list[str]:
-        """Write the files of a trial; the words that run it.
-
-        Raises:
-            StorageError: A file cannot be written.
-        """
-        chosen = nested_subset(len(self.data.train), trial.n_samples, trial.seed)
-        splits = {
-            "train_file": take(self.data.train, chosen),
-            "validation_file": self.data.validation,
-            "test_file": self.data.test,
-        }
-        values = {
-            "model": self.sources[trial.model].location,
-            "n_samples": str(trial.n_samples),
-            "seed": str(trial.seed),
-            "output_dir": str(folder / "output"),
-            "config_dir": str(folder / "config"),
-            **{name: str(folder / f"{name.partition('_')[0]}.jsonl") for name in splits},
-        }
-        try:
-            (folder / "output").mkdir()
-            (folder / "config").mkdir()
-            for name, pairs in splits.items():
-                write_jsonl(values[name], pairs)
-            self.template.write_configs(folder / "config", values)
-        except OSError as error:
-            raise StorageError(storage_words(folder, error)) from error
-        return self.template.fill(values)
 
 
 def _label(trial: Trial) -> str:
