@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> float:
         write_selection,
     )
     from lensllm.selectors.campaign import make_budget, run_campaign
-    from lensllm.selectors.ledger import Ledger, campaign_key
+    from lensllm.selectors.known_trials import Ledger, campaign_key
     from lensllm.system.atomic import check_writable
 
     console = wide_console()

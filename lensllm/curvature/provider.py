@@ -101,7 +101,7 @@ class NTKProvider:
         Raises:
             ValueError: The candidate is unknown.
         """
-        from lensllm.finetune.keys import environment
+        from lensllm.finetune.trial_keys import environment
 
         source = _find(self.sources, model)
         key = {
@@ -194,7 +194,7 @@ class SpectrumProvider:
             ValueError: The candidate is unknown, or has no matrix that is large enough.
         """
         from lensllm.curvature.spectra import heavy_tail_metrics
-        from lensllm.finetune.keys import environment
+        from lensllm.finetune.trial_keys import environment
 
         source = _find(self.sources, model)
         return cached_json(

@@ -11,7 +11,7 @@ from typing import Any
 
 from lensllm.data.containers import COMPRESSED, Record, read_records
 from lensllm.data.conversations import LossOn, check_loss_on
-from lensllm.data.formats import Format, MisfitError, known_formats, recognise
+from lensllm.data.fields import Format, MisfitError, known_formats, recognise
 from lensllm.data.leaks import Pair
 from lensllm.data.pairs import TextData
 from lensllm.data.rows import Template

@@ -39,13 +39,6 @@ from lensllm.finetune.inspection import (
     first_lost_weight,
     measure_pairs,
 )
-from lensllm.finetune.keys import (
-    check_trainer,
-    describe,
-    device_of,
-    environment,
-    trainer_settings,
-)
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource, as_sources
 from lensllm.finetune.trial import (
@@ -54,6 +47,13 @@ from lensllm.finetune.trial import (
     make_encoder,
     reason_of,
     run_trial,
+)
+from lensllm.finetune.trial_keys import (
+    check_trainer,
+    describe,
+    device_of,
+    environment,
+    trainer_settings,
 )
 from lensllm.finetune.truncation import say_shares
 from lensllm.system.atomic import StorageError, full_disk, write_whole

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning import callbacks as pl_callbacks
 
-from lensllm.finetune.keys import describe
+from lensllm.finetune.trial_keys import describe
 
 MakeCallback = Callable[[], pl_callbacks.Callback]
 

@@ -15,8 +15,8 @@ from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.predictors import CurvePredictor
 from lensllm.selectors.base import Decision, Selector, ask_for
-from lensllm.selectors.ranking import HELD, rank_by
 from lensllm.selectors.value import Outlook, Plan
+from lensllm.selectors.verdict import HELD, rank_by
 
 # Draws for P(best) when trials are decided on.
 N_DRAWS = 600

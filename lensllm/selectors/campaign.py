@@ -27,7 +27,7 @@ from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
-from lensllm.selectors.evidence import evaluation_share, evidence_of
+from lensllm.selectors.paired_losses import evaluation_share, evidence_of
 
 logger = logging.getLogger(__name__)
 

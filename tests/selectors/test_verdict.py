@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import norm
 
 from lensllm.predictors import Posterior
-from lensllm.selectors.ranking import rank_posterior
+from lensllm.selectors.verdict import rank_posterior
 
 SIZES = (200, 400, 3200)
 

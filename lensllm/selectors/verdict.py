@@ -15,7 +15,7 @@ from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Task
 from lensllm.predictors import CurvePredictor, Posterior
 from lensllm.predictors.tree import root_of
-from lensllm.selectors.evidence import covariance_over_examples
+from lensllm.selectors.paired_losses import covariance_over_examples
 from lensllm.selectors.value import Outlook
 
 # Draws of log losses at D_full; fewer where there are more than a thousand candidates.

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from lensllm.finetune.adapters import FULL, AdapterConfig
-from lensllm.finetune.keys import check_trainer, describe, environment, trainer_settings
+from lensllm.finetune.trial_keys import check_trainer, describe, environment, trainer_settings
 
 
 def test_description_of_a_factory_is_plain_json():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from lensllm.core.trials import Trial, TrialResult
-from lensllm.selectors.ledger import Ledger
+from lensllm.selectors.known_trials import Ledger
 
 
 def results(*sizes):

@@ -9,7 +9,7 @@ from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Budget
 from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors import Adaptive, SubTuning, run_campaign
-from lensllm.selectors.evidence import (
+from lensllm.selectors.paired_losses import (
     covariance_over_examples,
     evaluation_share,
     evidence_of,
