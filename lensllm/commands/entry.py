@@ -7,6 +7,7 @@ what to do); 130 interrupted and 143 terminated (one line as well); 1 anything e
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.metadata
 import logging
@@ -246,8 +247,10 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
     if cfg.get("logger"):
         with open_dict(cfg.logger):
             cfg.logger.group = run_group()
-    make = instantiate(cfg.runner, data=None, _convert_="all", _partial_=True)
-    return make(data=data)
+    rest = copy.copy(cfg.runner)
+    with open_dict(rest):
+        del rest["data"]
+    return instantiate(rest, _convert_="all", _partial_=True)(data=data)
 
 
 def instantiate_finetune_runner(cfg: DictConfig) -> FineTuneRunner:

@@ -17,6 +17,7 @@ from .conftest import build, loop_gradients, make_batch
 class Source:
     """Stands in for a model source, so that no tokenizer is needed."""
 
+    source: str = "tiny"
     name: str = "tiny"
     fingerprint: str = "w"
     text_fingerprint: str = "c"
