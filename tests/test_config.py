@@ -67,7 +67,11 @@ INSTANTIATED = (
     *("model", "optimizer", "scheduler", "training", "finetune", "trainer"),
     *("hardware", "callbacks", "logger", "executor"),
 )
-NEEDED = {"fit": ["curves=curves.csv"], "import": ["path=runs"]}
+NEEDED = {
+    "fit": ["curves=curves.csv"],
+    "import": ["path=runs"],
+    "finetune": ["selection=selection.json", "output=model"],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

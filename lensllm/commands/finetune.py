@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import FinetuneConfig, SelectConfig
 from lensllm.commands.config_checks import check_config
 from lensllm.commands.entry import entry_point, instantiate_finetune_runner
 from lensllm.system.atomic import write_whole
+from lensllm.system.limits import load_yaml
 
 
 @entry_point("finetune", FinetuneConfig)
@@ -20,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.reports.winner_card import winner_card, winner_sentence
 
     record = read_selection(Path(cfg.selection))
-    own = OmegaConf.merge(OmegaConf.create(record["settings"]), cfg.settings)
+    own = OmegaConf.merge(OmegaConf.create(_related(record["settings"])), cfg.settings)
     assert isinstance(own, DictConfig)
     check_config(own, SelectConfig)
     runner = instantiate_finetune_runner(own)
@@ -29,3 +33,18 @@ def main(cfg: DictConfig) -> None:
     )
     write_whole(winner.folder / "README.md", winner_card(winner, record))
     say(winner_sentence(winner))
+
+
+def _related(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A campaign's settings whose runner refers to the others again, as the runner's file does.
+
+    What was stored is resolved, so that a change of `dataset` or `trainer` would not reach it.
+    """
+    stored = settings["runner"]
+    for path in sorted((conf_dir() / "runner").glob("*.yaml")):
+        raw: dict[str, Any] = OmegaConf.to_container(load_yaml(path))  # type: ignore[assignment]
+        if raw["_target_"] == stored.get("_target_"):
+            refer = {key for key, value in raw.items() if "${" in str(value)}
+            runner = {**stored, **{key: raw[key] for key in refer}}
+            return {**settings, "runner": runner}
+    return dict(settings)

@@ -54,8 +54,9 @@ def test_what_is_written_is_read_again(tmp_path):
     pairs = [("one\nline", "\u00e9\u2028 {braces}"), ('"quoted"', "\\n")]
     path = tmp_path / "pairs.jsonl"
     files.write_jsonl(path, pairs)
-    assert [(row["input"], row["target"]) for _, row in files.read_jsonl(path)] == pairs
-    assert len(path.read_text(encoding="utf-8").splitlines()) == 2  # a U+2028 would end a line
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2  # a U+2028 would end a line
+    assert [tuple(json.loads(line).values()) for line in lines] == pairs
 
 
 def test_options_name_fields_shares_and_limits(kind):
