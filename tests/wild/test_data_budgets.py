@@ -40,9 +40,9 @@ def test_the_smallest_budget_works_and_a_smaller_one_does_not(task):
         (selector,) = named_selectors([name], conf_dir() / "selector")
         if flops == 0:
             continue
-        selector.decide(task, nothing, Budget(flops))
+        selector.ask(task, nothing, Budget(flops))
         with pytest.raises(BudgetTooSmallError):
-            selector.decide(task, nothing, Budget(0.99 * flops))
+            selector.ask(task, nothing, Budget(0.99 * flops))
     # One trial of each at D = 50; of these and of those at D = 100.
     first, second = (sum(task.costs[m, n] for m in task.names) for n in (50, 100))
     assert found["sub_tuning"] == pytest.approx(first, rel=2e-3)
@@ -105,4 +105,4 @@ def test_prehoc_on_the_store_of_a_campaign_says_all_that_it_lacks(tmp_path, run_
     )
     assert run.code == 2
     assert "toy: 2 of 4 models at D = 200, 1 of 2 seeds, no trial with D = 0 of a, c" in run.err
-    assert "train.py -m" in run.err
+    assert "lensllm train -m" in run.err

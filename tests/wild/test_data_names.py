@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lensllm.core.curves import read_curves, write_wide_csv
+from lensllm.core.curves import read_curves
 from lensllm.evaluation.local import load_zoo
 from lensllm.studies.zoo.record import read_recorded_curves
 from lensllm.system.harmless import write_csv
@@ -31,8 +31,8 @@ def test_a_tidy_table_keeps_its_names(tmp_path, comment):
         assert set(table["dataset"]) == {"2024"}
 
 
-def test_a_wide_table_keeps_its_names(tmp_path):
-    write_wide_csv(curves(), tmp_path / "2024.csv")
+def test_a_wide_table_keeps_its_names(write_wide, tmp_path):
+    write_wide(curves(), tmp_path / "2024.csv")
     table = read_curves(tmp_path / "2024.csv")
     assert sorted(set(table["model"])) == sorted(NAMES)
     assert set(table["dataset"]) == {"2024"}

@@ -219,7 +219,8 @@ def test_candidates_with_different_tokens_are_ranked_by_byte(runner, texts, capl
     assert "by loss per byte in place of per token: their tokens differ (m0 has" in caplog.text
     for name in ("m0", "m1"):
         trial = mixed.task().trial(name, 0)
-        assert mixed.run(trial).test_loss == mixed.attempt(trial).test_loss_per_byte
+        result = mixed.run(trial)
+        assert result.value(mixed.measure) == result.test_loss_per_byte
 
 
 def test_candidates_with_one_tokenizer_are_ranked_by_token(runner, texts, caplog):

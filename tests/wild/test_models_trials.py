@@ -13,9 +13,10 @@ from transformers import LlamaForCausalLM
 
 from lensllm.core.trials import Trial
 from lensllm.data.pairs import make_text_data
+from lensllm.data.rows import nested_subset
 from lensllm.finetune import ModelSource, TrainingSettings, run_trial, warmup_schedule
 from lensllm.finetune.adapters import FULL, AdapterConfig
-from lensllm.finetune.encoding import Example, nested_subset
+from lensllm.finetune.encoding import Example
 from lensllm.finetune.probes import check_causal, probe
 from tests.wild import models as wild
 
