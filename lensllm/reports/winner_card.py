@@ -58,7 +58,7 @@ def winner_card(winner: Winner, record: Mapping[str, Any]) -> str:
         "loss per byte": f"{result.test_loss_per_byte:.6f} nats",
         "steps": f"{result.n_steps}, the weights of step {result.best_step} kept",
         "batch size": str(training.get("batch_size", "")),
-        "prompt": f"{training.get('prompt', '')}",
+        "prompt": f"`{json.dumps(training.get('prompt', ''), ensure_ascii=False)}`",
     }
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
     loader = "AutoModelForSeq2SeqLM" if source.is_encoder_decoder else "AutoModelForCausalLM"
