@@ -18,6 +18,26 @@ _ROLES = {
 }  # fmt: skip
 
 
+class Conversation(str):
+    """The turns before an answer: a text that remembers what it was made of.
+
+    Attributes:
+        turns: The turns, for models with a chat template of their own (`training.prompt=chat`).
+    """
+
+    turns: tuple[Turn, ...]
+
+    def __new__(cls, text: str, turns: Sequence[Turn]) -> Conversation:
+        """Make one of its text and turns."""
+        made = super().__new__(cls, text)
+        made.turns = tuple(turns)
+        return made
+
+    def __reduce__(self) -> tuple[type[Conversation], tuple[str, tuple[Turn, ...]]]:
+        """What a copy in another process is made of."""
+        return Conversation, (str(self), self.turns)
+
+
 class NoConversationError(ValueError):
     """What is no conversation, or its first turn that is none, as a text."""
 
@@ -120,7 +140,7 @@ def conversation_pairs(turns: Sequence[Turn], loss_on: LossOn = "last") -> Itera
 
 
 def render(turns: Sequence[Turn]) -> str:
-    r"""The turns before an answer, as one text.
+    r"""The turns before an answer, as one text; what a user says alone is that text.
 
     Example:
         >>> render([{"role": "user", "content": "Hi"}])
@@ -128,6 +148,7 @@ def render(turns: Sequence[Turn]) -> str:
         >>> render([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
         'system: Be brief.\nuser: Hi'
     """
-    if len(turns) == 1:
+    if len(turns) == 1 and turns[0]["role"] == "user":
         return turns[0]["content"]
-    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    lines = [f"{turn['role']}: {turn['content']}" for turn in turns]
+    return Conversation(turns[0]["content"] if len(turns) == 1 else "\n".join(lines), turns)

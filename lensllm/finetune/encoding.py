@@ -15,10 +15,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
+from lensllm.data.conversations import Conversation
 from lensllm.finetune.cutting import cut_target
 from lensllm.finetune.segments import Segments, SegmentTokenizer
 from lensllm.finetune.special_tokens import added_tokens, target_frame, turn_ending
-from lensllm.finetune.templates import chat_frame
+from lensllm.finetune.templates import chat_frame, chat_pieces
 from lensllm.finetune.truncation import TruncationSide, check_side, cut_input, shortened
 
 # Raised when the same text and settings give other tokens or bytes than before; in the key of all
@@ -104,7 +105,8 @@ class PairEncoder:
         context: Most tokens that the model can take in one sequence; `None` for no limit. Inputs
             are cut further where it is reached, and an encoder-decoder's targets.
         prompt: Text around the input; it has to contain `{input}` once. `chat` takes the
-            tokenizer's own chat template, with the input as what the user says.
+            tokenizer's own chat template, with the input as what the user says, and the turns of
+            a conversation as turns.
         truncation_side: Where longer inputs are cut; `drop` leaves pairs out that are too long.
 
     Attributes:
@@ -160,7 +162,9 @@ class PairEncoder:
         if is_encoder_decoder:
             self._opening, found = target_frame(self.tokenizer)
             ending = found or ending
-        if prompt == "chat":
+        self._is_chat = prompt == "chat"
+        self._of_roles: dict[tuple[str, ...], SegmentTokenizer] = {}
+        if self._is_chat:
             before, after, rest = chat_frame(self.tokenizer)
             start = stop = []
             ending = turn_ending(self.tokenizer, rest) or ending
@@ -202,11 +206,44 @@ class PairEncoder:
             return []
         side, room = self.truncation_side, self.max_target_tokens
         pairs = [
-            (shortened(a, self.max_input_tokens, side), shortened(b, room, "right"))
+            (
+                a if self._roles(a) else shortened(a, self.max_input_tokens, side),
+                shortened(b, room, "right"),
+            )
             for a, b in pairs
         ]
-        found = map(self._example, pairs, self._segments(pairs))
+        found = map(self._example, pairs, self._segments_of(pairs))
         return [example for example in found if example is not None]
+
+    def _roles(self, given: str) -> tuple[str, ...]:
+        """Who speaks in a conversation that the chat template writes; empty for other inputs."""
+        if not (self._is_chat and isinstance(given, Conversation)):
+            return ()
+        return tuple(turn["role"] for turn in given.turns)
+
+    def _segments_of(self, pairs: Sequence[tuple[str, str]]) -> list[Segments]:
+        """Segments of pairs, in their order; conversations with the same roles share a frame."""
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for i, (given, _) in enumerate(pairs):
+            rows.setdefault(self._roles(given), []).append(i)
+        found: dict[int, Segments] = {}
+        for roles, mine in rows.items():
+            tokenise = self._segments if not roles else self._conversation(roles)
+            found |= zip(mine, tokenise([pairs[i] for i in mine]), strict=True)
+        return [found[i] for i in range(len(pairs))]
+
+    def _conversation(self, roles: tuple[str, ...]) -> SegmentTokenizer:
+        """What tokenises conversations of certain roles as the chat template writes them."""
+        if roles not in self._of_roles:
+            before, *between, after = chat_pieces(self.tokenizer, roles)
+            self._of_roles[roles] = SegmentTokenizer(
+                self.tokenizer,
+                before,
+                after,
+                is_joint=self._segments.is_joint,
+                between=between,
+            )
+        return self._of_roles[roles]
 
     def _example(self, pair: tuple[str, str], found: Segments) -> Example | None:
         """One pair, cut to its limits; `None` where nothing of its target is left."""

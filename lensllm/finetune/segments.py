@@ -20,6 +20,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from lensllm.data.conversations import Conversation
+
 # Never in a text: it makes of a special token a piece that no text matches.
 _UNMATCHED = "\ufdd0"
 _ANCHOR = "\n"
@@ -59,9 +61,29 @@ class SegmentTokenizer:
         before: The prompt before the input, in which special tokens are special.
         after: The prompt behind the input, likewise.
         is_joint: Whether the target goes on from the prompt; if not, it is a text of its own.
+        between: The prompt between the turns of a conversation, likewise; inputs are then
+            `Conversation` objects with one turn more.
+
+    Raises:
+        ValueError: `between` is given and the tokenizer is a slow one.
     """
 
-    def __init__(self, tokenizer: Any, before: str, after: str, *, is_joint: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        before: str,
+        after: str,
+        *,
+        is_joint: bool,
+        between: Sequence[str] = (),
+    ) -> None:
+        if between and not tokenizer.is_fast:
+            raise ValueError(
+                f"Expected a fast tokenizer for conversations of several turns with "
+                f"training.prompt=chat, got {type(tokenizer).__name__} of "
+                f"{tokenizer.name_or_path}: give the prompt as a text with {{input}}"
+            )
+        self.between = tuple(between)
         self.tokenizer = tokenizer
         self.before = before
         self.after = after
@@ -90,17 +112,30 @@ class SegmentTokenizer:
         width = len(texts) // len(pairs) if pairs else 1
         return [self._cut(pair, tokens[i * width :][:width]) for i, pair in enumerate(pairs)]
 
+    def _parts(self, given: str) -> list[tuple[str, bool]]:
+        """The parts of an input, each with whether it is the prompt's."""
+        if not self.between:
+            return [(given, False)]
+        assert isinstance(given, Conversation)
+        said = [turn["content"] for turn in given.turns]
+        rest = zip(self.between, said[1:], strict=True)
+        return [
+            (said[0], False),
+            *(part for piece, text in rest for part in ((piece, True), (text, False))),
+        ]
+
     def _texts(self, given: str, target: str) -> list[str]:
-        prompt = f"{self.before}{given}{self.after}"
+        middle = "".join(text for text, _ in self._parts(given))
+        prompt = f"{self.before}{middle}{self.after}"
         return [prompt + target] if self.is_joint else [prompt, target]
 
     def _cut(
         self, pair: tuple[str, str], tokens: list[tuple[list[int], Offsets]], *, again: bool = False
     ) -> Segments:
         """Cut the tokens into segments; once more where the user's text has special tokens."""
-        given, target = pair
-        first = len(self.before)
-        places = [first, first + len(given), first + len(given) + len(self.after)]
+        given, target = self._parts(pair[0]), pair[1]
+        first, length = len(self.before), sum(len(text) for text, _ in given)
+        places = [first, first + length, first + length + len(self.after)]
         (ids, offsets), rest = tokens[0], tokens[1:]
         ends = [end for _, end in offsets]
         cuts = [0, *(bisect_right(ends, place) if place else 0 for place in places)]
@@ -111,8 +146,11 @@ class SegmentTokenizer:
         else:
             after = ids[cuts[2] :]
             of_target, where = rest[0]
-        if not again and self._has_special(pair, (source, of_target)):
-            parts = [(self.before, True), (given, False), (self.after, True)]
+        said = [text for text, is_prompt in given if not is_prompt]
+        # Of a conversation the input's tokens have the template's special ones.
+        checked = [of_target] if self.between else [source, of_target]
+        if not again and self._has_special([*said, target], checked):
+            parts = [(self.before, True), *given, (self.after, True)]
             own = [(target, False)]
             texts = [[*parts, *own]] if self.is_joint else [parts, own]
             return self._cut(pair, [self._plainly(text) for text in texts], again=True)

@@ -112,6 +112,37 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
     return before, between, end
 
 
+def chat_pieces(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str]) -> list[str]:
+    """The texts that a chat template writes around the turns of a conversation.
+
+    Args:
+        tokenizer: A tokenizer with a chat template.
+        roles: Who speaks, turn by turn, before the answer.
+
+    Returns:
+        The text before the first turn, those between turns, and the one between the last turn and
+        the answer: one more than there are turns.
+
+    Raises:
+        ValueError: The template cannot be rendered (see `render_chat`), does not take these roles,
+            or does not write all turns once each and in their order.
+    """
+    marks = [f"{{turn{i}}}" for i in range(len(roles))] + ["{target}"]
+    speakers = [*roles, "assistant"]
+    turns = [{"role": who, "content": mark} for who, mark in zip(speakers, marks, strict=True)]
+    text = rest = render_chat(tokenizer, turns, add_generation_prompt=False)
+    pieces = []
+    for mark in marks:
+        piece, found, rest = rest.partition(mark)
+        pieces.append(piece)
+        if not found or text.count(mark) > 1:
+            raise ValueError(
+                f"Expected a chat template that writes the turns of {', '.join(speakers)} once "
+                f"each, in this order, with {tokenizer.name_or_path}, got {text[:300]!r}: {_WAY}"
+            )
+    return pieces
+
+
 def _render(request: str, name: str) -> str:
     """Render in a process of its own, which needs neither torch nor transformers."""
     environment = {"PATH": os.environ.get("PATH", ""), "PYTHONIOENCODING": "utf-8"}
