@@ -25,8 +25,9 @@ $(STAMP): requirements.txt pyproject.toml setup.py
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
+# The text that the demo has extracted is not extracted again: its cache is keyed by what it is made of.
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2
+	LENSLLM_CACHE_DIR="$${LENSLLM_CACHE_DIR:-$${HOME:-.}/.cache/lensllm}" $(BIN)/python -m pytest -q -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
