@@ -28,7 +28,7 @@ from lensllm.curvature.provider import probe_batch
 
 @dataclass(frozen=True)
 class SizeAnalysis:
-    """What was found at one size.
+    """Results at one size.
 
     Attributes:
         result: The fine-tuning trial.
@@ -45,13 +45,13 @@ class SizeAnalysis:
 
 @dataclass(frozen=True)
 class CurvatureAnalysis:
-    """What was found for one candidate.
+    """Results for one candidate.
 
     Attributes:
         model: Name of the candidate.
         curve: F(Θ, t) at the pre-trained weights.
         ntk_flops: FLOPs of its NTK.
-        sizes: One entry a size, ascending.
+        sizes: One entry per size, ascending.
         decay: Decay of the Hessian terms; `None` for a single size.
     """
 
@@ -62,7 +62,7 @@ class CurvatureAnalysis:
     decay: HessianDecay | None
 
     def spectrum_table(self) -> pd.DataFrame:
-        """One row an eigenvalue of the NTK, and the share of the residual up to it."""
+        """One row per eigenvalue of the NTK, and the share of the residual up to it."""
         curve = self.curve
         return pd.DataFrame(
             {
@@ -80,7 +80,7 @@ class CurvatureAnalysis:
         return pd.DataFrame({"n_steps": steps, "ntk_loss": self.curve(steps)})
 
     def layer_table(self) -> pd.DataFrame:
-        """One row a size and layer: h_i, its errors, and how far the layer moved."""
+        """One row per size and layer: h_i, its errors, and how far the layer moved."""
         rows = []
         for entry in self.sizes:
             terms = entry.terms
@@ -102,7 +102,7 @@ class CurvatureAnalysis:
         return pd.DataFrame(rows)
 
     def size_table(self) -> pd.DataFrame:
-        """One row a size: losses, the bound's terms, and F at the early-stopping step."""
+        """One row per size: losses, the bound's terms, and F at the early-stopping step."""
         return pd.DataFrame(
             [
                 {
@@ -246,7 +246,7 @@ def analyze(
 
     Args:
         runner: See `fine_tune`.
-        ntk: From the name to an object with `curve` and `flops`, such as
+        ntk: Maps the candidate's name to an object with `curve` and `flops`, such as
             `lensllm.curvature.provider.NTKProvider`.
         model: Name of the candidate.
         n_samples: Sizes D > 0.
@@ -299,9 +299,10 @@ def transitions(analysis: CurvatureAnalysis, curves: pd.DataFrame) -> dict[str, 
     Returns:
         `rectified`, (D_l)^(1/β) of the rectified law; `lensllm`, F^(1/β) of the LensLLM law with
         κ = 1; `hessian`, the theoretical one (`nan` for a single size or where nothing is
-        overtaken); and what they rest on: `pre_learned_size` D_l, `beta`, `ntk_loss_fitted` F as
-        the LensLLM law fits it, `ntk_loss_zero` F(0) and `ntk_loss_observed` F at the early-
-        stopping step of the largest size analysed; `rectified_rmse_log` and `lensllm_rmse_log`.
+        overtaken); and the values that they are based on: `pre_learned_size` D_l, `beta`,
+        `ntk_loss_fitted` F as the LensLLM law fits it, `ntk_loss_zero` F(0) and `ntk_loss_observed`
+        F at the early-stopping step of the largest size analysed; `rectified_rmse_log` and
+        `lensllm_rmse_log`.
 
     Raises:
         ValueError: The curve has too few sizes.

@@ -1,7 +1,7 @@
 """The terms of LensLLM's bound, and how they change with the number of samples.
 
-The bound has a remainder O(n^(-3/4)) whose constant nobody knows, and its C is here the largest
-loss observed. What is computed are therefore the terms of the bound, never a certified bound.
+The bound has a remainder O(n^(-3/4)) whose constant is unknown, and its C is here the largest loss
+observed. Only the terms of the bound are therefore computed, not a certified bound.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class BoundTerms:
 
 @dataclass(frozen=True)
 class HessianDecay:
-    r"""An envelope h_i(n) ≤ C_2 n^(-β_2) of what was measured, and Corollary 1's use of it.
+    r"""An envelope h_i(n) ≤ C_2 n^(-β_2) of the measured h_i, as used in Corollary 1.
 
     L ≤ (1 + ε) L̂ + C_3 n^(-β_3) + O(n^(-3/4)), C_3 = √(C l C_2), β_3 = (β_2 + 1) / 2.
 

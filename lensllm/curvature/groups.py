@@ -1,4 +1,4 @@
-"""Parameters in groups whose gradients stay below a bound of memory."""
+"""Parameters in groups whose gradients stay below a memory bound."""
 
 from __future__ import annotations
 

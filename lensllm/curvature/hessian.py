@@ -31,11 +31,11 @@ def target_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class LossHessian:
-    r"""Hessian of a batch's test loss by each layer's own parameters, known by its products.
+    r"""Hessian of a batch's test loss by each layer's own parameters, as a product with vectors.
 
     The gradient is computed once with its graph (`create_graph`), and each product
-    H_i v = ∇_{w_i} ⟨∇_{w_i} L, v⟩ is one backward pass through it. Double backward is the way that
-    is right for layer norm: differentiating a *vectorised* layer-norm gradient is not.
+    H_i v = ∇_{w_i} ⟨∇_{w_i} L, v⟩ is one backward pass through it. Double backward is correct for
+    layer norm; differentiating a *vectorised* layer-norm gradient is not.
 
     Args:
         model: A causal or encoder-decoder model of `transformers`; left as it was. Load it in

@@ -1,4 +1,4 @@
-"""Quadratic forms of the positive part of a matrix that is known by its products only."""
+"""Quadratic forms of the positive part of a matrix given only by products with vectors."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def positive_quadratic_form(
 
     k steps of Lanczos started at v give a k × k tridiagonal T with eigenpairs (θ_j, s_j), and
     vᵀ A⁺ v ≈ ‖v‖² Σ_j s_j1² max(θ_j, 0). It is exact once k reaches the number of distinct
-    eigenvalues that v meets. Before, the kink of max(θ, 0) at 0, where the eigenvalues of a
-    Hessian crowd, lets the sum go up and down about its limit from step to step: a run that is cut
-    off gives the mean of its last two sums. The basis is orthogonalised twice in every step.
+    eigenvalues with a component in v. Before that, the kink of max(θ, 0) at 0, where the
+    eigenvalues of a Hessian crowd, lets the sum oscillate about its limit from step to step: a run
+    that is cut off returns the mean of its last two sums. The basis is orthogonalised twice in
+    every step.
 
     Args:
         product: v ↦ A v.

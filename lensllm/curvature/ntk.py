@@ -67,7 +67,7 @@ def empirical_ntk(
         model + activations of c examples + s · max((n + 2c) · P_g, c' · W)
 
     for n examples, c = `chunk_size`, groups of P_g parameters, the largest matrix W where it has to
-    be cut (c' = 1 example there) and s bytes a number; the last term is kept below `memory_bytes`
+    be cut (c' = 1 example there) and s bytes per number; the last term is kept below `memory_bytes`
     (or at W · s where that is more) by ⌈n · P · s / memory_bytes⌉ passes, roughly. With a `sketch`
     nothing but n · p numbers is held, one pass suffices whenever 2c · P fits, and Θ is an unbiased
     estimate (see `CountSketch`).

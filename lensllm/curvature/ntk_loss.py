@@ -1,4 +1,4 @@
-"""F(Θ, t): how the NTK says that the training loss falls, from one eigendecomposition."""
+"""F(Θ, t): the fall of the training loss that the NTK predicts, from one eigendecomposition."""
 
 from __future__ import annotations
 

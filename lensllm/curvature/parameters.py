@@ -1,4 +1,4 @@
-"""Which parameters: all of them, the last blocks, LoRA's, or layer by layer."""
+"""Selection of parameters: all of them, the last blocks, LoRA's, or layer by layer."""
 
 from __future__ import annotations
 

@@ -53,8 +53,8 @@ class NTKProvider:
         chunk_size: Likewise; 1 for large models, whose activations are the most.
         prompt: Text around the input, as in fine-tuning.
         truncation_side: Where inputs that are too long are cut, as in fine-tuning.
-        finetune: How candidates are fine-tuned that do not say it themselves, which is part of
-            their names; the kernel is that of the weights before.
+        finetune: Fine-tuning of candidates that do not specify it, which is part of their names;
+            the kernel is that of the weights before fine-tuning.
 
     Raises:
         ValueError: `n_probe` is not positive.
@@ -254,12 +254,12 @@ def cached_json(
     key: Mapping[str, Any],
     compute: Callable[[], Mapping[str, Any]],
 ) -> Mapping[str, Any]:
-    """A result from its file, or computed and written there, never half.
+    """Read a result from its file, or compute it and write it there atomically.
 
     Args:
         folder: Folder of the files.
         kind: Start of their names.
-        label: What it is of, for a reader.
+        label: What the result describes, for a reader.
         key: All that decides the result; its hash ends the name.
         compute: Computes the result, JSON types only.
 

@@ -1,4 +1,4 @@
-"""Conversations, one an object: dataset=chat, whose rows all have to be conversations."""
+"""Conversations, one per object: dataset=chat, whose rows all have to be conversations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_chat(
 ) -> TextData:
     """Load conversations; an answer is the target, everything before it the input.
 
-    What a user says alone before the first answer stays as it is; longer conversations have
+    A single user turn before the first answer stays as it is; longer conversations have
     `role: ` before every turn. A model's own chat template goes around the input with
     `training.prompt=chat`.
 
@@ -43,7 +43,7 @@ def load_chat(
         name: Name of the data set; that of the file by default.
         loss_on: Which answers are targets, see `conversation_pairs`. All pairs of a conversation
             are in one split.
-        encoding: Of texts.
+        encoding: Text encoding of the files.
         **options: The rest of `split_pairs`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where records are: files, patterns and folders, plain or compressed, of any usual format."""
+"""Reads records: files, patterns and folders, plain or compressed, of any common format."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def read_records(
 
     Args:
         path: A file, a folder, a pattern (`data/**/*.jsonl.gz`), or several of them.
-        encoding: Of texts.
+        encoding: Text encoding of the files.
         kind: `json`, `csv` or `parquet`; by default what the file's name ends in.
 
     Raises:
         FileNotFoundError: There is nothing there.
-        ValueError: What is there is no text of that encoding, or of no known format.
+        ValueError: A file is not text in that encoding, or has no known format.
     """
     paths = [path] if isinstance(path, str | Path) else list(path)
     if len(paths) == 1 and is_saved(folder := Path(paths[0]).expanduser()):
@@ -147,7 +147,7 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def _near(path: Path) -> str:
-    """What a folder has where a file was not found."""
+    """Files in the folder in which a file was not found."""
     folder = next((p for p in path.parents if p.is_dir()), Path())
     seen = (p for p in folder.iterdir() if not p.name.startswith("."))
     names = sorted(p.name for p in seen if kind_or_none(p) or p.is_dir())[:8]
@@ -155,7 +155,7 @@ def _near(path: Path) -> str:
 
 
 def _split_of(path: Path) -> str:
-    """The split that a file's name, or else its folder's, tells; empty where neither does."""
+    """The split named by a file, or else by its folder; empty where neither names one."""
     for text in (path.name, path.parent.name):
         words = re.split(r"[^a-z]+", text.lower())
         for split, names in _SPLITS.items():
@@ -205,7 +205,7 @@ def open_text(path: Path, encoding: str = "utf-8") -> IO[str]:
 
 
 def _undecodable(path: Path, encoding: str, error: UnicodeError) -> str:
-    """What a file seems to be that is not in the encoding, and the way out."""
+    """What a file that is not in the encoding seems to be, and what to do."""
     head = bytes(getattr(error, "object", b""))[:1000]
     wide = head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) // 4
     guess = "utf-16" if wide else "latin-1"
@@ -242,7 +242,7 @@ def json_value(text: str) -> Any:
     """A JSON value.
 
     Raises:
-        ValueError: It is none, or has half of an escaped pair of surrogates, which is no text.
+        ValueError: It is not JSON, or has half of an escaped pair of surrogates, which is not text.
     """
     value = json.loads(text)
     if "\\u" in text:
@@ -266,7 +266,7 @@ def _record(value: Any, place: str, split: str = "") -> Record:
 
 
 def _whole(text: str, path: Path) -> Iterator[Record]:
-    """The records of one JSON value: an array, or an object of arrays (one a split)."""
+    """The records of one JSON value: an array, or an object of arrays (one per split)."""
     try:
         value = json_value(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Conversations, of whatever layout, as turns; and turns as pairs of texts."""
+"""Converts conversations of several layouts to turns, and turns to pairs of texts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Conversation(str):
 
 
 class NoConversationError(ValueError):
-    """What is no conversation, or its first turn that is none, as a text."""
+    """A value that is not a conversation; the message shows it, or the first invalid turn."""
 
 
 def check_loss_on(loss_on: str) -> None:
@@ -52,11 +52,11 @@ def read_turns(value: Any) -> list[Turn]:
     """The turns of a conversation, with `role` and `content` as texts.
 
     A turn has `role` and `content`, or `from` and `value` (ShareGPT). Content may be a text, or
-    parts of which each is a text or has one; calls of tools are written as JSON behind it.
+    parts of which each is a text or has one; tool calls are written as JSON after it.
 
     Raises:
-        NoConversationError: It is no list of turns, or a turn is none: it has no text and calls no
-            tool, or has a part that is no text.
+        NoConversationError: It is not a list of turns, or a turn is invalid: it has no text and no
+            tool call, or has a part that is not text.
 
     Example:
         >>> read_turns([{"from": "human", "value": "Hi"}])
@@ -92,26 +92,26 @@ def _content(turn: Mapping[str, Any]) -> str | None:
 
 
 def _joined(parts: Sequence[Any]) -> str | None:
-    """The texts of content that comes in parts; `None` where a part is none."""
+    """The texts of content that comes in parts; `None` where a part is not text."""
     texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
     known = [text for text in texts if isinstance(text, str)]
     return "".join(known) if len(known) == len(texts) else None
 
 
 def _call(call: Any) -> str:
-    """The call of a tool as one line of JSON."""
+    """A tool call as one line of JSON."""
     function = call.get("function", call) if isinstance(call, Mapping) else call
     if not isinstance(function, Mapping):
         return str(function)
     arguments = function.get("arguments")
     if isinstance(arguments, str):
-        with contextlib.suppress(ValueError):  # what a model wrote that is no JSON stays a text
+        with contextlib.suppress(ValueError):  # arguments that are not valid JSON stay a string
             arguments = json.loads(arguments)
     return json.dumps({"name": function.get("name"), "arguments": arguments}, ensure_ascii=False)
 
 
 def conversation_pairs(turns: Sequence[Turn], loss_on: LossOn = "last") -> Iterator[Pair]:
-    r"""The pairs of one conversation; none where nobody answers.
+    r"""The pairs of one conversation; none where there is no answer.
 
     Args:
         turns: See `read_turns`.

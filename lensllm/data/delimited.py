@@ -1,4 +1,4 @@
-"""CSV as people have it: rows are read right, or named; none is swallowed or cut in silence."""
+"""Reads CSV as it occurs: a row is read correctly or reported, never lost or cut silently."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def csv_rows(stream: IO[str], source: str) -> Iterator[tuple[int, Mapping[str, A
 
     Yields:
         The line at which a row begins, its cells by column, and what is wrong with it. A row that
-        is too short lacks its last columns (`None`); one that is too long has a problem, unless
-        what is too much is empty.
+        is too short lacks its last columns (`None`); one that is too long has a problem, unless its
+        surplus cells are empty.
 
     Raises:
-        ValueError: A name is twice in the header, or a quote is left open or stands where none can.
+        ValueError: A name is twice in the header, or a quote is not closed or is misplaced.
     """
     csv.field_size_limit(2**31 - 1)  # Python's own limit is 128 KiB a cell
     before, head = -1, "\n"

@@ -1,8 +1,8 @@
 """Docstring summarisation: text pairs from the Python packages of the environment.
 
 The input is the signature of a function, class or module and the body of its docstring; the target
-is the docstring's one-line summary. It is headline generation, like Gigaword, on text that is on
-every machine that can run this project, and nothing of it is redistributed.
+is the docstring's one-line summary. It is headline generation, as in Gigaword. The text is on every
+machine that can run this project, and none of it is redistributed.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def collect_docstrings(
         seed: Seed of the split.
 
     Returns:
-        Columns `split`, `package`, `module`, `input`, `target`; one row a pair.
+        Columns `split`, `package`, `module`, `input`, `target`; one row per pair.
     """
     with ProcessPoolExecutor() as pool:
         per_package = list(pool.map(_items_of_package, packages))

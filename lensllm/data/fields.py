@@ -28,7 +28,7 @@ CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
 
 
 class MisfitError(ValueError):
-    """A record that is not of the format, with the reason."""
+    """A record does not have the format; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Format:
 
     Attributes:
         name: What it is called in messages, with its fields.
-        needs: Fields that tell it.
-        pairs: From the fields of a record to its pairs. Raises a `MisfitError`.
+        needs: Fields by which it is recognised.
+        pairs: Converts the fields of a record to its pairs; raises a `MisfitError`.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Format:
 
 
 def known_formats(loss_on: LossOn = "last", join: str | None = None) -> list[Format]:
-    """All formats that are recognised; the first that fits is meant.
+    """All formats that are recognised; the first that fits is used.
 
     Args:
         loss_on: See `conversation_pairs`.
-        join: What stands between the members of a list; without it lists are no texts.
+        join: Separator between the members of a list; without it lists are not accepted as texts.
     """
     formats = [
         Format(
@@ -126,7 +126,7 @@ def _text(fields: Mapping[str, Any], name: str, join: str | None) -> str:
 
 
 def _instruction(fields: Mapping[str, Any], answer: str, join: str | None) -> list[Pair]:
-    """Instruction, and below it what it is about where there is something."""
+    """The instruction, followed by its input where there is one."""
     text = _text(fields, "instruction", join)
     about = next((fields[name] for name in ("input", "context") if fields.get(name)), "")
     if as_text(about, join).strip():

@@ -1,4 +1,4 @@
-"""One's own text pairs in files: JSON Lines and CSV with named fields, or any format."""
+"""Users' text pairs in files: JSON Lines and CSV with named fields, or any format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_ODD_SHARE = 0.05
 
 
 def load_jsonl(path: str | Path, **options: Any) -> TextData:
-    """Load pairs from JSON Lines, one object a line, or an array of objects.
+    """Load pairs from JSON Lines, one object per line, or an array of objects.
 
     Args:
         path: A file, folder or pattern, see `read_records`.
@@ -31,13 +31,13 @@ def load_jsonl(path: str | Path, **options: Any) -> TextData:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A line is no object, lacks a field, or there are too few pairs.
+        ValueError: A line is not an object, lacks a field, or there are too few pairs.
     """
     return _load(path, "json", **options)
 
 
 def write_jsonl(path: str | Path, pairs: Iterable[Pair]) -> None:
-    """Write pairs as `load_jsonl` reads them: objects with `input` and `target`, one a line.
+    """Write pairs as `load_jsonl` reads them: objects with `input` and `target`, one per line.
 
     Raises:
         OSError: The file cannot be written.
@@ -83,7 +83,7 @@ def _load(
 
 
 def readable(records: Iterable[Record]) -> Iterator[Record]:
-    """The records, of which every one has to be readable.
+    """The records, after a check that each is readable.
 
     Raises:
         ValueError: One is not.
@@ -132,10 +132,10 @@ def load_file(
     max_odd_share: float = MAX_ODD_SHARE,
     **options: Any,
 ) -> TextData:
-    """Load pairs from files of any usual format, which is recognised by its fields.
+    """Load pairs from files of any common format, which is recognised by its fields.
 
-    Rows that are not of the format are dropped, counted, and the first ones named. Splits that the
-    files' names tell (`train-00000.parquet`, `test.jsonl`) are kept, the others taken from the
+    Rows that are not of the format are dropped and counted, and the first ones are reported. Splits
+    named by the files (`train-00000.parquet`, `test.jsonl`) are kept, the others taken from the
     training rows.
 
     Args:
@@ -144,10 +144,10 @@ def load_file(
         input: Format string of the input (see `Template`), where the format is not to be
             recognised; with `target`.
         target: Format string of the target.
-        join: What stands between the members of a list; without it lists are no texts.
-        loss_on: Of conversations, see `conversation_pairs`.
-        encoding: Of texts.
-        max_odd_share: Most rows that may be dropped, as a share of all; one always may.
+        join: Separator between the members of a list; without it lists are not accepted as texts.
+        loss_on: For conversations, see `conversation_pairs`.
+        encoding: Text encoding of the files.
+        max_odd_share: Largest share of the rows that may be dropped; a single row always may.
         **options: The rest of `split_pairs`.
 
     Raises:

@@ -1,10 +1,10 @@
-"""Three tasks made of nothing but templates: one that is learned at once, one by and by, one never.
+"""Three tasks generated from templates: one is learned at once, one gradually, one never.
 
 All have the same inputs, short sentences with four words from closed lists.
-`formatting` asks for one of two fixed forms, by the mark. `copying` asks for the four words in
-fixed fields. `noise` asks for one label word that was drawn without looking at the input: what can
-be learned is the list of labels, and the loss cannot fall below the logarithm of its length (nats
-a label).
+`formatting` asks for one of two fixed forms, by the sentence's final mark. `copying` asks for the
+four words in fixed fields. `noise` asks for one label word that was drawn without looking at the
+input: what can be learned is the list of labels, and the loss cannot fall below the logarithm of
+its length (nats per label).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ N_INPUTS = math.prod(map(len, (NUMBERS, COLOURS, THINGS, PLACES)))
 def load_formatting(
     n_validation: int = 100, n_test: int = 300, seed: int = 0, **limits: int
 ) -> TextData:
-    """Sentences to one of two fixed forms, by the mark at their end, drawn independently of them.
+    """Sentences to one of two fixed forms, by their final mark, drawn independently of the words.
 
     Args:
         n_validation: Validation pairs.

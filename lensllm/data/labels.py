@@ -11,7 +11,7 @@ _PLAIN = (str, int, float, decimal.Decimal, datetime.date, datetime.time, dateti
 
 
 class NotATextError(ValueError):
-    """A value that has no one obvious form as a text."""
+    """A value that cannot be converted to text unambiguously."""
 
 
 def with_label_names(value: Any, feature: Any) -> Any:
@@ -55,7 +55,7 @@ def as_text(value: Any, join: str | None = None) -> str:
 
     Args:
         value: A text, number, date or truth value; or a list of them, where there is a join.
-        join: What stands between the members of a list.
+        join: Separator between the members of a list.
 
     Raises:
         NotATextError: It is a list without a join, or of another type; the message says what to do.

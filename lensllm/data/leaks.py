@@ -1,4 +1,4 @@
-"""What of one split is in another one: as it is, in another spelling, or nearly."""
+"""Overlap between splits: exact, in another spelling, or near-duplicate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIMILAR = 0.8  # Jaccard similarity of two texts' shingles from which they are n
 # A pair with a similarity of 0.8 shares one of 12 bands of 4 hashes in 998 of 1000 cases.
 N_BANDS, N_ROWS = 12, 4
 N_HASHES = N_BANDS * N_ROWS
-MAX_SHARED = 32  # texts that share a band which are looked at
+MAX_SHARED = 32  # texts sharing a band that are looked at
 N_VERIFIED = 3  # of these, most equal hashes first, are compared run by run
 MAX_CHARACTERS = 1000  # of a text that are compared
 MAX_COMPARED = 4_000_000  # characters of a split that are compared: about two seconds
@@ -24,7 +24,7 @@ MAX_COMPARED = 4_000_000  # characters of a split that are compared: about two s
 
 @dataclass(frozen=True)
 class Overlap:
-    """What of one split is in another one.
+    """The overlap of one split with another one.
 
     Attributes:
         pairs: Pairs of the first that are in the second as they are.
@@ -60,7 +60,7 @@ def digests(pairs: Iterable[Pair], n_pairs: int) -> tuple[np.ndarray, np.ndarray
 
     Args:
         pairs: The pairs.
-        n_pairs: How many they are.
+        n_pairs: Number of pairs.
 
     Returns:
         Three arrays of shape (n_pairs,); a whole pair is 0 where its target has no text.
@@ -79,7 +79,7 @@ def hash_text(text: str) -> int:
 
 
 def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
-    """Count what of one split is in another one.
+    """Count the overlap of one split with another one.
 
     Example:
         >>> overlap([("a", "1"), ("B", "2"), ("c", "3")], [("a", "1"), ("b", "9")])
@@ -89,7 +89,7 @@ def overlap(first: Sequence[Pair], second: Sequence[Pair]) -> Overlap:
 
 
 def overlaps(first: Sequence[Pair], others: Sequence[Sequence[Pair]]) -> list[Overlap]:
-    """What of one split is in each of several others."""
+    """The overlap of one split with each of several others."""
     inputs, pairs, normal = digests(first, len(first))
     beginning = [source for source, _ in _beginning(first)]
     found = []
@@ -198,7 +198,7 @@ def _minhashes_of(texts: Sequence[str]) -> np.ndarray:
     mixed ^= mixed >> np.uint64(31)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(29)
-    # without the windows that go over from one text to the next
+    # without the windows that span two texts
     left = np.repeat(np.cumsum(lengths), lengths)[:n_windows] - np.arange(n_windows)
     mixed = mixed[left >= SHINGLE]
     starts = np.concatenate([[0], np.cumsum(lengths - SHINGLE + 1)[:-1]])

@@ -51,10 +51,10 @@ class NamedFunction:
 
 
 def named_functions(package: str, module: str, source: str) -> Iterator[NamedFunction]:
-    """Yield the functions of one module's source whose name can be told from what they do.
+    """Yield the functions of one module's source whose names can be inferred from their bodies.
 
-    Left out are special methods, tests, bodies of less than 40 or more than 600 characters, what is
-    not ASCII, and functions whose body has their name in it.
+    Left out are special methods, tests, bodies of less than 40 or more than 600 characters,
+    non-ASCII text, and functions whose bodies contain their names.
     """
     try:
         with warnings.catch_warnings():

@@ -22,7 +22,7 @@ class TextData:
     Attributes:
         name: Name of the data set in trials and curves.
         train: Training pairs; a trial takes a seeded, nested subset of them.
-        validation: Pairs that early stopping looks at.
+        validation: Pairs that early stopping uses.
         test: Pairs that the test loss is measured on.
         fingerprint: 16 hexadecimal digits of a SHA-256 over all pairs and limits.
         max_input_tokens: Longer inputs are cut at their end.
@@ -42,7 +42,7 @@ class TextData:
     leaked_validation: Overlap = NO_OVERLAP
 
     def summary(self) -> dict[str, Any]:
-        """Fingerprint, sizes of the splits, and what of the others is in the training split."""
+        """Fingerprint, sizes of the splits, and their overlap with the training split."""
         splits = ("train", "validation", "test")
         sizes = {f"n_{split}": len(getattr(self, split)) for split in splits}
         leaks = {name: asdict(getattr(self, name)) for name in ("leaked", "leaked_validation")}
@@ -102,7 +102,7 @@ def make_text_data(
 
 
 def _reported(name: str, leaked: Overlap, n_train: int, split: str) -> Overlap:
-    """What of the training split is in another one, said where it is anything."""
+    """The overlap of the training split with another one, reported where there is any."""
     if leaked.inputs or leaked.normalised:
         logger.warning(
             "Contamination of %s: %d of %d training pairs are in the %s set, %d have an input of "
@@ -126,7 +126,7 @@ def _reported(name: str, leaked: Overlap, n_train: int, split: str) -> Overlap:
 
 
 def with_label_noise(data: TextData, share: float, seed: int = 0) -> TextData:
-    """A task with some of its labels wrong, in all three splits, as one annotator would leave it.
+    """A task with some wrong labels in all three splits, as if labelled by a single annotator.
 
     A label that is replaced becomes that of a training pair drawn at random, so that labels stay as
     frequent as they were, and some of the replaced ones come out right.

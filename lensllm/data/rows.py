@@ -18,13 +18,13 @@ BATCH = 1000
 class Template:
     """How a row of a table becomes a pair of texts.
 
-    A column without a value (null) is no text.
+    A column without a value (null) becomes an empty string.
 
     Attributes:
         input: Format string of the input; `{document}` is a column, `{translation[de]}` a field
             of one.
         target: Format string of the target.
-        join: What stands between the members of a list; without it lists are no texts.
+        join: Separator between the members of a list; without it lists are not accepted as texts.
 
     Example:
         >>> row = {"translation": {"de": "Ja", "en": "Yes"}, "note": None}
@@ -40,8 +40,8 @@ class Template:
         """The pair of one row.
 
         Raises:
-            ValueError: A column is missing, with those that are there, or is no text, or it is no
-                format string.
+            ValueError: A column is missing (the message lists those that exist) or is not text, or
+                the format string is invalid.
         """
         row = {column: _Value(value, self.join) for column, value in row.items()}
         try:
@@ -60,7 +60,7 @@ class Template:
 
 
 class _Value:
-    """A value of a row as a template shows it; null is no text, whatever the format."""
+    """A value of a row as a template shows it; null is an empty string in every format."""
 
     def __init__(self, value: Any, join: str | None) -> None:
         self._value = value
@@ -84,7 +84,7 @@ class _Value:
 
 
 class Rows(Sequence[Pair]):
-    """Pairs of some rows of a table of `datasets`, made when they are asked for.
+    """Pairs of some rows of a table of `datasets`, made on access.
 
     Args:
         table: A memory-mapped `datasets.Dataset`.
@@ -127,7 +127,7 @@ class Rows(Sequence[Pair]):
 
 
 def take(pairs: Sequence[Pair], positions: np.ndarray) -> Sequence[Pair]:
-    """Pairs at some positions, still on disk where they are."""
+    """Pairs at some positions; those on disk stay there."""
     if isinstance(pairs, Rows):
         return Rows(pairs.table, pairs.template, pairs.indices[positions])
     return [pairs[i] for i in positions]
@@ -157,7 +157,7 @@ def nested_subset(n_total: int, n_samples: int, seed: int) -> np.ndarray:
 
 
 def with_targets(rows: Rows) -> Rows:
-    """The rows whose target has a text."""
+    """The rows whose target is not empty."""
     mask = np.fromiter((bool(target.strip()) for _, target in rows), dtype=bool, count=len(rows))
     return Rows(rows.table, rows.template, rows.indices[mask])
 

@@ -30,9 +30,9 @@ def load_running_text(
     max_input_tokens: int = 128,
     max_target_tokens: int = 512,
 ) -> TextData:
-    """Load running text as passages: the beginning of each is given, the rest is to be predicted.
+    """Load running text as passages: the beginning of each is the input, the rest the target.
 
-    Texts are packed one behind the other and cut at the first space behind every so many
+    Texts are packed one after the other and cut at the first space after every `n_characters`
     characters, so that a sample is the same text for every model, whatever its tokenizer. Train
     with `training.prompt='{input}'`, which puts nothing between the two parts. Passages are packed
     once, and stay on disk.
@@ -48,14 +48,14 @@ def load_running_text(
         validation_split: Split for validation.
         test_split: Split for the test.
         n_characters: Characters of a passage, at least.
-        n_context: Characters that are given, at least.
+        n_context: Characters of the input, at least.
         n_validation: Most validation passages.
         n_test: Most test passages.
         max_input_tokens: See `TextData`.
         max_target_tokens: See `TextData`; longer passages are cut.
 
     Raises:
-        ValueError: The data set is out of reach, or lacks a split or the column.
+        ValueError: The data set is not available, or lacks a split or the column.
     """
     if not 0 < n_context < n_characters:
         raise ValueError(
@@ -81,7 +81,7 @@ def _packed(table: Any, column: str, n_characters: int, n_context: int, most: in
     """The passages of one split, in a table that `datasets` keeps in its cache.
 
     Raises:
-        ValueError: The text is too short for a passage, or there is no room for the table.
+        ValueError: The text is too short for a passage, or there is no disk space for the table.
     """
     import datasets
 

@@ -34,9 +34,9 @@ def split_pairs(
         name: Name of the data set.
         pairs: All pairs, or those to train on where other splits are given.
         source: Where they come from, for messages.
-        groups: A text for each pair, by which it is grouped; its input by default. Texts that are
-            one in another spelling (see `normalised`) are one group.
-        given: Pairs of the splits `validation` and `test` that the data set has of its own.
+        groups: A text for each pair, by which it is grouped; its input by default. Texts that
+            differ in spelling only (see `normalised`) are one group.
+        given: Pairs of the data set's own splits `validation` and `test`.
         validation_fraction: Share of the groups for validation, unless given.
         test_fraction: Share of the groups for the test, unless given.
         max_evaluation: Most groups in the validation and in the test split.

@@ -71,7 +71,7 @@ def load_table(
         test_split: Split for the test; likewise.
         input: Format string of the input, see `Template`.
         target: Format string of the target.
-        join: What stands between the members of a list; without it lists are no texts.
+        join: Separator between the members of a list; without it lists are not accepted as texts.
         n_train: Most training pairs, by a seeded choice; all by default.
         n_validation: Most validation pairs.
         n_test: Most test pairs.
@@ -80,7 +80,7 @@ def load_table(
         max_target_tokens: See `TextData`.
 
     Raises:
-        ValueError: The data set is out of reach, lacks a split or a column, or is too small.
+        ValueError: The data set is not available, lacks a split or a column, or is too small.
     """
     limits = {"n_train": n_train, "n_validation": n_validation, "n_test": n_test}
     for option, value in limits.items():
@@ -110,7 +110,7 @@ def load_table(
 
 
 def _choice(rows: Rows, most: int, seed: int) -> Rows:
-    """So many rows by a seeded choice, or all."""
+    """At most `most` rows by a seeded choice."""
     order = np.random.default_rng(seed).permutation(len(rows))[:most]
     return Rows(rows.table, rows.template, rows.indices[np.sort(order)])
 
@@ -126,7 +126,7 @@ def load_splits(
     """The splits of a data set, memory-mapped.
 
     Raises:
-        ValueError: It is out of reach or lacks a split, or the disk is full.
+        ValueError: It is not available or lacks a split, or the disk is full.
     """
     import datasets
 
@@ -162,7 +162,7 @@ def load_splits(
 
 
 def explained(error: Exception, path: str) -> str:
-    """What is the matter with a data set, and what to do."""
+    """Why a data set cannot be loaded, and what to do."""
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)

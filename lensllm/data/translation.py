@@ -1,4 +1,4 @@
-"""Translation data sets of the Hub: one configuration a language pair, both directions in it."""
+"""Translation data sets of the Hub: one configuration per language pair, with both directions."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def load_translation(
     revision: str | None = None,
     **options: Any,
 ) -> TextData:
-    """Load a language pair, in the direction that is asked for.
+    """Load a language pair, in the requested direction.
 
-    A row has a column `translation` with one field a language, as in the WMT data sets. They name
+    A row has a column `translation` with one field per language, as in the WMT data sets. They name
     a pair once (`de-en`) and use it for both directions.
 
     Args:
         path: Hub id, or a folder that is laid out like one.
         name: Name of the data set; the pair is added to it (`wmt19-en-de`).
-        languages: From which language into which one, as the data set abbreviates them.
+        languages: Source and target language, as the data set abbreviates them.
         input: Format string of the input; `{source}` is the text in the first language.
         target: Format string of the target; `{target}` is the text in the second one.
         revision: Branch, tag or commit on the Hub.

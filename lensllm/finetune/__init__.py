@@ -1,6 +1,6 @@
-"""Fine-tuning one candidate on one subset: a trial, for real.
+"""Runs a trial: fine-tunes one candidate on one subset and measures its test loss.
 
-The names are imported when they are first asked for: what looks at files alone needs no torch.
+Names are imported on first use, so code that only inspects files does not need torch.
 """
 
 from __future__ import annotations

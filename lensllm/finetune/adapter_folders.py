@@ -1,4 +1,4 @@
-"""Folders with an adapter of peft: the model that it was trained on, and both made one."""
+"""Folders with a PEFT adapter: its base model, and merging the two."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lensllm.zoo import zoo_models
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-# Kinds of adapters that can be added to the weights of their model.
+# PEFT types that can be merged into the weights of their base model.
 MERGEABLE = ("LORA", "ADALORA", "LOHA", "LOKR", "OFT", "BOFT", "VERA", "IA3", "FOURIERFT", "HRA")
 
 
 def adapter_base(folder: Path) -> str | None:
-    """The model that an adapter's folder names as its base; `None` for other folders.
+    """Base model named in an adapter's folder; `None` for other folders.
 
     Args:
         folder: A folder.
@@ -30,8 +30,8 @@ def adapter_base(folder: Path) -> str | None:
         nothing is downloaded because an adapter names it.
 
     Raises:
-        ValueError: The adapter is not whole, not of a kind that can be merged, or its base is not
-            in reach.
+        ValueError: The adapter is incomplete, is of a type that cannot be merged, or its base is
+            not available.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -79,7 +79,7 @@ def _base_in_reach(folder: Path, base: str) -> str:
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
-    """Add an adapter to the weights of its base.
+    """Merge an adapter into the weights of its base model.
 
     Args:
         model: The base, loaded; it is changed.

@@ -15,7 +15,7 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """How a candidate is fine-tuned; a setting of the candidate, so that ways can compete.
+    """How a candidate is fine-tuned; it is part of the candidate, so that methods can compete.
 
     LoRA (Hu et al. 2022, arXiv:2106.09685) leaves a weight W as it is and trains B and A in
     W + (alpha / rank) B A. QLoRA (Dettmers et al. 2023, arXiv:2305.14314) does so over weights
@@ -26,8 +26,8 @@ class AdapterConfig:
         rank: Rank of the adapters.
         alpha: Scale of the adapters is alpha / rank.
         dropout: Dropout before the adapters.
-        target_modules: Names of the layers that get adapters, as peft has them; `all-linear` for
-            every linear layer but the output head and the outputs of state spaces.
+        target_modules: Names of the layers that get adapters, as in PEFT; `all-linear` for every
+            linear layer but the output head and the output projections of state-space layers.
         learning_rate: Learning rate of this candidate; `None` for the optimizer's own. Adapters
             often want a larger one than full fine-tuning.
 
@@ -59,13 +59,13 @@ class AdapterConfig:
 
     @property
     def suffix(self) -> str:
-        """What the candidate's name ends with: nothing for full fine-tuning."""
+        """Suffix of the candidate's name; empty for full fine-tuning."""
         return "" if self.is_full else f"+{self.method}"
 
     def settings(self) -> dict[str, Any]:
-        """What decides a trial's outcome, for its key; nothing for full fine-tuning.
+        """Settings that enter a trial's key; empty for full fine-tuning.
 
-        The learning rate is not in it: it is among the optimizer's settings.
+        The learning rate is not included, since it is among the optimizer's settings.
         """
         if self.is_full:
             return {}
@@ -107,10 +107,10 @@ class AdapterConfig:
         return inject_adapter_in_model(config, model)
 
     def loading_options(self) -> dict[str, Any]:
-        """Keywords for `from_pretrained`: the four-bit weights of QLoRA.
+        """Keyword arguments for `from_pretrained`: the four-bit weights of QLoRA.
 
         Raises:
-            ValueError: QLoRA is asked for without the package that it needs.
+            ValueError: The package that QLoRA needs is not installed.
         """
         if self.method != "qlora":
             return {}
@@ -134,7 +134,7 @@ FULL = AdapterConfig()
 
 
 def _read_by_kernels(model: torch.nn.Module) -> list[str] | None:
-    """Linear layers of state spaces whose weights are used without the layer itself.
+    """Linear layers of state-space models whose weights are used without calling the layer.
 
     An adapter on the output of a Mamba mixer would have no effect there; peft refuses it.
     """
@@ -147,10 +147,10 @@ def _read_by_kernels(model: torch.nn.Module) -> list[str] | None:
 
 
 def _keep_layout(model: torch.nn.Module) -> None:
-    """Keep four-bit weights as they are when a CPU evaluates them.
+    """Keep the layout of four-bit weights when a CPU evaluates them.
 
-    Some CPUs have a kernel for which bitsandbytes would lay them out anew at the first evaluation.
-    It refuses layers whose width is no multiple of 32.
+    For a special kernel of some CPUs bitsandbytes would repack them at the first evaluation. That
+    kernel refuses layers whose width is not a multiple of 32.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -158,14 +158,14 @@ def _keep_layout(model: torch.nn.Module) -> None:
 
 
 def trained_names(model: torch.nn.Module) -> set[str]:
-    """Names of the parameters that are trained and of the buffers, with those of shared ones."""
+    """Names of trainable parameters and of buffers, including all names of shared ones."""
     named = model.named_parameters(remove_duplicate=False)
     trained = {name for name, parameter in named if parameter.requires_grad}
     return trained | {name for name, _ in model.named_buffers(remove_duplicate=False)}
 
 
 def split_method(text: str) -> tuple[str, str | None]:
-    """Source and method of a candidate given as a text.
+    """Source and fine-tuning method of a candidate given as a string.
 
     Example:
         >>> split_method("gpt2+lora"), split_method("gpt2")

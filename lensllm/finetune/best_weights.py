@@ -13,8 +13,8 @@ from pytorch_lightning.callbacks import Callback
 class BestWeights(Callback):
     """Keeps a copy of the weights with the lowest validation loss, and puts it back.
 
-    What is trained is copied to main memory, tensor by tensor and as it lies in this process, so
-    that it does not matter how a strategy shares weights among processes.
+    Trainable tensors are copied to main memory one by one, as this process holds them, so that it
+    does not matter how a strategy shards weights across processes.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class BestWeights(Callback):
             }
 
     def restore(self, model: torch.nn.Module) -> None:
-        """Put the best weights back, where there was an evaluation."""
+        """Restore the best weights if there was an evaluation."""
         tensors = _changing(model)
         with torch.no_grad():
             for name, value in self._weights.items():
@@ -45,7 +45,7 @@ class BestWeights(Callback):
         return {"loss": self.loss, "step": self.step, "weights": self._weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them from a checkpoint."""
+        """Load the best weights from a checkpoint."""
         self.loss, self.step = float(state_dict["loss"]), int(state_dict["step"])
         self._weights = state_dict["weights"]
 

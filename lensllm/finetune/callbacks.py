@@ -1,4 +1,4 @@
-"""Lightning callbacks of the user's own, which a trial has beside its own ones."""
+"""User-defined Lightning callbacks, which run in a trial beside its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lensllm.finetune.trial_keys import describe
 
 MakeCallback = Callable[[], pl_callbacks.Callback]
 
-# Those that look on and change no number.
+# Callbacks that only observe and do not change results.
 _WATCHING = (
     pl_callbacks.DeviceStatsMonitor,
     pl_callbacks.LearningRateMonitor,
@@ -21,7 +21,7 @@ _WATCHING = (
     pl_callbacks.ProgressBar,
     pl_callbacks.ThroughputMonitor,
 )
-# Those that a trial has no use for, and the setting to change instead.
+# Callbacks that a trial refuses, and the setting to change instead.
 _REFUSED = {
     pl_callbacks.Checkpoint: "runner.checkpoint_minutes says how often a trial is saved",
     pl_callbacks.Timer: "what hangs on the machine's speed cannot be repeated: trainer.max_steps",
@@ -30,11 +30,11 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class WithCallbacks:
-    """Makes trainers that have further callbacks, new ones each time.
+    """Makes trainers with additional callbacks, created anew for each trainer.
 
     Attributes:
-        make: To a trainer.
-        callbacks: Each to a callback.
+        make: Makes a trainer.
+        callbacks: Each makes a callback.
     """
 
     make: Callable[..., Any]
@@ -42,23 +42,23 @@ class WithCallbacks:
 
     @property
     def keywords(self) -> dict[str, Any]:
-        """Those that `make` binds, as a `functools.partial` has them."""
+        """Keyword arguments bound by `make`, as in a `functools.partial`."""
         return dict(getattr(self.make, "keywords", {}))
 
     def __call__(self, callbacks: Sequence[Any] = (), **options: Any) -> Any:
-        """A trainer with the given callbacks first."""
+        """Make a trainer; the given callbacks come first."""
         return self.make(callbacks=[*callbacks, *(make() for make in self.callbacks)], **options)
 
 
 def as_callbacks(given: Mapping[str, MakeCallback] | None) -> tuple[MakeCallback, ...]:
-    """What makes the callbacks of a config group, checked.
+    """Check the factories of the callbacks in a config group.
 
     Args:
-        given: By names of the user's choice; what `_partial_: true` makes of a YAML.
+        given: Factories under names of the user's choice, made by Hydra from `_partial_: true`.
 
     Raises:
-        ValueError: One is no callback, one that a trial must not have, or one of which two could
-            not be told apart.
+        ValueError: One is not a callback, is refused in a trial, or has arguments that cannot be
+            told apart in a trial's key.
     """
     made = tuple((given or {}).values())
     for name, make in (given or {}).items():
@@ -76,7 +76,7 @@ def as_callbacks(given: Mapping[str, MakeCallback] | None) -> tuple[MakeCallback
 
 
 def callback_settings(callbacks: Sequence[MakeCallback]) -> list[dict[str, Any]]:
-    """What callbacks decide about a trial: names and arguments of all that do not just look on."""
+    """Settings for a trial's key: names and arguments of callbacks that do not only observe."""
     return [
         describe(make, "callbacks") for make in callbacks if not issubclass(_kind(make), _WATCHING)
     ]

@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed trial goes on to the same weights, bit for bit."""
+"""Checkpoints from which a killed trial resumes and reaches the same weights, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from lensllm.system.atomic import StorageError, set_aside
 
 logger = logging.getLogger(__name__)
 
-# What a Lightning checkpoint of a trial holds at least.
+# Keys that every Lightning checkpoint of a trial has.
 _PARTS = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "counted")
 
 
 class Checkpoints(Callback):
-    """Writes the whole state of a trial every so often, and puts generators back on resuming.
+    """Saves the full state of a trial periodically, and restores random generators on resuming.
 
     A checkpoint is written after a training step at which nothing else is due: no evaluation, no
-    end of an epoch, no half of an accumulated batch. Lightning stores weights, optimizer, schedule,
-    progress and the callbacks; this adds the place in the epoch's order, and the states of the
+    end of an epoch, no partly accumulated batch. Lightning stores weights, optimizer, schedule,
+    progress and the callbacks; this adds the position in the epoch's order, and the states of the
     random generators, which dropout draws from.
 
     Args:
-        path: The file; a checkpoint replaces the one before, in one piece or not at all.
+        path: The file; each checkpoint replaces the one before atomically.
         every_seconds: Seconds between checkpoints; 0 writes one at every step that allows it.
         key: Key of the trial, which is written into its checkpoints.
     """
@@ -50,14 +50,14 @@ class Checkpoints(Callback):
         self._last = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave out the batches of the epoch that were done before."""
+        """Skip the batches of the epoch that were done before."""
         if self._generators is not None:
             trainer.train_dataloader.batch_sampler.start = self._n_batches
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Put the generators back, as late as possible: making iterators draws from them."""
+        """Restore the generators as late as possible, since creating iterators draws from them."""
         if self._generators is not None:
             set_generators(self._generators)
             self._generators = None
@@ -98,7 +98,7 @@ class Checkpoints(Callback):
             self.every_seconds = float("inf")
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches of the epoch, states of the generators, and seconds that the trial took."""
+        """Batches done in the epoch, states of the generators, and seconds that the trial took."""
         spent = self.seconds_before + time.monotonic() - self._start
         return {
             "key": self.key,
@@ -108,7 +108,7 @@ class Checkpoints(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take them from a checkpoint."""
+        """Load this state from a checkpoint."""
         self._n_batches = int(state_dict["n_batches"])
         self._generators = state_dict["generators"]
         self.seconds_before = float(state_dict["seconds"])
@@ -125,7 +125,7 @@ def _is_quiet(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 
 def usable_checkpoint(path: Path | None, key: str = "") -> Path | None:
-    """The checkpoint to go on from; what lies in its place and is none of this trial is set aside.
+    """The checkpoint to resume from; a file there that is not of this trial is set aside.
 
     Args:
         path: Where it would be; `None` for no checkpoints.
@@ -135,7 +135,7 @@ def usable_checkpoint(path: Path | None, key: str = "") -> Path | None:
         The path, or `None` where the trial has to start anew.
 
     Raises:
-        StorageError: What lies there cannot be renamed.
+        StorageError: The file there cannot be renamed.
     """
     if path is None or not path.exists():
         return None

@@ -29,8 +29,8 @@ def cut_target(
     fallback), their bytes are counted, also those of a character that the cut goes through. Where
     the tokenizer changes the text (lower case, Unicode normalisation, white space), the offsets of
     its tokens say which characters of the original are covered, and the cut moves back to the end
-    of the last whole character. A tokenizer that knows no offsets encodes the longest beginning
-    of the text that has few enough tokens.
+    of the last whole character. For a tokenizer without offsets, the longest prefix of the text
+    that has few enough tokens is encoded.
 
     Args:
         tokenizer: The tokenizer.

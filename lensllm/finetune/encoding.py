@@ -22,10 +22,10 @@ from lensllm.finetune.special_tokens import added_tokens, target_frame, turn_end
 from lensllm.finetune.templates import chat_frame, chat_pieces
 from lensllm.finetune.truncation import TruncationSide, check_side, cut_input, shortened
 
-# Raised when the same text and settings give other tokens or bytes than before; in the key of all
-# that is stored of encoded pairs. 2: cut targets have no end token. 3: prompt and target are
-# tokenised as one text, special tokens in users' text as text; targets of encoder-decoders have
-# the tokens that their tokenizer sets around targets; turns of chats end as in the template.
+# Incremented when the same text and settings give other tokens or bytes than before; part of the
+# key of all stored encoded pairs. 2: cut targets have no end token. 3: prompt and target are
+# tokenised as one text, special tokens in users' text as text; targets of encoder-decoders have the
+# tokens that their tokenizer sets around targets; turns of chats end as in the template.
 ENCODING_VERSION = 3
 IGNORED = -100
 Padding = Literal["left", "right", "none"]
@@ -55,7 +55,7 @@ class Example:
 
 @dataclass
 class EncodingCounts:
-    """What became of the pairs that were encoded.
+    """Counts of pairs that were encoded, cut and dropped, and of bytes that were lost.
 
     Attributes:
         pairs: Pairs that were encoded.
@@ -76,30 +76,30 @@ class EncodingCounts:
 
     @property
     def lost_share(self) -> float:
-        """Share of the targets' bytes that the model cannot be asked for."""
+        """Share of the targets' bytes for which the vocabulary has no token."""
         return self.lost_bytes / max(1, self.target_bytes)
 
 
 class PairEncoder:
     """Encodes text pairs for one model.
 
-    A decoder-only model reads the prompt and goes on with the target, as one text (see
+    A decoder-only model reads the prompt and continues with the target, as one text (see
     `SegmentTokenizer`); an encoder-decoder reads the prompt in its encoder. Only target tokens are
     ever predicted. Special tokens are set where the tokenizer sets them by itself, and a target
-    ends with the end token, or with what ends a turn in the tokenizer's chat template. Nothing in
-    a user's text is a special token.
+    ends with the end token, or with what ends a turn in the tokenizer's chat template. Text of the
+    data is never encoded as a special token.
 
     A target that is cut has no end token: its text goes on, and no model is asked to predict an end
-    that is not there. The limit is in tokens, since tokens are what memory and context are made
-    of, so that models with different tokenizers are scored on beginnings of different lengths of a
-    target that is cut. Each loss per byte is divided by the bytes of its own beginning, to the
-    byte (`cut_target`). Losses of the very same text need a limit that cuts nothing: `counts` says
-    whether it did. Bytes that became the unknown token, or none, are not among those that a loss is
-    divided by.
+    that is not there. The limit is in tokens, the unit of memory and context, so models with
+    different tokenizers are scored on prefixes of different lengths of a target that is cut. Each
+    loss per byte is divided by the exact number of bytes of its own prefix (`cut_target`). To
+    compare losses on the same text, choose a limit that cuts nothing; `counts` says whether any
+    target was cut. Bytes that became the unknown token, or no token, are not counted in the
+    divisor.
 
     Args:
         tokenizer: The model's tokenizer.
-        is_encoder_decoder: Which of the two.
+        is_encoder_decoder: Whether the model is an encoder-decoder.
         max_input_tokens: Longer inputs are cut at their end; the prompt around them is kept.
         max_target_tokens: Longer targets, the end token counted, are cut at their end.
         context: Most tokens that the model can take in one sequence; `None` for no limit. Inputs
@@ -113,8 +113,8 @@ class PairEncoder:
         counts: What was cut, dropped and lost so far.
 
     Raises:
-        ValueError: The prompt lacks `{input}`, the tokenizer has no chat template or wants to know
-            the target's language, or the context leaves no room for an input.
+        ValueError: The prompt lacks `{input}`, the tokenizer has no chat template or requires the
+            target's language, or the context leaves no room for an input.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class PairEncoder:
             "end": self._end,
             "max_input_tokens": self.max_input_tokens,
             "max_target_tokens": self.max_target_tokens,
-            # right is left out: keys of trials from before there was a choice stay what they are
+            # `right` is omitted, so that keys of trials older than this option stay the same
             **({"side": self.truncation_side} if self.truncation_side != "right" else {}),
         }
 
@@ -200,7 +200,7 @@ class PairEncoder:
         """Encode pairs of texts; those whose target has no token left are dropped, and counted.
 
         Raises:
-            ValueError: Neither prompt nor input leaves a token to go on from.
+            ValueError: Prompt and input together give no token to predict from.
         """
         if not pairs:
             return []
@@ -302,11 +302,11 @@ class Collator:
 
     Decoder-only batches are padded on the left, so that the targets of all examples end in the last
     column and the output head runs on those columns alone; encoder-decoder batches are padded on
-    the right, and so are those of decoders that do not bear padding before their text.
+    the right, and so are those of decoders that do not tolerate padding before their text.
 
     Args:
         pad_token_id: Token id of padding.
-        is_encoder_decoder: Which of the two.
+        is_encoder_decoder: Whether the model is an encoder-decoder.
         padding: Where to pad; by default as above. With `none` examples have to come one by one.
     """
 
@@ -386,7 +386,7 @@ def forward_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
 def decoder_inputs(model: Any, labels: Tensor) -> Tensor:
     """What the decoder of an encoder-decoder is given when it is to predict labels.
 
-    By the model's own rule where it has one, which puts a start token first (mBART's is the last
+    The model's own rule is used where it has one: it puts a start token first (for mBART the last
     label) and drops the last label.
 
     Raises:
@@ -448,17 +448,17 @@ def _cross_entropy(model: Any, batch: Mapping[str, Tensor], reduction: str) -> t
 
 
 class LengthBucketSampler(Sampler[list[int]]):
-    """Batches of examples of similar length, in an order that (seed, epoch) decides.
+    """Batches of examples of similar length, in an order determined by (seed, epoch).
 
     Args:
         lengths: Length of every example.
-        batch_size: Examples a batch; the last one of an epoch may hold fewer.
+        batch_size: Examples per batch; the last one of an epoch may hold fewer.
         seed: Seed of the order.
         shuffle: Whether to shuffle; without it, batches go from short to long.
-        window: Batches within whose examples lengths are sorted.
+        window: Number of batches whose examples are sorted by length together.
 
     Attributes:
-        start: Batches that the next iterator leaves out: a resumed epoch goes on behind them.
+        start: Batches that the next iterator skips, so that a resumed epoch continues after them.
     """
 
     def __init__(

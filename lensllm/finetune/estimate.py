@@ -1,4 +1,4 @@
-"""What a campaign would take, before anything is spent: memory, FLOPs, time and money."""
+"""Cost of a campaign, estimated before it runs: memory, FLOPs, time and money."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from lensllm.finetune.trial import TrainingSettings
 
 @dataclass(frozen=True)
 class CandidateEstimate:
-    """What one candidate takes.
+    """Estimated cost of one candidate.
 
     Attributes:
         model: Its name.
         n_params: Parameters, adapters included.
         n_trainable: Parameters that are trained.
-        micro_batch: Examples at once that fit, at most a whole batch.
-        memory: Peak of a training step with so many, in its parts.
-        needed: Bytes that it takes: the device's peak, or the whole process's on a CPU; at least,
-            where activations are not known.
+        micro_batch: Largest micro-batch that fits, at most a whole batch.
+        memory: Peak memory of a training step with this micro-batch, by component.
+        needed: Bytes required: the peak of the device, or of the whole process on a CPU; a lower
+            bound where activations are not known.
         fits: Whether it fits at all.
         advice: What would make it fit; empty where it does.
         flops: FLOPs of a trial by its size D, an upper estimate where training may stop early.
@@ -112,7 +112,7 @@ def estimate_candidate(
 
 
 def needed(memory: MemoryEstimate, hardware: Hardware, precision: str) -> float:
-    """Bytes of the memory that is short: of the device, or all of a process on a CPU."""
+    """Bytes required of the limiting memory: the device's, or on a CPU the whole process's."""
     if not hardware.is_here or torch.cuda.is_available():
         return memory.device
     process = hardware.process_gb + (0 if precision == "32-true" else hardware.kernels_gb)
@@ -151,7 +151,7 @@ def memory_refusal(
     n_processes: int = 1,
     negligible: float = 1 / 200,
 ) -> str:
-    """Why a candidate does not fit into the free memory here; empty where it does.
+    """Why a candidate does not fit into this machine's free memory; empty where it does.
 
     Args:
         source: The candidate.
@@ -159,7 +159,8 @@ def memory_refusal(
         settings: Batch sizes.
         precision: Lightning's name of the precision.
         n_processes: Processes that share the main memory; GPUs are taken to have one each.
-        negligible: Share of the free memory below which weights are not looked at.
+        negligible: Candidates whose weights take less than this share of the free memory are not
+            checked.
 
     Returns:
         What was expected, what it takes, and what would make it fit.
@@ -185,7 +186,7 @@ def memory_refusal(
 def as_record(
     estimates: Sequence[CandidateEstimate], hardware: Hardware, budget_flops: float
 ) -> dict[str, Any]:
-    """Everything that is known, in JSON types."""
+    """The full estimate in JSON types."""
     return {
         "hardware": asdict(hardware),
         "budget": {

@@ -1,4 +1,4 @@
-"""What a device does in a second and an hour costs, and what a process on it takes."""
+"""Devices: their speed and price, and the memory overhead of a process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ class Hardware:
 
     Attributes:
         name: Name in tables.
-        peak_flops: FLOPs a second of one device at the precision that is trained in, by its data
+        peak_flops: Peak FLOPs per second of one device at the training precision, from its data
             sheet.
         utilization: Share of the peak that training reaches; 0.3 to 0.5 is usual for models of 1 B
             parameters and more, less for smaller ones. Measure your own.
-        memory_gb: Memory of one device in GB (10^9 bytes); `None` for what is free here and now.
-        price_per_hour: Price of one device and hour; `None` where it is not known.
+        memory_gb: Memory of one device in GB (10^9 bytes); `None` for what is free on this machine
+            now.
+        price_per_hour: Price per device and hour; `None` where it is not known.
         currency: Currency of that price.
-        n_devices: Devices that work at once.
+        n_devices: Devices used in parallel.
         process_gb: Main memory of a process that trains on a CPU, beside the tensors: Python,
             PyTorch and the data.
-        kernels_gb: What it takes more in bf16, for the kernels that are compiled for every shape.
-        fragmentation: What the holes between tensors take in such a process, as a share of a
-            micro-batch's activations.
+        kernels_gb: Additional main memory in bf16, for the kernels that are compiled for every
+            shape.
+        fragmentation: Memory lost to fragmentation in such a process, as a share of a micro-batch's
+            activations.
 
     Raises:
         ValueError: A number is not positive, or the share is above 1.
@@ -57,11 +59,11 @@ class Hardware:
         return self.memory_gb is None
 
     def seconds(self, flops: float) -> float:
-        """Wall time of so many FLOPs on all devices together."""
+        """Wall time of a number of FLOPs on all devices together."""
         return flops / (self.peak_flops * self.utilization * self.n_devices)
 
     def price(self, flops: float) -> float | None:
-        """Price of so many FLOPs; the number of devices does not change it."""
+        """Price of a number of FLOPs; it does not depend on the number of devices."""
         if self.price_per_hour is None:
             return None
         return self.seconds(flops) * self.n_devices / 3600 * self.price_per_hour

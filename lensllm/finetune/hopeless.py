@@ -1,4 +1,4 @@
-"""Candidates that cannot be tried whatever the data, told by their files before torch is there."""
+"""Refuses candidates whose files show that no trial can run, before torch is imported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lensllm.finetune.adapter_folders import adapter_base
 from lensllm.finetune.model_files import check_model_folder
 from lensllm.zoo import ZOO_DIR, zoo_models
 
-MOST = 1000  # candidates that are looked at
+MOST = 1000  # candidates that are checked
 
 
 def refuse_hopeless(cfg: DictConfig) -> None:
     """Refuse a run none of whose candidates can be tried, before it loads data and libraries.
 
-    Candidates that are no local folders pass: the Hub is asked later. Some that cannot be tried
-    beside others that can are left out later, with the same words.
+    Candidates that are not local folders pass; the Hub is queried later. If only some candidates
+    cannot be tried, they are left out later, with the same messages.
 
     Args:
         cfg: The composed configuration, not checked yet.
@@ -36,7 +36,7 @@ def refuse_hopeless(cfg: DictConfig) -> None:
         sources = OmegaConf.to_container(cfg.runner.sources, resolve=True)
         prompt = cfg.training.prompt
     except (OmegaConfBaseException, AttributeError, ValueError):
-        return  # a replay has none; what else is wrong is told by the checks that follow
+        return  # a replay has none; later checks report other errors
     items = list(sources.values() if isinstance(sources, Mapping) else sources or ())[:MOST]
     found = {str(_name(item)): _refusal(item, prompt) for item in items}
     reasons = {name: reason for name, reason in found.items() if reason}
@@ -54,7 +54,7 @@ def _name(item: Any) -> Any:
 
 
 def _refusal(item: Any, prompt: str) -> str:
-    """Why a candidate cannot be tried; empty where its files do not tell."""
+    """Why a candidate cannot be tried; empty where its files show no reason."""
     text = item.get("source") if isinstance(item, Mapping) else item
     source = re.sub(r"\+(full|lora|qlora)$", "", str(text))
     folder = ZOO_DIR / source if source in zoo_models() else Path(source).expanduser()
@@ -80,5 +80,5 @@ def _has_template(folder: Path) -> bool:
     try:
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return True  # loading the tokenizer tells
+        return True  # loading the tokenizer will show it
     return not isinstance(settings, dict) or bool(settings.get("chat_template"))

@@ -1,4 +1,4 @@
-"""Models of the Hub: the commit that is meant, and what is the matter where one cannot be had."""
+"""Models on the Hub: the commit of a revision, and why a model is not available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lensllm.zoo import zoo_models
 
 
 class UnknownModelError(ValueError):
-    """Nothing in reach has that name: it is probably misspelt, which is cheap to mend."""
+    """No available model has that name; it is probably misspelt, which is easily corrected."""
 
 
 def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
@@ -26,14 +26,14 @@ def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
     Args:
         source: Hub id.
         revision: Branch, tag or commit; `None` for the main branch.
-        gated: Whether the model is known to want its licence accepted.
+        gated: Whether the licence of the model is known to require acceptance.
 
     Raises:
-        UnknownModelError: It is no Hub id, or neither Hub nor cache has it in reach.
-        ValueError: Its licence has to be accepted first, or there is no room for it.
+        UnknownModelError: It is not a Hub id, or neither the Hub nor the cache has it.
+        ValueError: Its licence has to be accepted first, or there is no disk space for it.
     """
     try:
-        # A download without a network would be tried again for half a minute.
+        # A download without a network would be retried for half a minute.
         HfApi().model_info(source, revision=revision, timeout=10)
         return _commit(source, revision, local=False)
     except HFValidationError as error:
@@ -61,7 +61,7 @@ def _known() -> str:
 
 
 def _refusal(source: str, revision: str | None, gated: bool, error: Exception) -> str:
-    """Why a model is not in reach, and what to do."""
+    """Why a model is not available, and what to do."""
     if (room := full_disk(error, source)) is not None:
         return room
     kind, advice = type(error).__name__, _known()
@@ -81,10 +81,10 @@ def _refusal(source: str, revision: str | None, gated: bool, error: Exception) -
 
 
 def weights_refusal(source: str, revision: str | None, error: Exception) -> str:
-    """Why the weights of a model that is in reach cannot be loaded, and what to do."""
+    """Why the weights of an available model cannot be loaded, and what to do."""
     if (room := full_disk(error, source)) is not None:
         return room
-    # What transformers says of missing safetensors is advice to take a pickle.
+    # For missing safetensors, transformers' own message advises loading a pickle.
     found = "found none" if "does not appear to have" in str(error) else f"got: {error}"
     return (
         f"Expected safetensors weights of {source!r} at revision {revision or 'main'!r}, {found}; "

@@ -1,4 +1,4 @@
-"""What is known of a candidate before anything is spent: its tokens, and whether it runs."""
+"""Checks of a candidate before compute is spent: its token counts, and whether it runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ logger = logging.getLogger(__name__)
 
 # Training pairs whose tokens are counted one by one.
 N_COUNTED = 4096
-# Test pairs that are measured before anything is spent.
+# Test pairs whose loss is measured before compute is spent.
 N_MEASURED = 8
-# Shares of the targets' bytes without a token that are said, and refused in a loss per byte.
+# Shares of the targets' bytes without a token: reported above the first, refused above the second
+# if losses are per byte.
 LOST_SAID, LOST_REFUSED = 0.001, 0.05
 # Weights of pre-trained models are mostly below this size.
 USUAL_WEIGHT = 0.1
-# Standard errors of a sum that are reserved for pairs which were not counted.
+# Safety margin, in standard errors of a sum, for the tokens of pairs that were not counted.
 N_ERRORS = 4.0
 
 
@@ -62,16 +63,16 @@ def count_tokens(
 ) -> TokenCounts:
     """Count the tokens of the subsets that trials of one seed train on.
 
-    The counts are exact up to `N_COUNTED` pairs. What lies beyond, m pairs, is taken at
+    The counts are exact up to `N_COUNTED` pairs. The tokens of the m pairs beyond are estimated as
     m · mean + `N_ERRORS` · s · √(m (1 + m / N_COUNTED)), with mean and standard deviation s of the
-    counted pairs: four standard errors above what is expected, so that a trial costs no more but in
-    one case of thirty thousand.
+    counted pairs: four standard errors above the expected number, so that a trial costs more in
+    only one case of thirty thousand.
 
     Args:
         encoder: The candidate's encoder.
         source: The candidate.
         data: The data set.
-        settings: How much of the validation set a trial looks at, and how often.
+        settings: How much of the validation set a trial evaluates, and how often.
         sizes: Sizes D of the subsets.
         seed: Seed of the subsets.
 
@@ -125,10 +126,10 @@ def count_tokens(
 
 
 def check_lost(encoder: PairEncoder, name: str, unit: str) -> None:
-    """Say what share of the targets a candidate's vocabulary lacks, and refuse a large one by byte.
+    """Report the share of target bytes without a token; refuse a large one if losses are per byte.
 
-    What has no token costs a model one unknown token, or nothing: it is not asked for that text,
-    and two candidates that lack different text are not asked for the same.
+    Text without a token becomes one unknown token, or nothing: the model is not scored on it, and
+    two candidates that lack different text are not scored on the same text.
 
     Raises:
         ValueError: More than `LOST_REFUSED` of the bytes are lost, and losses are per byte.
@@ -149,10 +150,10 @@ def check_lost(encoder: PairEncoder, name: str, unit: str) -> None:
 
 
 def first_lost_weight(dtype: torch.dtype, learning_rate: float) -> float:
-    """Size of weights from which on updates of about the learning rate are rounded away.
+    """Smallest size of a weight at which updates of about the learning rate are rounded away.
 
-    Neighbours of a weight w lie |w| ε / 2 to |w| ε apart, so that an update below |w| ε / 4
-    changes nothing.
+    Floating-point neighbours of a weight w lie |w| ε / 2 to |w| ε apart, so that an update below
+    |w| ε / 4 changes nothing.
 
     Args:
         dtype: Type that the weights are kept in.
@@ -174,7 +175,8 @@ def measure_pairs(
     """Loss of a few pairs before fine-tuning, on the CPU, in nats per target token or byte.
 
     Raises:
-        ValueError: The candidate cannot be loaded, sees its future, or its loss is not finite.
+        ValueError: The candidate cannot be loaded, attends to future tokens, or its loss is not
+            finite.
     """
     model = source.load_model().eval()
     pad = source.padding(pad_token_id)

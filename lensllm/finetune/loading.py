@@ -26,11 +26,12 @@ class Part:
     """One micro-batch of a whole batch.
 
     Attributes:
-        indices: Its examples; one that counts for nothing where there were too few.
-        counts: Whether they count.
+        indices: Its examples; a repeated one that does not count where there were too few.
+        counts: Whether its examples count in the loss.
         batch: Examples of the whole batch.
         n_parts: Micro-batches of the whole batch, over all processes.
-        is_first: Whether it is its process's first one, which carries the whole batch's tokens.
+        is_first: Whether it is the first of its process, which carries the token count of the whole
+            batch.
     """
 
     indices: tuple[int, ...]
@@ -41,10 +42,10 @@ class Part:
 
 
 def parts_of(batch: Sequence[int], n_parts: int, world_size: int = 1) -> list[Part]:
-    """Cut a batch into exactly `n_parts` micro-batches, of which processes take turns.
+    """Cut a batch into exactly `n_parts` micro-batches, assigned to the processes in turn.
 
-    A batch of fewer examples than that (the last one of an epoch) is filled up with repetitions
-    that count for nothing, so that every batch takes equally many steps in every process.
+    A batch of fewer examples than that (the last one of an epoch) is filled up with repeated
+    examples that do not count, so that every batch takes the same number of steps in every process.
     """
     cuts = [batch[i::n_parts] for i in range(n_parts)]
     return [
@@ -54,7 +55,7 @@ def parts_of(batch: Sequence[int], n_parts: int, world_size: int = 1) -> list[Pa
 
 
 class PartSampler(Sampler[Part]):
-    """Micro-batches of the batches of another sampler, those of one process of several.
+    """Micro-batches of another sampler's batches, for one of several processes.
 
     Args:
         batches: Sampler of whole batches.
@@ -63,7 +64,8 @@ class PartSampler(Sampler[Part]):
         world_size: Number of processes.
 
     Attributes:
-        start: Micro-batches that the next iterator leaves out: a resumed epoch goes on behind them.
+        start: Micro-batches that the next iterator skips, so that a resumed epoch continues after
+            them.
     """
 
     def __init__(
@@ -120,9 +122,9 @@ class PartCollator:
         """Collate.
 
         Returns:
-            What `Collator` returns, and `loss_scale`: what the summed loss has to be multiplied
-            with so that the mean over all micro-batches and processes is the mean over the target
-            tokens of the whole batch. `n_tokens` is the whole batch's on a process's first
+            What `Collator` returns, and `loss_scale`: the factor by which the summed loss has to be
+            multiplied so that the mean over all micro-batches and processes is the mean over the
+            target tokens of the whole batch. `n_tokens` is the whole batch's on a process's first
             micro-batch of it and 0 on the others, so that every process counts all tokens.
         """
         part, examples = given

@@ -1,4 +1,4 @@
-"""One run of an experiment tracker a trial: W&B or CSV."""
+"""One run of an experiment tracker per trial: W&B or CSV."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lensllm.system.harmless import redact, safe_name
 
 logger = logging.getLogger(__name__)
 
-INIT_SECONDS = 10.0  # that W&B has to begin a run; it takes up to ten more to say that it cannot
-FINISH_SECONDS = 300.0  # that it has to upload what is left
+INIT_SECONDS = 10.0  # for W&B to begin a run; it takes up to ten more to report a failure
+FINISH_SECONDS = 300.0  # for it to upload what is left
 
 _SUMMARY = (
     "test_loss",
@@ -40,14 +40,14 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
 class WandbTrialLogger(WandbLogger):
     """A W&B run for one trial: its config, its metrics as they come, its result.
 
-    A server that does not answer is found when the first run of a process begins. Later on it is
-    said once, and the trial goes on without its tracker.
+    A server that does not answer is an error when the first run of a process begins. Later it is
+    reported once, and the trial continues without its tracker.
 
     Args:
         label: Name of the run.
         config: The trial, recorded as the run's config.
         project: W&B project.
-        mode: `online`, `offline` or `disabled`, as W&B has it.
+        mode: `online`, `offline` or `disabled`, as in W&B.
         group: Group of runs that this one belongs to.
         save_dir: Folder in which W&B makes its own.
         tags: Tags of the run.
@@ -93,7 +93,7 @@ class WandbTrialLogger(WandbLogger):
             ),
         )
         self._wandb_init.pop("anonymous", None)  # Lightning sets it, W&B warns of it
-        # A pool's worker may be new in the midst of a campaign: there it is later on already.
+        # A worker may start in the middle of a campaign; its first run then counts as a later one.
         is_first = not WandbTrialLogger._has_begun and multiprocessing.parent_process() is None
         if mode == "online" and is_first:
             try:

@@ -49,12 +49,12 @@ class MemoryEstimate:
 
     @property
     def static(self) -> float:
-        """What does not depend on the batch, of the device."""
+        """Device memory that does not depend on the batch."""
         return self.weights + self.optimizer
 
     @property
     def device(self) -> float:
-        """Peak on the device: at the end of a forward pass, or when all gradients are there."""
+        """Peak on the device: at the end of a forward pass, or when all gradients exist."""
         return self.static + max(self.activations + self.loss, self.gradients)
 
     @property
@@ -79,11 +79,12 @@ def estimate_memory(
 
     Args:
         source: The candidate, with its way of fine-tuning.
-        micro_batch: Examples at once.
+        micro_batch: Examples per forward pass.
         n_source: Tokens of the longest input.
         n_target: Tokens of the longest target.
         precision: Lightning's name of the precision.
-        gradient_checkpointing: Whether activations inside a layer are computed twice.
+        gradient_checkpointing: Whether activations inside a layer are recomputed in the backward
+            pass.
 
     Returns:
         The parts, in bytes.
@@ -99,7 +100,7 @@ def estimate_memory(
     head = 4.0 * micro_batch * n_target * source.vocab_size
     try:
         activations = _activations(source, batch, trainable, head, gradient_checkpointing)
-    except Exception as error:  # an operator that needs numbers, or a layer that wants its own kind
+    except Exception as error:  # an operator that needs values, or a layer that needs its own kind
         logger.warning("The activations of %s are not known beforehand: %s", source.name, error)
         activations = math.nan
     is_known = not math.isnan(activations)
@@ -143,11 +144,11 @@ def _activations(
     hidden = batch.n_rows * hidden_size(config) * (2 if batch.autocast else width)
     inputs = n_layers * hidden * (batch.n_source + batch.n_target)
     again, n_tokens = layer, batch.n_source + batch.n_target
-    if source.is_encoder_decoder:  # its two layers are not computed again at once
+    if source.is_encoder_decoder:  # its two layers are not recomputed at the same time
         short = replace(batch, n_target=1)
         encoder = _saved(source, 2, short) - _saved(source, 1, short)
         again, n_tokens = max(encoder, layer - encoder), max(batch.n_source, batch.n_target)
-    # When a layer is computed again the logits are gone. Beside it are gradients of its widest
+    # When a layer is recomputed, the logits have been freed. Beside it are gradients of its widest
     # activations, two of four times the width. From the last layer to the first gradients of
     # weights take the place of the layers' inputs; those of embeddings can come first.
     outside = trainable * _outside_layers(source)
@@ -214,7 +215,7 @@ def free_memory() -> float:
 
 
 def restart_peak() -> None:
-    """Give back what earlier trials left, and count the peak from here."""
+    """Release memory that earlier trials left, and reset the peak."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -233,12 +234,12 @@ def peak_memory_bytes() -> int:
     """Peak memory of the CUDA device where there is one, else of this process.
 
     Counted since `restart_peak`; on systems other than Linux since the process began, and 0 where
-    the system does not tell (Windows).
+    the system does not report it (Windows).
     """
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     try:
-        # Not getrusage, which starts from what the process was forked from.
+        # Not getrusage, whose peak starts at that of the parent process.
         with open("/proc/self/status", encoding="ascii") as lines:
             peak = next(line for line in lines if line.startswith("VmHWM"))
         return 1024 * int(peak.split()[1])
@@ -264,7 +265,7 @@ def _outside_layers(source: ModelSource) -> float:
 
 
 def _without_data(model: torch.nn.Module) -> torch.nn.Module:
-    """Put tensors without data, but of a device, in the place of a meta model's.
+    """Replace a meta model's tensors by tensors that have a device, but no data.
 
     Operators then choose their kernels as they would on a CPU.
     """
@@ -285,13 +286,13 @@ def _without_data(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def _saved(source: ModelSource, n_layers: int | None, batch: _Batch) -> int:
-    """Bytes that autograd saves with so many layers, parameters not among them."""
+    """Bytes that autograd saves with `n_layers` layers, without parameters."""
     try:
         return _saved_bytes(source, n_layers, batch)
     except RuntimeError:
         if source.dtype != "float32" or batch.autocast:
             raise
-        # Without data the product of grouped experts is known in half precision alone.
+        # Without data, the grouped matrix product of experts exists in half precision only.
         half = replace(source, dtype="bfloat16")
         return 2 * _saved_bytes(half, n_layers, batch)
 

@@ -13,7 +13,7 @@ _WEIGHTS = ".safetensors"
 _INDEX = f"{_WEIGHTS}.index.json"
 _TEMPLATES = "additional_chat_templates"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-# Of files with these endings transformers reads nothing, as lensllm loads a model.
+# Endings of files that transformers does not read when lensllm loads a model.
 _UNREAD = (
     *_PICKLES,
     ".md",
@@ -33,7 +33,7 @@ _UNREAD = (
     ".lock",
 )
 _LFS = b"version https://git-lfs"
-# Files of models that are none of transformers', and what to do with them.
+# Model files of other libraries than transformers, and what to do with them.
 _OTHERS = {
     "model_index.json": "a pipeline of diffusers: name a language model",
     "params.json": "an original release: convert it with the script that transformers has for it",
@@ -44,17 +44,17 @@ _OTHERS = {
     "*.safetensors": "weights alone: put the model's config.json and tokenizer beside them",
     "*.bin": "a pickle checkpoint alone: take the model's whole folder, with safetensors",
 }
-# Number formats of weights that are numbers by themselves, as safetensors names them.
+# Number formats of unquantised weights, as safetensors names them.
 _PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 def check_model_folder(folder: Path) -> None:
-    """Refuse a folder that is not a model, is not whole or not safe to load.
+    """Refuse a folder that is not a model, is incomplete or is not safe to load.
 
     Raises:
         ValueError: There is no config, only pickled weights, or code of its own; weights are named
             that lie outside the folder, are missing, cut short or quantised; the folder holds an
-            adapter. With what was expected, what came and what to do.
+            adapter. The message says what was expected, what came and what to do.
     """
     if not (folder / "config.json").is_file():
         raise ValueError(
@@ -86,7 +86,7 @@ def check_texts(folder: Path) -> None:
     """Refuse pointers of Git LFS, and a tokenizer's settings that name files elsewhere.
 
     Raises:
-        ValueError: With what was found and what to do.
+        ValueError: One is found; the message says which and what to do.
     """
     for path in text_files(folder):
         with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""A fine-tuned model on disk, as `from_pretrained` and servers of models read it."""
+"""A fine-tuned model on disk, as `from_pretrained` and inference servers read it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lensllm.system.atomic import StorageError, storage_words
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a place at which a model folder cannot be made.
+    """Refuse a path at which a model folder cannot be made.
 
     Raises:
         ValueError: Something is there already.
@@ -38,7 +38,7 @@ def check_free(folder: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to that gets its name when the block ends well, and else is removed.
+    """A temporary folder, renamed to `folder` if the block succeeds and removed otherwise.
 
     Raises:
         StorageError: The disk is full, or the folder cannot be written.
@@ -65,10 +65,10 @@ def write_model_folder(
     as peft reads it, or, with `merge`, a model of its own with the adapter in its weights.
 
     Args:
-        folder: A new or an empty folder; it is there whole or not at all.
+        folder: A new or an empty folder; it is written completely or not at all.
         model: The fine-tuned model.
         tokenizer: Its tokenizer.
-        source: The candidate that it was.
+        source: The candidate that was fine-tuned.
         merge: Whether adapters are added to the weights.
 
     Raises:
@@ -79,7 +79,7 @@ def write_model_folder(
             model.save_pretrained(writing)
         else:
             _write_adapter(writing, model, source)
-        # The base of an adapter on an adapter is on no disk.
+        # If the candidate was an adapter itself, its merged base is not on disk.
         if (merge or source.base is not None) and not (source.finetune or FULL).is_full:
             merged = merge_adapter(replace(source, finetune=None).load_model(), writing)
             shutil.rmtree(writing)

@@ -90,7 +90,7 @@ class ModelSource:
         """The model that an adapter's folder belongs to; `None` for a model of its own.
 
         Raises:
-            ValueError: The adapter is not whole, or its base not in reach.
+            ValueError: The adapter is incomplete, or its base is not available.
         """
         if (self._folder / "config.json").is_file():
             return None
@@ -111,7 +111,7 @@ class ModelSource:
 
         Raises:
             ValueError: The folder holds no safetensors or asks for code of its own, or the id is
-                neither a model in reach nor in the local cache.
+                neither an available model nor in the local cache.
         """
         if self.base is not None:
             return self.base.commit
@@ -122,7 +122,7 @@ class ModelSource:
         return hub_commit(self.source, self.revision, self.gated)
 
     def _say_shadowed(self) -> None:
-        """Say where a folder here is taken whose name could be one on the Hub as well."""
+        """Report that a local folder is used whose name could also be a Hub id."""
         if self.source not in zoo_models() and _HUB_ID.fullmatch(self.source):
             logger.warning(
                 "%s is taken from the folder %s here, not from the Hub%s: write ./%s to mean the "
@@ -137,7 +137,7 @@ class ModelSource:
     def location(self) -> str:
         """Folder of a zoo or local model, otherwise the Hub id; checked as `commit` is.
 
-        Of an adapter its base's.
+        For an adapter, that of its base.
         """
         if self.base is not None:
             return self.base.location
@@ -172,8 +172,8 @@ class ModelSource:
         """The model without any weights, adapters included: shapes alone.
 
         Args:
-            n_layers: Layers (of encoder and decoder each), as a token goes through them: without
-                the experts that it is not sent to. As many as it has, and all of them, by default.
+            n_layers: Number of layers (of encoder and decoder each), with only those experts that a
+                token is routed to. By default all layers with all experts.
 
         Raises:
             UnevenLayersError: Its layers are of different kinds, and only some are asked for.
@@ -186,7 +186,7 @@ class ModelSource:
 
     @cached_property
     def _sizes(self) -> tuple[int, int, float]:
-        """Parameters, those that are trained, and those that one token goes through."""
+        """Number of parameters, of trainable ones, and of those active for one token."""
         model = self.meta_model()
         parameters = list(model.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -207,7 +207,7 @@ class ModelSource:
         """FLOPs of one token in training, and in evaluation.
 
         2 per parameter in the forward pass, 2 in the backward pass, and 2 more for the gradient of
-        each that is trained. Of experts those count that a token is sent to.
+        each that is trained. Only experts that a token is routed to count.
         """
         used = self._sizes[2]
         trained = used if (self.finetune or FULL).is_full else float(self.n_trainable)
@@ -217,7 +217,7 @@ class ModelSource:
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with the weights: a hash of them, or the Hub commit.
 
-        Of an adapter both its own and its base's decide.
+        For an adapter it depends on its own weights and on its base's.
         """
         if self.base is not None:
             return digest_of([weights_fingerprint(self._folder), self.base.fingerprint])
@@ -227,7 +227,8 @@ class ModelSource:
     def text_fingerprint(self) -> str:
         """16 hexadecimal digits that change with a folder's config, tokenizer or chat template.
 
-        It covers every file that loading may read beside the weights. On the Hub: as above.
+        It covers every file that loading may read beside the weights. On the Hub it is the commit,
+        as in `fingerprint`.
         """
         if self.base is not None:
             return digest_of([text_fingerprint(self._folder), self.base.text_fingerprint])
@@ -250,7 +251,7 @@ class ModelSource:
         """Load the weights, from safetensors only, in `dtype`.
 
         Raises:
-            ValueError: There are no safetensors at that revision, they cannot be had, they lack
+            ValueError: There are no safetensors at that revision, they are not available, they lack
                 a parameter (for which transformers would draw random numbers), or they have layers
                 that the config does not; or an adapter does not fit its base.
         """
@@ -294,7 +295,7 @@ class ModelSource:
                     )
 
     def _check_unused(self, loaded: set[str], unused: Sequence[str]) -> None:
-        """Refuse layers of the checkpoint that the model does not have; say what else is unused."""
+        """Refuse layers of the checkpoint that the model lacks; report other unused tensors."""
         # A checkpoint may name the parts of the model without the prefix that the model gives them.
         kinds = {_kind(name) for name in loaded}
         endings = {kind[i + 1 :] for kind in kinds for i, c in enumerate(kind) if c == "."}
@@ -319,8 +320,8 @@ class ModelSource:
         """Load the tokenizer; where it has no padding token, the end token serves as one.
 
         Raises:
-            ValueError: The model comes without one. Of many kinds transformers then makes one that
-                knows no text.
+            ValueError: The model has no tokenizer. For many architectures transformers would then
+                make one that cannot encode text.
         """
         has_own = self.base is not None and (self._folder / "tokenizer_config.json").is_file()
         location = str(self._folder) if has_own else self.location
@@ -347,17 +348,18 @@ def as_sources(
     given: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
     finetune: AdapterConfig = FULL,
 ) -> list[ModelSource]:
-    """Candidates as a user gives them: sources, or texts that name one.
+    """Candidates as a user gives them: sources, or strings that name one.
 
     Args:
         given: A sequence or a mapping (whose keys are ignored) of sources or texts. `gpt2+lora` is
             `gpt2` with adapters.
-        finetune: How candidates are fine-tuned that do not say it themselves; also the rank and so
-            on of texts that name the same method.
+        finetune: Fine-tuning of candidates that do not specify it; also the rank and so on of
+            strings that name the same method.
 
     Returns:
-        Sources; a name says how its candidate is fine-tuned, unless in full. Folders of one name
-        (`a/checkpoint-500`, `b/checkpoint-500`) get as much of their paths as tells them apart.
+        Sources; a name includes the fine-tuning method unless it is `full`. Folders with the same
+        name (`a/checkpoint-500`, `b/checkpoint-500`) get as much of their paths as tells them
+        apart.
     """
     items = given.values() if isinstance(given, Mapping) else given
     return _told_apart([_as_source(item, finetune) for item in items])

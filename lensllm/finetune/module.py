@@ -17,7 +17,7 @@ from lensllm.finetune.encoding import example_losses, target_loss
 
 
 class DivergedError(RuntimeError):
-    """Training left the finite numbers."""
+    """A loss became infinite or NaN during training."""
 
 
 class LanguageModelModule(pl.LightningModule):
@@ -29,8 +29,8 @@ class LanguageModelModule(pl.LightningModule):
     Args:
         model: A causal or encoder-decoder model; put into train mode, which `from_pretrained`
             leaves off.
-        make_optimizer: From parameter groups to an optimizer.
-        make_scheduler: From (optimizer, number of steps) to a learning-rate schedule by step.
+        make_optimizer: Makes an optimizer from parameter groups.
+        make_scheduler: Makes a learning-rate schedule by step from (optimizer, number of steps).
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class LanguageModelModule(pl.LightningModule):
 
     @property
     def strict_loading(self) -> bool:
-        """Frozen weights are in no checkpoint: they come from where the model does."""
+        """Frozen weights are not in checkpoints: they are loaded with the pre-trained model."""
         return False
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ class LanguageModelModule(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the counts."""
+        """Restore the counts."""
         counted = checkpoint["counted"]
         self.n_train_tokens = counted["train"]
         self.n_evaluation_tokens = counted["evaluation"]

@@ -1,4 +1,4 @@
-"""What a loaded model does with a few tokens: does a position see its future, does padding matter?
+"""Probes of a loaded model: does a position attend to later tokens, does padding change losses?
 
 Neither can be read off a name: any architecture can be configured to attend in both directions, and
 some kinds of layers run over padding as if it were text.
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 
 # Tokens of the input and of the target that are looked at.
 N_SOURCE, N_TARGET = 12, 6
-SMALL = 100_000_000  # parameters of which a copy in float32 is nothing
+SMALL = 100_000_000  # parameters; up to here a copy in float32 costs little
 
 
 def probe(model: Any, source: Any, examples: Sequence[Example], pad_token_id: int) -> Padding:
-    """Refuse a model that sees its future, and find how its batches have to be padded.
+    """Refuse a model that attends to future tokens, and find how its batches have to be padded.
 
     Args:
         model: The loaded model, on any device.
@@ -33,7 +33,7 @@ def probe(model: Any, source: Any, examples: Sequence[Example], pad_token_id: in
         pad_token_id: Token id of padding.
 
     Raises:
-        ValueError: It sees its future (see `check_causal`).
+        ValueError: It attends to future tokens (see `check_causal`).
     """
     example = probe_example(examples)
     was_training = model.training
@@ -50,7 +50,7 @@ def probe(model: Any, source: Any, examples: Sequence[Example], pad_token_id: in
 
 
 def probe_example(examples: Sequence[Example]) -> Example:
-    """The example with most target tokens, cut to few and with at least three target tokens."""
+    """The example with the most target tokens, cut to a few, with at least three target tokens."""
     longest = max(examples, key=lambda example: (len(example.target), len(example.source)))
     target = longest.target[:N_TARGET]
     return Example(longest.source[-N_SOURCE:], target if len(target) > 2 else target * 3, 1)
@@ -89,7 +89,7 @@ def check_causal(model: Any, example: Example, name: str) -> None:
         float((plain - last_moved)[first - 1 : -1].abs().max()),
     )
     size = float(plain.abs().max())
-    # Same shapes give the same numbers; the routing of experts alone changes their rounding.
+    # Same shapes give the same numbers; only the routing of experts changes their rounding.
     if moved > max(1e-5, 2.0 * _rounding(model)) * size:
         raise ValueError(
             f"Expected a model that predicts each token from those before it, got {name} "
@@ -112,8 +112,8 @@ def find_padding(model: Any, example: Example, pad_token_id: int) -> Padding:
         pad_token_id: Token id of padding.
 
     Returns:
-        `left` (`right` for an encoder-decoder) where that is right, else `right`; `none`, which is
-        one example at a time, where no padding is right.
+        `left` (`right` for an encoder-decoder) where that leaves losses unchanged, else `right`;
+        `none`, which is one example at a time, where every padding changes them.
     """
     is_encoder_decoder = bool(model.config.is_encoder_decoder)
     short = Example(example.source[: -(-len(example.source) // 2)], example.target[:2], 1)
@@ -154,7 +154,7 @@ def _precise(model: Any) -> Any:
 
 
 def _others(row: Tensor) -> Tensor:
-    """Another id for each id of a row, of those that are in it: none that means an image, say."""
+    """Another id of the same row for each of its ids, so that no image token, say, comes in."""
     found = row.unique()
     if len(found) == 1:
         return torch.where(row > 0, row - 1, row + 1)

@@ -1,4 +1,4 @@
-"""Token ids of a pair of texts as the parts of one text, in which a user's text is text alone.
+"""Joint tokenisation of prompt and target, in which the data's text has no special tokens.
 
 A tokenizer reads a text differently at its beginning than further on (SentencePiece puts a space
 before it), and takes `</s>` for the end token wherever it stands. So prompt and target are
@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from lensllm.data.conversations import Conversation
 
-# Never in a text: it makes of a special token a piece that no text matches.
+# Occurs in no text: added to a special token, it gives a piece that no text matches.
 _UNMATCHED = "\ufdd0"
 _ANCHOR = "\n"
 
@@ -36,10 +36,10 @@ class Segments:
     A token that reaches from one part into the next belongs to the next.
 
     Attributes:
-        before: Of the prompt before the input.
-        given: Of the input.
-        after: Of the prompt behind the input.
-        target: Of the target.
+        before: Ids of the prompt before the input.
+        given: Ids of the input.
+        after: Ids of the prompt after the input.
+        target: Ids of the target.
         offsets: Characters of the target's text that each of its tokens stands for, below 0 where
             it begins in the prompt; `None` where the tokenizer cannot tell.
         lost_bytes: UTF-8 bytes of the target for which the vocabulary has no token.
@@ -58,9 +58,9 @@ class SegmentTokenizer:
 
     Args:
         tokenizer: A tokenizer of `transformers`.
-        before: The prompt before the input, in which special tokens are special.
-        after: The prompt behind the input, likewise.
-        is_joint: Whether the target goes on from the prompt; if not, it is a text of its own.
+        before: The prompt before the input, whose special tokens are encoded as such.
+        after: The prompt after the input, likewise.
+        is_joint: Whether the target continues the prompt; if not, it is tokenised separately.
         between: The prompt between the turns of a conversation, likewise; inputs are then
             `Conversation` objects with one turn more.
 
@@ -132,7 +132,7 @@ class SegmentTokenizer:
     def _cut(
         self, pair: tuple[str, str], tokens: list[tuple[list[int], Offsets]], *, again: bool = False
     ) -> Segments:
-        """Cut the tokens into segments; once more where the user's text has special tokens."""
+        """Cut the tokens into segments; tokenise again where the data's text has special tokens."""
         given, target = self._parts(pair[0]), pair[1]
         first, length = len(self.before), sum(len(text) for text, _ in given)
         places = [first, first + length, first + length + len(self.after)]
@@ -169,7 +169,7 @@ class SegmentTokenizer:
         return re.compile(f"({'|'.join(map(re.escape, longest))})") if longest else None
 
     def _plainly(self, parts: Sequence[tuple[str, bool]]) -> tuple[list[int], Offsets]:
-        """Tokens of a text of which only the parts that are the prompt's have special tokens."""
+        """Tokens of a text in which only the parts of the prompt have special tokens."""
         chunks: list[tuple[str, bool]] = []
         for text, is_prompt in parts:
             pieces = self._pattern.split(text) if self._pattern and is_prompt else [text]
@@ -194,7 +194,7 @@ class SegmentTokenizer:
         return ids, offsets
 
     def _plain_tokens(self, text: str, *, is_first: bool) -> tuple[list[int], Offsets]:
-        """Tokens of a text without any special ones, at the beginning or behind a special one."""
+        """Tokens of a text without any special ones, at the beginning or after a special one."""
         if not is_first and not self._begins_anew:
             anchor = self._plain.encode(_ANCHOR, add_special_tokens=False).ids
             found = self._plain.encode(_ANCHOR + text, add_special_tokens=False)
@@ -206,7 +206,7 @@ class SegmentTokenizer:
 
     @cached_property
     def _begins_anew(self) -> bool:
-        """Whether the tokenizer reads a text behind a special token as it does at the beginning."""
+        """Whether the tokenizer reads a text after a special token as it does at the beginning."""
         token = next(iter(self.special))
         return self.ids(f"{token}x")[1:] == self.ids("x")
 
@@ -220,7 +220,7 @@ class SegmentTokenizer:
         def renamed(piece: str) -> str:
             return _UNMATCHED + piece if piece in self.special else piece
 
-        for token in state["added_tokens"]:  # left out, they would leave their ids to others
+        for token in state["added_tokens"]:  # if removed, their ids would go to other tokens
             token["content"] = renamed(token["content"])
         if isinstance(model.get("vocab"), dict):
             model["vocab"] = {renamed(piece): i for piece, i in model["vocab"].items()}
@@ -265,7 +265,7 @@ class SegmentTokenizer:
         )
 
     def _following(self, context: str, text: str) -> list[int]:
-        """Ids of a text that stands behind another one."""
+        """Ids of a text that follows another one."""
         options = {
             "add_special_tokens": False,
             "verbose": False,

@@ -17,7 +17,7 @@ class TrainingSettings:
     """What decides the outcome of a trial beside the model, the data and the optimizer.
 
     Attributes:
-        batch_size: Examples a step.
+        batch_size: Examples per optimizer step.
         max_epochs: Passes over the subset.
         patience: Evaluations without a better validation loss after which training stops.
         n_evaluations: Evaluations on the validation set, evenly spread over the run.
@@ -27,13 +27,14 @@ class TrainingSettings:
             looks at all of them every time.
         prompt: Text around the input, see `PairEncoder`.
         truncation_side: Where inputs that are too long are cut: `right`, at their end; `left`, at
-            their beginning; `drop` leaves pairs out that are too long. It is in a trial's key by
-            its encoding.
+            their beginning; `drop` leaves pairs out that are too long. It enters a trial's key
+            through the encoding.
         micro_batch_size: Most examples that go through the model at once; a batch is cut into
             equal parts whose gradients are added up. `auto` takes as many as memory allows, `None`
             whole batches. It changes rounding, and what dropout drops.
-        gradient_checkpointing: Compute activations twice instead of keeping them; the only setting
-            here that changes no number, and so the only one that is not in a trial's key.
+        gradient_checkpointing: Recompute activations in the backward pass instead of storing them;
+            the only setting here that changes no number, and so the only one that is not in a
+            trial's key.
         compile: Compile the model with `torch.compile`.
 
     Raises:
@@ -90,7 +91,7 @@ class TrainingSettings:
         return self.max_epochs * -(-n_samples // self.batch_size)
 
     def validation(self, n_samples: int, n_pairs: int) -> tuple[int, int]:
-        """How often a run on `n_samples` looks at how many of `n_pairs` validation pairs.
+        """Number of evaluations of a run on `n_samples`, and of the validation pairs used in each.
 
         With pairs of equal length, training costs 6 and evaluation 2 FLOPs per parameter and token,
         so that validation takes the share s when (evaluations · pairs) is
@@ -115,7 +116,7 @@ class TrainingSettings:
         return min(self.n_evaluations, max(fewest, int(most / pairs))), pairs
 
     def n_parts(self, world_size: int = 1) -> int:
-        """Micro-batches that each of so many processes makes of a batch."""
+        """Micro-batches per batch in each of `world_size` processes."""
         if not isinstance(self.micro_batch_size, int):
             return 1
         return max(1, -(-self.batch_size // (self.micro_batch_size * world_size)))

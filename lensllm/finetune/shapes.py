@@ -1,4 +1,4 @@
-"""What a config says of a model's shape, nested, routed and hybrid ones included."""
+"""A model's shape by its config, for nested, mixture-of-experts and hybrid models too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class UnevenLayersError(ValueError):
 
 
 def depth(config: Any) -> int:
-    """Layers of the text part, of encoder or decoder the more."""
+    """Number of layers of the text part; the larger one of encoder and decoder."""
     text = config.get_text_config()
     return max(int(getattr(text, name, 0) or 0) for name in DEPTHS)
 
@@ -41,7 +41,7 @@ def hidden_size(config: Any) -> int:
 
 
 def shrunk(config: Any, n_layers: int) -> Any:
-    """A copy with so many layers (of encoder and decoder each), for encoder-decoders unrouted.
+    """A copy with `n_layers` layers per stack; experts are removed from encoder-decoders.
 
     Raises:
         UnevenLayersError: The layers are of different kinds.
@@ -56,7 +56,7 @@ def shrunk(config: Any, n_layers: int) -> Any:
     for name in DEPTHS:
         if isinstance(getattr(text, name, None), int):
             setattr(text, name, n_layers)
-    for name in _DROPPED:  # which layers are left out is not known before
+    for name in _DROPPED:  # which layers are left out is not known in advance
         if hasattr(text, name):
             setattr(text, name, 0.0)
     for name in _ROUTED if config.is_encoder_decoder else ():
@@ -66,7 +66,7 @@ def shrunk(config: Any, n_layers: int) -> Any:
 
 
 def used_share(config: Any) -> float:
-    """Share of the experts that one token is sent to; 1 where there are none, or it is unknown."""
+    """Share of the experts that one token is routed to; 1 where there are none or it is unknown."""
     text = config.get_text_config()
     there = next((getattr(text, name) for name in _EXPERTS if getattr(text, name, None)), 1)
     used = next((getattr(text, name) for name in _USED if getattr(text, name, None)), None)
@@ -76,7 +76,7 @@ def used_share(config: Any) -> float:
 
 
 def used_parameters(model: Any) -> float:
-    """Parameters that one token goes through: of the experts its share, of the rest all."""
+    """Parameters active for one token: its share of the experts, and all others."""
     share = used_share(model.config)
     return sum(
         parameter.numel() * (share if ".experts." in name else 1.0)

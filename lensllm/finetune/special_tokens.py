@@ -1,4 +1,4 @@
-"""Special tokens that a tokenizer sets: around inputs, around targets, behind turns of a chat."""
+"""Special tokens that a tokenizer sets: around inputs, around targets, after turns of a chat."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def target_frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     mBART, NLLB and their like begin or end a target with a token that names its language.
 
     Raises:
-        ValueError: The tokenizer wants to know the language of targets and has not been told.
+        ValueError: The tokenizer requires the language of targets, and it was not given.
     """
     if hasattr(tokenizer, "tgt_lang") and tokenizer.tgt_lang is None:
         raise ValueError(
@@ -45,7 +45,7 @@ def turn_ending(tokenizer: Any, text: str) -> list[int]:
 
     Args:
         tokenizer: A tokenizer of `transformers`.
-        text: What the template writes behind an answer.
+        text: What the template writes after an answer.
 
     Returns:
         The tokens up to the first added one (such as `<|im_end|>`); without one the text's tokens

@@ -2,7 +2,7 @@
 
 A template is written in Jinja and can loop without end, fill the memory, or give another prompt
 every day. It is rendered in a process of its own, with a limit of time and memory, a fixed date,
-and without what is random; the outcome is kept by the template's hash.
+and without random functions; the outcome is cached under the template's hash.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str, str]:
         tokenizer: A tokenizer with a chat template.
 
     Returns:
-        The texts before the input, between input and answer, and behind the answer.
+        The texts before the input, between input and answer, and after the answer.
 
     Raises:
         ValueError: There is no template, it cannot be rendered (see `render_chat`), or it does not
@@ -172,7 +172,7 @@ def _render(request: str, name: str) -> str:
     return str(answer["text"])
 
 
-# What transformers' own renderer offers to templates, without what depends on the moment.
+# What transformers' own renderer offers to templates, without what depends on the time.
 _RENDERER = r"""
 import datetime, json, sys
 request = json.load(sys.stdin)

@@ -82,9 +82,9 @@ def encode_once(
             where the pairs are found encoded.
         pairs: The pairs.
         folder: Folder of all encoded tables.
-        key: What decides the outcome; equal keys find each other's tables.
+        key: What determines the encoding; equal keys share a table.
 
-    What is found there and is not as it was written is set aside, and encoded again.
+    A table that is not as it was written is set aside, and its pairs are encoded again.
 
     Raises:
         StorageError: The folder cannot be written.

@@ -1,4 +1,4 @@
-"""Lightning trainers for GPUs, and how much of a batch goes onto one at a time."""
+"""Lightning trainers for GPUs."""
 
 from __future__ import annotations
 

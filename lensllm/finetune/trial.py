@@ -1,4 +1,4 @@
-"""One trial, for real: fine-tune a candidate on a subset and measure its test loss."""
+"""Runs one trial: fine-tunes a candidate on a subset and measures its test loss."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ _USUAL_WARNINGS = (
 
 
 class TrialFailedError(RuntimeError):
-    """A trial broke off; its cause says why, and `flops` what it had cost until then."""
+    """A trial failed; its cause says why, and `flops` what it had cost until then."""
 
     def __init__(self, reason: str, flops: float = 0.0) -> None:
-        super().__init__(reason, flops)  # both, so that it can go to another process
+        super().__init__(reason, flops)  # both, so that it can be pickled
         self.reason = reason
         self.flops = flops
 
@@ -196,11 +196,11 @@ def run_trial(
         source: The candidate.
         data: The data set.
         settings: Batch size, epochs and early stopping.
-        make_optimizer: From parameter groups to an optimizer.
-        make_scheduler: From (optimizer, number of steps) to a schedule.
-        make_trainer: From callbacks, loggers and limits to a Lightning trainer.
+        make_optimizer: Makes an optimizer from parameter groups.
+        make_scheduler: Makes a schedule from (optimizer, number of steps).
+        make_trainer: Makes a Lightning trainer from callbacks, loggers and limits.
         loggers: Lightning loggers of the run.
-        checkpoint: Where to keep the trial's state, to go on from after a kill; whoever stores the
+        checkpoint: Where to keep the trial's state, to resume from after a kill; whoever stores the
             result removes it. `None` for no checkpoints.
         checkpoint_seconds: Seconds between checkpoints.
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None` to
@@ -209,12 +209,12 @@ def run_trial(
 
     Returns:
         The result; its status is `diverged`, with a test loss of `nan`, when a training or test
-        loss left the finite numbers or ended above `MAX_LOSS`.
+        loss became infinite or NaN, or ended above `MAX_LOSS`.
 
     Raises:
         ValueError: There are fewer training pairs than the trial wants, or the candidate cannot be
             loaded.
-        TrialFailedError: It broke off while it was trained or measured.
+        TrialFailedError: Training or evaluation failed.
     """
     while True:
         try:
@@ -240,7 +240,7 @@ def run_trial(
 def _halved(
     settings: TrainingSettings, source: ModelSource, error: torch.OutOfMemoryError
 ) -> TrainingSettings:
-    """Settings with half the micro-batch; the outcome stays what the batch says."""
+    """Settings with half the micro-batch; the batch size, which decides the outcome, is kept."""
     micro = settings.micro_batch_size
     micro = micro if isinstance(micro, int) else settings.batch_size
     if micro == 1:
@@ -266,7 +266,7 @@ def _run_once(
     token_cache: Path | None,
     keep: Callable[[Any, Any], object] | None,
 ) -> TrialResult:
-    """One attempt at `run_trial`, whose arguments it has."""
+    """One attempt at `run_trial`, with the same arguments."""
     start = time.perf_counter()
     restart_peak()
     tokenizer = source.load_tokenizer()
@@ -292,7 +292,8 @@ def _run_once(
         enable_checkpointing=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        # A folder that is not there: Lightning goes on from `hpc_ckpt_*.ckpt` in it, of whoever.
+        # A folder that does not exist: Lightning would resume from anybody's `hpc_ckpt_*.ckpt`
+        # there.
         default_root_dir=Path(tempfile.gettempdir()) / f"lensllm-{uuid.uuid4().hex}",
         log_every_n_steps=max(1, min(10, n_steps // settings.max_epochs)),
     )
@@ -311,7 +312,7 @@ def _run_once(
     module = LanguageModelModule(model, make_optimizer, make_scheduler)
     collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
     loaders = TrialData(encoded, collator, settings, trial.seed)
-    # Of the shapes, not of what lies in memory: four-bit weights are packed, FSDP's are shared out.
+    # By shapes, not by tensors in memory: four-bit weights are packed, FSDP's are sharded.
     per_trained, per_evaluated = source.flops_per_token
 
     def flops_of_training() -> float:
@@ -325,7 +326,7 @@ def _run_once(
     except Exception as error:
         spent = flops_of_training() + per_evaluated * module.n_evaluation_tokens
         if not spent and isinstance(error, ValueError):
-            raise  # a setting that nothing was paid for
+            raise  # an error found before compute was spent
         raise TrialFailedError(reason_of(error), spent) from error
     train_flops = flops_of_training()
     examples = _test_examples(module, encoded, trainer.world_size)
@@ -415,7 +416,7 @@ def prepare_model(source: ModelSource, settings: TrainingSettings) -> Any:
 def _with_micro_batch(
     settings: TrainingSettings, source: ModelSource, encoded: EncodedData, trainer: pl.Trainer
 ) -> TrainingSettings:
-    """Settings with a number in the place of `auto`: as many examples as memory allows."""
+    """Settings with a number in place of `auto`: as many examples as memory allows."""
     if settings.micro_batch_size != "auto":
         return settings
     if not encoded.train:

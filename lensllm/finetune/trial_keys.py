@@ -1,4 +1,4 @@
-"""What decides the outcome of a trial, in JSON types: the settings that are in its key.
+"""The settings in a trial's key, which determine its outcome, in JSON types.
 
 A setting is in the key, or it is listed here by name because it changes no number, or it is
 refused. None is ignored.
@@ -19,7 +19,7 @@ import torch
 from lensllm.finetune.adapters import AdapterConfig
 from lensllm.system.harmless import redact
 
-# Raised when the same settings come to mean another outcome.
+# Incremented when the same settings lead to another outcome than before.
 RECIPE = 1
 
 # Arguments of a Lightning trainer that change no number.
@@ -30,7 +30,7 @@ FREE_TRAINER = (
     "profiler",
     "limit_predict_batches",
 )
-# Those that a trial sets by itself, and the setting to change instead.
+# Trainer arguments that a trial sets itself, and the setting to change instead.
 OWN_TRAINER = {
     "callbacks": "callbacks=",
     "logger": "logger=",
@@ -48,7 +48,7 @@ OWN_TRAINER = {
     "barebones": "none",
     "reload_dataloaders_every_n_epochs": "none",
 }
-# Those that only matter while weights are trained, and so not at D = 0.
+# Trainer arguments that only matter in training, and so not at D = 0.
 _TRAINING_TRAINER = (
     "gradient_clip_val",
     "gradient_clip_algorithm",
@@ -79,8 +79,8 @@ def describe(make: Callable[..., Any], what: str = "a component") -> dict[str, A
         what: The config group, for errors.
 
     Raises:
-        ValueError: It cannot be told from another one: it has positional arguments that were bound,
-            or values that are no numbers, texts, lists or mappings of them.
+        ValueError: It cannot be told from another one: it has bound positional arguments, or values
+            other than numbers, strings, and lists or mappings of them.
 
     Example:
         >>> from functools import partial
@@ -102,7 +102,7 @@ def describe(make: Callable[..., Any], what: str = "a component") -> dict[str, A
 
 
 def trainer_settings(make_trainer: Callable[..., Any], n_samples: int) -> dict[str, Any]:
-    """What a trainer's arguments decide about a trial with `n_samples`.
+    """Trainer arguments that affect the outcome of a trial with `n_samples`.
 
     Raises:
         ValueError: An argument is one that a trial sets by itself, or cannot be described.
@@ -139,10 +139,10 @@ def check_trainer(make_trainer: Callable[..., Any]) -> None:
 
 
 def environment(finetune: AdapterConfig) -> dict[str, Any]:
-    """What decides beside all settings: versions of packages, the kind of device, the recipe.
+    """What else determines the outcome: versions of packages, kind of device, `RECIPE`.
 
     Args:
-        finetune: How the candidate is fine-tuned: adapters are another package's.
+        finetune: How the candidate is fine-tuned: adapters depend on another package.
     """
     packages = [*_PACKAGES]
     packages += [] if finetune.is_full else ["peft"]
@@ -172,7 +172,7 @@ def _plain(value: Any, what: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if isinstance(value, str):
-        return redact(value)  # the key is stored, and no secret is
+        return redact(value)  # the key is stored, and secrets must not be
     if isinstance(value, int | float | bool) or value is None:
         return value
     if isinstance(value, np.ndarray):

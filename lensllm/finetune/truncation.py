@@ -1,4 +1,4 @@
-"""What becomes of inputs that are too long, and what was cut of a data set."""
+"""Truncation of inputs that are too long, and a report of what was cut in a data set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_side(side: str) -> None:
 
 
 def cut_input(token_ids: Sequence[int], n_tokens: int, side: str) -> Sequence[int]:
-    """At most so many tokens of an input.
+    """At most `n_tokens` tokens of an input.
 
     Args:
         token_ids: Its tokens.
@@ -38,9 +38,9 @@ def cut_input(token_ids: Sequence[int], n_tokens: int, side: str) -> Sequence[in
 
 
 def shortened(text: str, n_tokens: int, side: str) -> str:
-    """The part of a very long text that its tokens within a limit can be from.
+    """The part of a very long text that the tokens within a limit can come from.
 
-    A text of megabytes takes seconds to tokenise, of which a limit keeps next to nothing. No
+    A text of megabytes takes seconds to tokenise, although a limit keeps almost nothing of it. No
     tokenizer's tokens have `LONGEST_TOKEN` characters on average, so that what is left has more
     tokens than the limit, as the whole has.
 
@@ -55,7 +55,7 @@ def shortened(text: str, n_tokens: int, side: str) -> str:
 
 
 def say_shares(counts: Any, side: str, model: str, dataset: str) -> None:
-    """Say what share of a data set's inputs and targets was too long for a candidate.
+    """Report the share of a data set's inputs and targets that were too long for a candidate.
 
     Args:
         counts: `EncodingCounts` of the candidate's encoder.

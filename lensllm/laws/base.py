@@ -21,18 +21,18 @@ _MAX_LOG_SIZE, _HALVINGS = 700.0, 70
 class ScalingLaw(ABC):
     r"""Test loss after fine-tuning on D samples: L(D) = (B · G(D) + E)^α.
 
-    G falls in D; its *shape* parameters (β and what else a law has) are a subclass's business.
-    `scale` B and `irreducible_loss` E enter linearly inside the power, and α is 1 unless a law
-    says otherwise. Parameters are arrays whose last axis follows `param_names`; all functions
-    broadcast over the axes before it.
+    G falls in D; its *shape* parameters (β and any others of the law) are defined by the subclass.
+    `scale` B and `irreducible_loss` E enter linearly inside the power, and α is 1 unless a law says
+    otherwise. Parameters are arrays whose last axis follows `param_names`; all functions broadcast
+    over the axes before it.
 
-    A law of one's own has `param_names`, `shape_names`, `__call__`, `shape_bounds`, `log_shape`,
+    A user-defined law has `param_names`, `shape_names`, `__call__`, `shape_bounds`, `log_shape`,
     `params_of` and `prior_shape`; the rest has defaults.
 
     Fitting happens in *coordinates* in which short curves are well conditioned (`coordinates`):
     c = log L(R), p = the reducible share B·G(R) / (B·G(R) + E) in [0, 1], and the shape
-    coordinates, where R is a reference size amid the data. E ≥ 0 and B ≥ 0 are then the box
-    0 ≤ p ≤ 1, and
+    coordinates, where R is a reference size within the range of the data. E ≥ 0 and B ≥ 0 are then
+    the box 0 ≤ p ≤ 1, and
 
         log L(D) = c + α log(p g(D) + 1 − p),    g(D) = G(D) / G(R).
     """
@@ -146,7 +146,7 @@ class ScalingLaw(ABC):
 
     @property
     def exponent_index(self) -> int | None:
-        """Which shape coordinate is log α; `None` where α is 1."""
+        """Index of the shape coordinate log α; `None` where α is 1."""
         return None
 
     def exponent(self, shape: Array) -> Array | float:

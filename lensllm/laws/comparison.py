@@ -1,4 +1,4 @@
-"""Which law to trust: forward validation, and information criteria beside it."""
+"""Model selection among laws: forward validation and information criteria."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lensllm.laws.result import LawFits
 from lensllm.laws.tables import CurveStack, fit_stack, stack_curves
 from lensllm.laws.vanilla import VanillaLaw
 
-# The law of one curve: from data set, model and budget b.
+# Gives the law of one curve for a data set, model and budget b.
 LawOf = Callable[[str, str, float], ScalingLaw]
 
 
 def comparable_laws() -> tuple[ScalingLaw, ...]:
-    """The laws that need nothing but a curve: rectified, vanilla and vanilla without α."""
+    """The laws that need only a curve: rectified, vanilla and vanilla without α."""
     return RectifiedLaw(), VanillaLaw(), VanillaLaw(with_alpha=False)
 
 
@@ -28,14 +28,14 @@ def information_criteria(fits: LawFits) -> pd.DataFrame:
     With n points, k = parameters + 1 (the noise) and RSS the residual sum of squares on log loss,
     AIC = n log(RSS / n) + 2k, AICc = AIC + 2k (k + 1) / (n − k − 1), and
     BIC = n log(RSS / n) + k log n.
-    They mean what they say for fits of `squared_log` only. Compare them between laws fitted to the
-    same points.
+    They are valid for fits of `squared_log` only. Compare them between laws fitted to the same
+    points.
 
     Args:
         fits: The fits.
 
     Returns:
-        Columns `aic`, `aicc` (infinite for n ≤ k + 1) and `bic`, one row a curve.
+        Columns `aic`, `aicc` (infinite for n ≤ k + 1) and `bic`, one row per curve.
     """
     n = fits.n_points.astype(float)
     k = fits.laws[0].n_params + 1.0
@@ -74,9 +74,9 @@ def forward_validation(
         posterior: Whether to predict by the posterior as well.
 
     Returns:
-        One row a law, curve, budget and size: `law, dataset, model, max_n_samples` (b),
-        `n_samples`, `horizon` (D / b), `test_loss`, `predicted`, `log_error` (predicted minus
-        true log loss), and, where asked for, the posterior's `median`, `lower`, `upper`.
+        One row per law, curve, budget and size: `law, dataset, model, max_n_samples` (b),
+        `n_samples`, `horizon` (D / b), `test_loss`, `predicted`, `log_error` (predicted minus true
+        log loss), and, where asked for, the posterior's `median`, `lower`, `upper`.
 
     Raises:
         ValueError: No curve has points beyond the fewest that a law needs.
@@ -174,7 +174,7 @@ def forward_table(validation: pd.DataFrame) -> pd.DataFrame:
         validation: What `forward_validation` returned.
 
     Returns:
-        One row a law, data set and horizon: `n`, `rmse_log` and, where there are intervals,
+        One row per law, data set and horizon: `n`, `rmse_log` and, where there are intervals,
         `rmse_log_median` (of the posterior's median) and `coverage`.
     """
     keys = ["dataset", "model", "max_n_samples", "n_samples"]

@@ -42,8 +42,8 @@ def fit_law(
 
     Args:
         law: The law.
-        n_samples: Sizes D, shape (n_points,), in any order. A size may stand there several times
-            (several seeds).
+        n_samples: Sizes D, shape (n_points,), in any order. A size may occur several times (several
+            seeds).
         losses: Test losses in nats per target token, shape (n_points,).
         objective: `squared_log`, `huber` (on log loss) or `squared` (on loss).
         delta: δ of `huber`.
@@ -194,7 +194,7 @@ def _solve(problem: Problem, n_starts: int, seed: int) -> Solution:
         best = np.argsort(value, axis=1, kind="stable")[:, :n_kept]
         z = np.take_along_axis(solution.z.reshape(*z.shape), best[..., None], axis=1)
         converged = solution.converged.reshape(n_fits, -1)[every, best[:, 0]]
-    # re-weighted steps towards Huber's optimum may become small before they are there
+    # re-weighted steps towards Huber's optimum may become small before they reach it
     rough = np.flatnonzero(~converged) if square else every
     polished = minimise(problem.take(rough), z[rough, 0], _POLISH, second_order=True)
     final = z[:, 0]
@@ -205,10 +205,10 @@ def _solve(problem: Problem, n_starts: int, seed: int) -> Solution:
 
 
 def _at_lowest(problem: Problem, z: Array) -> Array:
-    """Put the last shape coordinate at its lower bound where the objective cannot tell.
+    """Put the last shape coordinate at its lower bound where the objective does not depend on it.
 
-    A curve without a pre-power phase has its optimum at D_l = 0. Descent towards it ends anywhere
-    on the way where D_l is small enough; fits that say the same have to be the same.
+    A curve without a pre-power phase has its optimum at D_l = 0. Descent towards it stops at any
+    D_l that is small enough; equivalent fits have to be equal.
     """
     at_bound = z.copy()
     at_bound[:, -1] = problem.lower[:, -1]

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from lensllm.laws.base import BETA_BOUNDS, Array, ScalingLaw
 from lensllm.laws.rectified import RectifiedLaw
 
-# Where F has fallen below this share of F(0), the term is gone from the law.
+# Where F has fallen below this share of F(0), its term in the law is negligible.
 _NEGLIGIBLE = 1e-12
 
 

@@ -1,4 +1,4 @@
-"""The posterior of laws with residuals linearised, level, floor and noise integrated out."""
+"""Posteriors of laws: residuals linearised; level, E (the floor) and noise integrated out."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Target:
         return np.where(mirror, -high, low), np.where(mirror, -low, high)
 
     def normal_score(self, t: Array) -> Array:
-        """Wallace's normal score of a t variable (1959); a proposal only, so weighted away."""
+        """Wallace's normal score of a t variable (1959); only a proposal: weights correct it."""
         k = (8 * self.degrees + 1) / (8 * self.degrees + 3)
         return k * np.sign(t) * np.sqrt(self.degrees * np.log1p(t * t / self.degrees))
 

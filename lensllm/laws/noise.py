@@ -1,4 +1,4 @@
-"""How noisy a curve is, and how much of that is the law's fault."""
+"""The noise of a curve, split into noise between seeds and misfit of the law."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lensllm.laws.result import LawFit
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """Standard deviations on log loss, that is relative to the loss.
+    """Standard deviations on log loss, that is, relative to the loss.
 
     Attributes:
         total: Of the residuals, with n − (free coordinates) degrees of freedom; `nan` where there
             are none left.
         seed: Between runs of the same size; `nan` without repeated sizes.
-        misfit: What is left of `total` beyond `seed`: the law's own error; `nan` without repeated
-            sizes.
+        misfit: The part of `total` beyond `seed`, which is the error of the law; `nan` without
+            repeated sizes.
     """
 
     total: float

@@ -45,7 +45,7 @@ class Objective:
 
 
 def make_objective(name: str, delta: float = 1e-3) -> Objective:
-    """The objective of a name.
+    """The objective with a given name.
 
     Args:
         name: `huber` (Huber on log loss, as in LensLLM's setup after Hoffmann et al. 2022),

@@ -33,7 +33,7 @@ class Population:
 
     @property
     def effective_size(self) -> float:
-        """How many independent draws the weighted ones are worth."""
+        """Effective sample size of the weighted draws."""
         return float(1.0 / (self.weights**2).sum())
 
 
@@ -44,15 +44,16 @@ def draw_population(
 
     Level and noise integrate out of the exact model in closed form, which leaves the share p and
     the shape. Draws begin with the prior; each round resamples them by weights that are tempered
-    until enough of them count, and draws anew from normal kernels about the resampled ones and,
-    for a tenth, from the prior. Every round's weights are exact, so the best round is kept.
+    until enough draws have a notable weight, and draws anew from normal kernels about the resampled
+    ones and, for a tenth, from the prior. Every round's weights are exact, so the best round is
+    kept.
 
     Args:
         target: The curves, see `sample_posteriors`.
-        curve: Which one.
+        curve: Index of the curve.
         n_draws: Draws of a round.
         enough: Effective size at which to stop.
-        rng: Source of the draws.
+        rng: Random generator of the draws.
 
     Returns:
         The round with the largest effective size.
@@ -143,7 +144,7 @@ def _effective(log_weights: Array) -> float:
 def _kernels(
     points: Array, tempered: Array, weights: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Centres of the kernels, half of each kind of weight, and a Cholesky factor of covariance.
+    """Centres of the kernels, half by each kind of weight, and a Cholesky factor of covariance.
 
     The covariance is that of the tempered draws, by Silverman's rule.
     """

@@ -1,4 +1,4 @@
-"""What a curve's points say about its law and its continuation: posteriors, batched."""
+"""Posteriors of a curve's law and of its continuation, in batches."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import ArrayLike
 
 from lensllm.laws.base import Array, ScalingLaw, log_sizes
 
-# Independent draws below which intervals of a posterior are not to be trusted.
+# Effective sample size below which intervals of a posterior are not to be trusted.
 ENOUGH_DRAWS = 200.0
 
 
 @dataclass(frozen=True)
 class NoisePrior:
-    """What is believed of the noise of log loss before a curve is seen.
+    """Prior of the noise of log loss.
 
     The variance is scaled inverse χ²: as if `degrees` residuals of size `scale` had been seen.
 
     Args:
         scale: Typical noise of log loss (relative noise of the loss).
-        degrees: How many residuals that is worth, > 0.
+        degrees: How many observed residuals the prior is worth, > 0.
     """
 
     scale: float = 0.01
@@ -42,7 +42,7 @@ class LawPosterior:
         coordinates: Draws of its coordinates, shape (n_draws, n_coordinates).
         noise: Draws of the noise's standard deviation on log loss, shape (n_draws,).
         log_reference: log R of the coordinates.
-        effective_size: How many independent draws they are worth.
+        effective_size: Effective sample size: how many independent draws they are worth.
     """
 
     law: ScalingLaw
@@ -79,7 +79,8 @@ class LawPosterior:
         Args:
             n_samples: Sizes D, shape (n_points,) or a scalar.
             n_draws: How many; by default all draws, in their order.
-            rng: Source of the noise and, with `n_draws`, of the choice; seeded by 0 by default.
+            rng: Random generator of the noise and, with `n_draws`, of the choice; seeded by 0 by
+                default.
             noise: Whether to draw losses as they would be measured; the law's own values otherwise.
 
         Returns:

@@ -64,14 +64,14 @@ class RectifiedLaw(ScalingLaw):
             return pre_learned ** (1.0 / beta)
 
     def shape_bounds(self, log_n_min: Array, log_n_max: Array) -> tuple[Array, Array]:
-        """β within its box, log T so far out that no D_l ≥ 0 is shut out, however small β is."""
+        """β within its box; bounds on log T so wide that no D_l ≥ 0 is excluded for any β."""
         ones, margin = np.ones_like(log_n_min), _MARGIN / BETA_BOUNDS[0]
         lower = np.stack([BETA_BOUNDS[0] * ones, log_n_min - margin], axis=-1)
         upper = np.stack([BETA_BOUNDS[1] * ones, log_n_max + margin], axis=-1)
         return lower, upper
 
     def design_shape(self, unit: Array, lower: Array, upper: Array) -> Array:
-        """β log T evenly about the data's middle: the box of log T itself is as wide as 1 / β."""
+        """β log T evenly about the middle of the data: the box of log T is as wide as 1 / β."""
         beta = super().design_shape(unit, lower, upper)[..., 0]
         middle = 0.5 * (lower + upper)[..., 1]
         log_t = middle + _START_MARGIN * (2.0 * unit[:, 1] - 1.0) / beta

@@ -1,4 +1,4 @@
-"""What a fit returns: parameters, how well they fit, how well the data can tell them."""
+"""What a fit returns: parameters, goodness of fit, and how well the data determine them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class LawFits:
     def sample_posteriors(
         self, prior: NoisePrior | None = None, n_draws: int = 1000
     ) -> tuple[LawPosterior | None, ...]:
-        """Posteriors under another belief about the noise, or with other numbers of draws."""
+        """Posteriors under another prior of the noise, or with other numbers of draws."""
         rows = np.flatnonzero(np.isfinite(self.params).all(axis=1))
         drawn = sample_posteriors(
             [self.laws[i] for i in rows],
@@ -146,7 +146,7 @@ class LawFit:
 
     Attributes:
         batch: The fits that it is one of.
-        index: Which one.
+        index: Index of the curve.
     """
 
     batch: LawFits

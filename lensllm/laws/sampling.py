@@ -1,4 +1,4 @@
-"""How the posteriors of laws are drawn: a grid that follows the ridge, then exact weights."""
+"""Sampling from posteriors of laws: a grid along the ridge, then exact importance weights."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def sample_posteriors(
     Args:
         laws: The law of each curve.
         problem: The curves, as stacked by `lensllm.laws.solver.make_problem`.
-        prior: Belief about the noise.
-        n_draws: Draws a curve.
+        prior: Prior of the noise.
+        n_draws: Draws per curve.
         seed: Seed of the draws.
 
     Returns:
-        One posterior a curve.
+        One posterior per curve.
     """
     prior = prior or NoisePrior()
     posteriors: list[LawPosterior] = []
@@ -105,7 +105,7 @@ def _draw(target: Target, n_draws: int, rng: np.random.Generator) -> list[LawPos
 def _propose_shapes(
     layout: Layout, log_density: Array, n_free: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Points x within the layout's cells, and their log density up to a constant a curve."""
+    """Points x within the layout's cells, and their log density up to a constant per curve."""
     n_curves, n_slices, n_inner = log_density.shape
     log_mass = log_density + np.log(layout.high - layout.low)[..., None]
     # Within a cell the density varies: a share of the draws goes by the highest neighbour.

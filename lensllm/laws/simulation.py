@@ -9,7 +9,7 @@ from lensllm.laws.rectified import RectifiedLaw
 
 
 def simulate_curves(n_curves: int, sizes: Array, noise: float, seed: int) -> tuple[Array, Array]:
-    """Rectified curves as benchmarks show them, with noise.
+    """Noisy curves of the rectified law, with parameters as in the benchmarks.
 
     β is uniform on [0.1, 0.8], log T uniform between 500 and 500 000 samples, E uniform on
     [0, 1.5] and the loss at the smallest size uniform on [2, 4]: not the posterior's prior.

@@ -13,7 +13,7 @@ from lensllm.laws.objectives import Objective
 _STEP_TOLERANCE = 1e-10
 _MAX_DAMPING = 1e10
 _DIFFERENCE = 1e-5
-_MAX_STEP = 10.0  # of a coordinate: a box may be so wide that a bold step ends where all is flat
+_MAX_STEP = 10.0  # of a coordinate: in a wide box a large step may end where the objective is flat
 
 
 @dataclass(frozen=True)
@@ -140,13 +140,13 @@ def minimise(
     """Descend from `start` with damped (Gauss–)Newton steps, projected onto the box.
 
     The model's Hessian is that of iteratively re-weighted Gauss–Newton, or, with `second_order`,
-    the objective's own with its negative curvature turned round. A step is taken only if it
-    lowers the objective; its damping is each fit's own.
+    the objective's own with the sign of negative curvature reversed. A step is taken only if it
+    lowers the objective; each fit has its own damping.
 
     Args:
         problem: The fits.
         start: Coordinates, shape (n_fits, n_coordinates).
-        max_iterations: Steps tried at most.
+        max_iterations: Most steps that are tried.
         second_order: Whether the Hessian includes the residuals' own curvature.
 
     Returns:

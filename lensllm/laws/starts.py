@@ -21,7 +21,7 @@ def screened_starts(problem: Problem, n_starts: int, seed: int) -> Array:
 
     Args:
         problem: The fits, each with the same number of coordinates.
-        n_starts: Starts a fit.
+        n_starts: Starts per fit.
         seed: Seed of the design.
 
     Returns:

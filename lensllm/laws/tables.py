@@ -24,7 +24,7 @@ class CurveStack:
 
     Attributes:
         index: `dataset` and `model` of each row.
-        n_samples: Sizes of the columns, ascending, one column a seed, shape (n_columns,).
+        n_samples: Sizes of the columns, ascending, one column per seed, shape (n_columns,).
         losses: Losses, shape (n_curves, n_columns); `nan` where there is none.
     """
 
@@ -50,7 +50,7 @@ def stack_curves(curves: pd.DataFrame, max_n_samples: float = np.inf) -> CurveSt
         max_n_samples: Leave larger sizes out.
 
     Raises:
-        ValueError: The table is no table of curves, or nothing is left of it.
+        ValueError: The table is not a table of curves, or no row is left of it.
     """
     table = check_curves(curves)
     table = table[table["n_samples"] <= max_n_samples]
@@ -86,13 +86,13 @@ def fits_table(
     target_loss: float | None = None,
     level: float = 0.8,
 ) -> pd.DataFrame:
-    """One row a curve: what was fitted, how well, and what follows from it.
+    """One row per curve: what was fitted, how well, and what follows from it.
 
     Args:
         stack: The curves.
         fits: Their fits.
         predict_at: Sizes D to predict at.
-        target_loss: Loss of which to say how much data it takes.
+        target_loss: Loss for which to report the required number of samples.
         level: Level of the intervals.
 
     Returns:
@@ -132,7 +132,7 @@ def _row(
 def _evaluated(
     fit: LawFit, predict_at: Sequence[float], target_loss: float | None, level: float
 ) -> dict[str, float]:
-    """What only a curve that was fitted has."""
+    """Columns that only a fitted curve has."""
     posterior, row = fit.posterior, {}
     for name in (*fit.law.param_names, "transition_size"):
         row[f"{name}_lower"], row[f"{name}_upper"] = posterior.param_interval(name, level)

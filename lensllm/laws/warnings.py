@@ -11,7 +11,7 @@ from lensllm.laws.solver import Problem, covariances
 
 _OUTLIER = 8.0
 _FLOOR = 1e-6
-# A standard error beyond which the data cannot tell a coordinate: the share p of the level, a
+# Standard errors beyond which the data do not determine a coordinate: the share p of the level, a
 # factor in β, α or κF, a factor in the transition size.
 _VAGUE_SHARE, _VAGUE_LOG_FACTOR, _VAGUE_LOG_SIZE = 0.25, 0.5, 2.3
 
@@ -21,9 +21,9 @@ def fit_warnings(
 ) -> tuple[tuple[str, ...], ...]:
     """Warnings for each curve of a batch.
 
-    A warning is raised for curves that were skipped or did not converge, curves without a fall, as
-    many parameters as points, coordinates at the end of their box, coordinates whose standard
-    error is too large to mean anything, and points far off the rest.
+    A warning is raised for curves that were skipped or did not converge, curves that do not fall,
+    fits with as many parameters as points, coordinates at the end of their box, coordinates whose
+    standard error is too large to mean anything, and outliers.
 
     Args:
         problem: The curves as the solver sees them.
@@ -88,7 +88,7 @@ def _bound_warnings(law: ScalingLaw, z: Array, lower: Array, upper: Array) -> li
 
 
 def _vague_warnings(shape_names: tuple[str, ...], z: Array, errors: Array) -> list[str]:
-    """Coordinates that the data cannot tell."""
+    """Coordinates that the data do not determine."""
     found = []
     if errors[1] > _VAGUE_SHARE:
         found.append(
@@ -106,7 +106,7 @@ def _vague_warnings(shape_names: tuple[str, ...], z: Array, errors: Array) -> li
 
 
 def _outlier_warnings(residuals: Array, sizes: Array, n_params: int) -> list[str]:
-    """Points that lie far off the rest, by a scale that the points fitted exactly do not shrink."""
+    """Outliers, by a scale that exactly fitted points do not shrink."""
     if len(residuals) < n_params + 3:
         return []
     size = np.sort(np.abs(residuals))

@@ -1,1 +1,1 @@
-"""What protects files, processes and readers: whole writes, claims, signals and limits."""
+"""Protection of files, processes and readers: atomic writes, claims, signals and limits."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and disks without room for them."""
+"""Atomic file writes, and errors of full disks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class StorageError(ValueError):
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name and rename it.
 
-    A killed process leaves the old file or the new one, also when the machine loses its power, and
-    processes that write the same file do not mix. Temporary files start with `.writing-`.
+    A killed process or a power failure leaves the old file or the new one, and processes that write
+    the same file do not mix. Temporary files start with `.writing-`.
 
     Args:
-        path: The file; its folder is made where there is none.
-        content: What is to be in it; text is written as UTF-8, its line ends as they are.
+        path: The file; its folder is created if missing.
+        content: Content of the file; text is written as UTF-8, with line ends unchanged.
 
     Raises:
         StorageError: The file cannot be written.
@@ -51,10 +51,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_verified(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file of any kind in one piece, and beside it its SHA-256 as `NAME.sha256`.
+    """Write a file of any kind atomically, and beside it its SHA-256 as `NAME.sha256`.
 
     Args:
-        path: The file; its folder is made where there is none.
+        path: The file; its folder is created if missing.
         write: Writes to the path that it is given.
 
     Raises:
@@ -96,7 +96,7 @@ def digest_of_file(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a folder's entries on the disk: a rename is not, until its folder is.
+    """Flush a folder's entries to disk: a rename is durable only once its folder is.
 
     Systems that cannot open folders (Windows) write them by themselves.
     """
@@ -114,7 +114,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def storage_words(path: Path, error: OSError) -> str:
-    """What to tell where a file cannot be written: its path, why, and what to do."""
+    """Message for a file that cannot be written: its path, why, and what to do."""
     ways = {
         errno.ENOSPC: "free some space, or name a folder on another disk",
         errno.EDQUOT: "the quota is used up: free some space, or name a folder on another disk",
@@ -133,8 +133,8 @@ def check_writable(folder: Path) -> None:
     """Write a file into a folder and remove it; folders that are missing are made.
 
     Raises:
-        StorageError: That is not possible; nothing that was paid for is lost if this is found
-            before.
+        StorageError: That is not possible. Found before a campaign starts, this loses no paid
+            compute.
     """
     probe = folder / f".writing-{uuid.uuid4().hex}.tmp"
     write_whole(probe, "lensllm asks whether it can write here\n")
@@ -157,7 +157,7 @@ def set_aside(path: Path) -> Path:
 
 
 def full_disk(error: BaseException, what: str) -> str | None:
-    """What to tell where a full disk is behind an error of the Hub's libraries; else `None`.
+    """Message if a full disk caused an error of the Hub's libraries; else `None`.
 
     Args:
         error: The error, with its causes.

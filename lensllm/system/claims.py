@@ -1,11 +1,11 @@
-"""Claims: who is at which trial, so that campaigns that share a store do not run it twice.
+"""Claims: which process runs which trial, so that campaigns that share a store run it once.
 
-A claim is a small file that its owner touches every few seconds. It saves work and decides nothing:
-were two processes at the same trial, both would find the same result and the store would keep it
-once. So it needs no locks, and works on shared file systems.
+A claim is a small file that its owner touches every few seconds. It saves work, but results do not
+depend on it: two processes that ran the same trial would find the same result, and the store would
+keep it once. So it needs no locks, and works on shared file systems.
 
-A claim is stale, and taken over, when its owner is a process of this machine that is gone, or when
-its file has not changed for `STALE_SECONDS` by the clock of whoever waits (clocks of several
+A claim is stale, and taken over, when its owner is a process of this machine that has ended, or
+when its file has not changed for `STALE_SECONDS` by the clock of whoever waits (clocks of several
 machines are never compared).
 """
 
@@ -34,7 +34,7 @@ class Claims:
     """A folder of claims.
 
     Args:
-        folder: Where the claims are; made with the first one.
+        folder: Where the claims are; created with the first one.
         heartbeat_seconds: How often the owner touches its claim.
         stale_seconds: After how long without a touch a claim is taken over.
 
@@ -67,8 +67,8 @@ class Claims:
         """Claim a key for the length of the block.
 
         Yields:
-            Whether the claim is held; `False` while somebody else holds it. Where no claim can be
-            written at all it is held: claims never keep a trial from being run.
+            Whether the claim is held; `False` while another process holds it. If no claim can be
+            written at all, this is `True`: claims never prevent a trial.
         """
         name = uuid.uuid4().hex
         try:
@@ -98,7 +98,7 @@ class Claims:
                     self._path(key).unlink()
 
     def owner(self, key: str) -> dict[str, Any] | None:
-        """Who holds a key: `name`, `host`, `pid` and so on; `None` where nobody does."""
+        """Who holds a key: `name`, `host`, `pid` and so on; `None` where no process does."""
         return _read(self._path(key))
 
     def _take(self, key: str, name: str) -> bool:
@@ -121,7 +121,7 @@ class Claims:
             temporary.unlink(missing_ok=True)
 
     def _is_stale(self, key: str) -> bool:
-        """Whether the owner is gone, or has not touched the claim since it was first seen so."""
+        """Whether the owner has ended, or has not touched the claim for `stale_seconds`."""
         owner = self.owner(key)
         if owner is None:
             return True
@@ -139,7 +139,7 @@ class Claims:
         return now - since > self.stale_seconds
 
     def _remove_stale(self, key: str) -> bool:
-        """Move a stale claim away; `False` where somebody else was faster."""
+        """Move a stale claim away; `False` where another process was faster."""
         path, stale = self._path(key), self.owner(key)
         aside = self.folder / f".stale-{uuid.uuid4().hex}.tmp"
         try:
@@ -173,7 +173,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _create(written: Path, path: Path) -> None:
-    """Give a file that is written a second name; unlike a rename, fails where there is one."""
+    """Give a complete file its final name; unlike a rename, this fails if that name exists."""
     try:
         os.link(written, path)
     except FileExistsError:
@@ -184,7 +184,7 @@ def _create(written: Path, path: Path) -> None:
 
 
 def _this_process() -> dict[str, Any]:
-    """What tells this process from all others, also of other machines and containers."""
+    """What identifies this process among all, those of other machines and containers included."""
     return {
         "host": platform.node(),
         "machine": _machine(),

@@ -1,6 +1,6 @@
-"""Imported by entry points before anything else: Ctrl-C then holds while they import the rest.
+"""Imported by entry points before anything else, so that Ctrl-C is handled during imports too.
 
-It has an effect where the process was started as one of the commands, in no other.
+It has an effect only in a process that was started as one of the commands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Names and settings from elsewhere, made harmless for what they are written into.
+r"""Escapes untrusted names and settings for the places that they are written to.
 
 A model may be named `../x`, `=HYPERLINK(...)`, `[/red]` or `$\frac$`: each is a name to us and
 something else to a file system, a spreadsheet, a terminal or a figure. And a setting may hold an
@@ -39,7 +39,7 @@ _SECRET_NAME = re.compile(
 
 
 def safe_name(text: str) -> str:
-    """A file name that reads like a text and differs wherever the text does.
+    """A readable file name for a text; different texts get different names.
 
     Letters, digits and `_.+=,@-` stay; where anything else was replaced, or the name would be
     hidden, too long or empty, it ends in eight digits of the text's hash.
@@ -69,7 +69,8 @@ def plain(text: str) -> str:
 
 
 def _is_control(mark: str) -> bool:
-    # Cf: what turns the reading direction or takes no room; Zl, Zp: ends of lines, of paragraphs.
+    # Cf: marks that change the reading direction or have no width; Zl, Zp: ends of lines, of
+    # paragraphs.
     return unicodedata.category(mark) in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
@@ -116,7 +117,7 @@ def csv_name(cell: str) -> str:
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
-    """Write a table for people in one piece, its text cells by `csv_cell`, without the index.
+    """Write a table for readers atomically, its text cells by `csv_cell`, without the index.
 
     Args:
         frame: The table.
@@ -139,7 +140,7 @@ def write_csv(frame: pd.DataFrame, path: str | Path, **options: Any) -> None:
 
 
 def redact(value: Any) -> Any:
-    """A copy in which secrets of the environment stand by their names.
+    """A copy in which secrets of the environment are replaced by their variables' names.
 
     Args:
         value: Text, or nested lists and mappings. Texts are searched for the values of environment
@@ -158,7 +159,7 @@ def _secrets() -> dict[str, str]:
         for name, value in os.environ.items()
         if _SECRET_NAME.search(name)
         and len(value.strip()) >= MIN_SECRET
-        and not value.startswith(("/", "~", "."))  # where a secret is, which is none
+        and not value.startswith(("/", "~", "."))  # the path of a secret is not secret
     }
     return dict(sorted(found.items(), key=lambda item: -len(item[0])))
 
@@ -191,7 +192,7 @@ def stored_settings(config: DictConfig) -> dict[str, Any]:
 
 @contextmanager
 def _unread_environment() -> Iterator[None]:
-    """While this is open, `${oc.env:NAME}` stands for itself."""
+    """Within this block, `${oc.env:NAME}` is not resolved."""
 
     def unread(name: str, *default: Any) -> Any:
         return default[0] if default and name not in os.environ else f"${{oc.env:{name}}}"
@@ -212,7 +213,7 @@ def _resolved(node: Any) -> Any:
 
 
 def _member(node: DictConfig | ListConfig, key: Any) -> Any:
-    """A member resolved; its own text where it is missing or nothing without the environment."""
+    """A resolved member, or its raw text if it is missing or cannot be resolved."""
     try:
         return "???" if OmegaConf.is_missing(node, key) else _resolved(node[key])
     except OmegaConfBaseException:

@@ -1,8 +1,9 @@
-"""Ctrl-C and `kill`: a process says so once, cleans up, and ends with the right exit code.
+"""Ctrl-C and `kill`: a process reports it once, cleans up, and ends with the right exit code.
 
-Python raises `KeyboardInterrupt` wherever the main thread happens to be, and whoever is there may
+Python raises `KeyboardInterrupt` wherever the main thread happens to be, and the code there may
 swallow it: Lightning turns it into exit code 1 without a word, a destructor or a callback drops it,
-native code does not see it. Here the signal itself is followed through, see `SignalGuard`.
+native code does not see it. Here the signal itself is handled until the process ends, see
+`SignalGuard`.
 
 Entry points do so before they import anything else (see `lensllm.system.guarded`), so that
 this module needs nothing but a little of the standard library.
@@ -31,7 +32,7 @@ RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the first of those that train together, or alone: the one to tell."""
+    """Whether this process reports: it is alone, or the first of those that train together."""
     return all(os.environ.get(name, "0") == "0" for name in RANK_VARIABLES)
 
 
@@ -40,18 +41,18 @@ class Ended(SystemExit):
 
 
 class SignalGuard:
-    """Ends this process at SIGINT or SIGTERM, whatever it is at, with exit code 128 + signal.
+    """Ends this process at SIGINT or SIGTERM, whatever it is doing, with exit code 128 + signal.
 
-    The first signal is told in one line on stderr and raises `Ended` in the main thread, so that
-    `finally` blocks run. Where somebody swallows that (a destructor, a bare `except`) it is raised
-    again. After the grace time a thread ends the process all the same, with its children: the main
+    The first signal is reported in one line on stderr and raises `Ended` in the main thread, so
+    that `finally` blocks run. If that is swallowed (by a destructor, a bare `except`), it is raised
+    again. After the grace period a thread ends the process in any case, with its children: the main
     thread may be inside native code. A second signal does so at once. A signal that was ignored
     when the process started stays ignored.
 
     Args:
-        tells: Whether to tell; of several processes that train together only the first one does.
+        tells: Whether to report it; of several processes that train together only the first does.
         grace: Seconds for cleaning up.
-        raises: Whether there is anything to clean up; else the process ends at once.
+        raises: Whether there is anything to clean up; if not, the process ends at once.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class SignalGuard:
         os.set_blocking(self._write, False)
 
     def install(self) -> SignalGuard:
-        """Take the signals over; in the main thread only."""
+        """Install the signal handlers; in the main thread only."""
         self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in ENDINGS:
@@ -84,7 +85,7 @@ class SignalGuard:
         return self
 
     def lift(self) -> None:
-        """Give the signals back to whom they belonged to before."""
+        """Restore the previous signal handlers."""
         self._lifted.set()
         atexit.unregister(self._finish)
         for number, handler in self._handlers.items():
@@ -107,7 +108,7 @@ class SignalGuard:
         while _is_running(owner):
             time.sleep(POLL_SECONDS)
         os.kill(self._process, signal.SIGTERM)
-        time.sleep(CHILD_GRACE_SECONDS / 2.0)  # nobody waits for what this one might still do
+        time.sleep(CHILD_GRACE_SECONDS / 2.0)  # nothing waits for what this process might still do
         self._end()
 
     def _handle(self, number: int, frame: object) -> None:
@@ -149,12 +150,12 @@ class SignalGuard:
             self._told.set()
 
     def _unraisable(self, unraisable: Any) -> None:
-        """Say nothing of a destructor that was ended; it is raised again after it."""
+        """Do not report an interrupted destructor: the exception is raised again after it."""
         if not issubclass(unraisable.exc_type, Ended):
             self._hook(unraisable)
 
     def _finish(self) -> None:
-        """Where a signal came, leave out the interpreter's last steps: seconds of freeing."""
+        """After a signal, skip the interpreter's shutdown, which takes seconds to free memory."""
         if self.exit_code is not None:
             self._told.wait(TELL_SECONDS)
             for stream in (sys.stdout, sys.stderr):
@@ -163,7 +164,7 @@ class SignalGuard:
             os._exit(self.exit_code)
 
     def _end(self) -> None:
-        self._told.wait(TELL_SECONDS)  # another thread may have begun, and be about to tell
+        self._told.wait(TELL_SECONDS)  # another thread may have begun, and be about to report
         end_children()
         os._exit(self.exit_code or 1)
 
@@ -177,7 +178,7 @@ def _is_handled(kind: type[BaseException]) -> bool:
 
 
 def message(number: int) -> str:
-    """What is told at a signal.
+    """The line that reports a signal.
 
     Example:
         >>> message(signal.SIGINT)
@@ -187,7 +188,7 @@ def message(number: int) -> str:
 
 
 def _tell(number: int) -> None:
-    """Write the message on standard error, in the midst of whose buffer a signal may have come."""
+    """Write the message to standard error, whose buffer the signal may have interrupted."""
     text = message(number) + "\n"
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is sys.__stderr__:
@@ -200,7 +201,7 @@ _guard: SignalGuard | None = None
 
 
 def guard_process() -> None:
-    """Follow signals through from here to the end of this process; in the main thread."""
+    """Handle signals from here to the end of this process; in the main thread."""
     global _guard
     if _guard is None:
         _guard = SignalGuard(raises=False).install()
@@ -208,7 +209,7 @@ def guard_process() -> None:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Whatever happens inside: after a signal it ends in `SystemExit` with the signal's code."""
+    """A block that, after a signal, always ends in `SystemExit` with the signal's exit code."""
     global _guard
     guard, here = _guard, None
     if guard is None and threading.current_thread() is threading.main_thread():
@@ -234,16 +235,16 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def leave_if_ended() -> None:
-    """Raise `SystemExit` once more where a signal has come, whatever became of the first one."""
+    """Raise `SystemExit` again if a signal has come, even if the first one was swallowed."""
     if _guard is not None and _guard.exit_code is not None:
         raise Ended(_guard.exit_code)
 
 
 def end_with(owner: int | None) -> None:
-    """End this process when another one of this machine has ended, for which it works.
+    """End this process when the process that it works for, on this machine, has ended.
 
     It is told to stop as by `kill`, and ended for good a moment later. Ctrl-C in a terminal reaches
-    both processes; here it is ignored, since it is the owner's to decide.
+    both processes; here it is ignored, since the owner decides.
 
     Args:
         owner: Number of the other process; `None` where there is none.
@@ -267,7 +268,7 @@ def children_without_interrupts() -> Iterator[None]:
 
 
 def end_children() -> None:
-    """End all processes that descend from this one: they are asked first, and killed then."""
+    """End all descendants of this process: they are asked to end first, and then killed."""
     _end({pid for pid in _descendants([os.getpid()]) if not _cleans_up(pid)})
 
 

@@ -33,7 +33,7 @@ def walk(config: Any) -> Iterator[tuple[str, Any]]:
     n_nodes = 0
     pending: deque[tuple[str, int, Any]] = deque([("", 0, config)])
     while pending:
-        # By levels, so that what others refer to comes by its own key first.
+        # Breadth first, so that a member that others refer to comes under its own key first.
         path, depth, node = pending.popleft()
         n_nodes += 1
         if n_nodes + len(pending) > MAX_NODES or depth > MAX_DEPTH:
@@ -58,7 +58,7 @@ def _value(node: Any, key: Any) -> Any:
             return None
         return node[key]
     except (OmegaConfBaseException, RecursionError):
-        return None  # whoever needs it says which one
+        return None  # the code that needs it reports which one
 
 
 def parse_yaml(text: str, source: str | Path) -> Any:
@@ -115,7 +115,7 @@ def _size(tree: Any, depth: int, known: dict[int, int]) -> int:
     if not isinstance(tree, dict | list):
         return 1
     if id(tree) not in known:
-        known[id(tree)] = MAX_NODES + 1  # while it is open: what holds itself has no end
+        known[id(tree)] = MAX_NODES + 1  # while it is visited: what contains itself has no end
         members = tree.values() if isinstance(tree, dict) else tree
         total = 1 + sum(_size(member, depth + 1, known) for member in members)
         known[id(tree)] = min(total, MAX_NODES + 1)
@@ -124,7 +124,7 @@ def _size(tree: Any, depth: int, known: dict[int, int]) -> int:
 
 @contextmanager
 def bounded_yaml() -> Iterator[None]:
-    """While this is open, Hydra reads YAML files by `parse_yaml` and refuses what runs code.
+    """Within this block, Hydra reads YAML files by `parse_yaml` and refuses what runs code.
 
     Hydra builds its own part (`hydra`: loggers, callbacks, sweepers) before an entry point sees a
     configuration, so that this part is looked at file by file.
@@ -151,9 +151,9 @@ def bounded_yaml() -> Iterator[None]:
 
 
 def _check_file(tree: Any, source: str) -> None:
-    """Refuse files that name code for Hydra itself to run, or vouch for themselves.
+    """Refuse files that name code for Hydra itself to run, or that set `allowed_targets`.
 
-    And names that YAML takes for numbers: 1.10 and 1.1 would be one.
+    Names that YAML reads as numbers are refused too: 1.10 and 1.1 would be the same.
     """
     within = "hydra." if "hydra" in Path(source).parts[:-1] else ""
     for key, value in walk(tree):

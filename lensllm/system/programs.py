@@ -1,4 +1,4 @@
-"""Other programs: run to their end, within a time limit, with nothing left behind."""
+"""Runs other programs within a time limit, leaving no processes behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What libraries would say at every trial of a campaign."""
+"""Silences messages that libraries would repeat at every trial of a campaign."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Leave out what Lightning and transformers say at every trial of a campaign."""
+    """Silence messages of Lightning and transformers that recur at every trial of a campaign."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging as transformers_logging
 
