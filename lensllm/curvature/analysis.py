@@ -149,7 +149,9 @@ def fine_tune(runner: Any, model: str, n_samples: int) -> tuple[TrialResult, Any
     from lensllm.finetune.trial import run_trial
 
     if n_samples <= 0:
-        raise ValueError(f"Expected `n_samples` > 0, got {n_samples}: nothing moves at D = 0")
+        raise ValueError(
+            f"Expected `n_samples` > 0, got {n_samples}: there is no fine-tuning at D = 0"
+        )
     keep = _KeepModel()
 
     def make_trainer(callbacks: Sequence[Any], **options: Any) -> Any:

@@ -306,6 +306,6 @@ def _find(sources: Mapping[str, Any], model: str) -> Any:
     if model not in sources:
         raise ValueError(
             f"Expected a candidate among {', '.join(sources)}, got {model!r}: its weights are "
-            "needed, so recorded curves of models that are not at hand cannot be ranked this way"
+            "needed, so models known only from recorded curves cannot be ranked by this method"
         )
     return sources[model]

@@ -177,7 +177,7 @@ def _read(path: Path, kind: str, encoding: str) -> Iterator[Record]:
     except (gzip.BadGzipFile, EOFError, zlib.error, OSError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
-        raise ValueError(f"Expected a whole compressed file at {path}, got {error}") from error
+        raise ValueError(f"Expected a complete compressed file at {path}, got {error}") from error
 
 
 def open_text(path: Path, encoding: str = "utf-8") -> IO[str]:
@@ -275,7 +275,7 @@ def _whole(text: str, path: Path) -> Iterator[Record]:
     arrays = {key: items for key, items in parts.items() if isinstance(items, list)}
     if not arrays or not all(isinstance(row, dict) for rows in arrays.values() for row in rows[:1]):
         raise ValueError(
-            f"Expected an array of objects in {path}, or one object a line, got an object with "
+            f"Expected an array of objects in {path}, or one object per line, got an object with "
             f"{', '.join(map(str, list(parts)[:12]))}"
         )
     are_splits = set(arrays) <= set(_SPLITS) and "train" in arrays

@@ -116,7 +116,7 @@ def _reported(name: str, leaked: Overlap, n_train: int, split: str) -> Overlap:
         )
     if leaked.near:
         logger.warning(
-            "Near-duplicates in %s: %d of %d training pairs have nearly an input of the %s set",
+            "%s: %d of %d training pairs have a near-duplicate of an input of the %s set",
             name,
             leaked.near,
             n_train,

@@ -137,7 +137,7 @@ def load_splits(
         if not path.startswith((".", "~", "/")) and not folder.is_absolute():
             logger.warning(
                 "%s is read from the folder %s here, not from the Hub: write ./%s to mean the "
-                "folder, or start elsewhere",
+                "folder, or run from another folder",
                 path,
                 folder.resolve(),
                 path,

@@ -47,7 +47,7 @@ def adapter_base(folder: Path) -> str | None:
     if kind not in MERGEABLE or config.get("megatron_config"):
         raise ValueError(
             f"Expected an adapter that can be added to its model's weights in {folder}, such as "
-            f"LoRA, got one of the kind {kind}: name its base {base!r} as the candidate"
+            f"LoRA, got type {kind}: name its base {base!r} as the candidate"
         )
     if not (folder / WEIGHTS).is_file():
         raise ValueError(

@@ -24,7 +24,8 @@ _WATCHING = (
 # Callbacks that a trial refuses, and the setting to change instead.
 _REFUSED = {
     pl_callbacks.Checkpoint: "runner.checkpoint_minutes says how often a trial is saved",
-    pl_callbacks.Timer: "what hangs on the machine's speed cannot be repeated: trainer.max_steps",
+    pl_callbacks.Timer: "a limit that depends on the machine's speed is not reproducible: "
+    "trainer.max_steps",
 }
 
 

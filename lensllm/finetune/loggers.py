@@ -119,7 +119,7 @@ class WandbTrialLogger(WandbLogger):
 
     def _give_up(self, error: Exception) -> None:
         self._failed = True
-        logger.warning("The trial goes on without W&B: %s: %s", type(error).__name__, error)
+        logger.warning("The trial continues without W&B: %s: %s", type(error).__name__, error)
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         """Do something that may fail without harm to the trial."""

@@ -126,10 +126,10 @@ class ModelSource:
         if self.source not in zoo_models() and _HUB_ID.fullmatch(self.source):
             logger.warning(
                 "%s is taken from the folder %s here, not from the Hub%s: write ./%s to mean the "
-                "folder, or start elsewhere",
+                "folder, or run from another folder",
                 self.source,
                 self._folder.resolve(),
-                "" if self.revision is None else f" (its revision {self.revision} is not heeded)",
+                "" if self.revision is None else f" (its revision {self.revision} is ignored)",
                 self.source,
             )
 
@@ -303,7 +303,7 @@ class ModelSource:
         if layers:
             raise ValueError(
                 f"Expected a config.json of the same model as the weights in {self.location}, "
-                f"found {len(layers)} weights that the model has no place for, such as "
+                f"found {len(layers)} weights that are not part of the model, such as "
                 f"{layers[0]}: put the model's own config.json (its number of layers, say) beside "
                 "them"
             )

@@ -25,7 +25,7 @@ MAX_TEMPLATE = 1_000_000  # characters
 MAX_PROMPT = 100_000  # characters
 DATE = "2024-07-26"  # what templates are told that today is; any day will do, as long as it stays
 
-_WAY = "give the prompt as a text with {input}, or mend the template"
+_WAY = "give the prompt as a text with {input}, or fix the template"
 _RENDERED: dict[str, str] = {}
 
 

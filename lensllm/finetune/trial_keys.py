@@ -44,7 +44,7 @@ OWN_TRAINER = {
     "num_sanity_val_steps": "none",
     "log_every_n_steps": "none",
     "default_root_dir": "paths.output_dir",
-    "max_time": "trainer.max_steps, which does not hang on the machine's speed",
+    "max_time": "trainer.max_steps, which does not depend on the machine's speed",
     "barebones": "none",
     "reload_dataloaders_every_n_epochs": "none",
 }

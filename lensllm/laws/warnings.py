@@ -92,7 +92,7 @@ def _vague_warnings(shape_names: tuple[str, ...], z: Array, errors: Array) -> li
     found = []
     if errors[1] > _VAGUE_SHARE:
         found.append(
-            "the data cannot tell irreducible_loss: its standard error is "
+            "the data do not determine irreducible_loss: its standard error is "
             f"{min(errors[1], 9.99):.0%} of the loss"
         )
     for name, value, error in zip(shape_names, z[2:], errors[2:], strict=True):
