@@ -24,15 +24,15 @@ class Benchmark:
         curves: Tidy table of curves.
         n_samples_full: Size D_full at which candidates are compared; by default the largest of
             each data set.
-        tokens_per_sample: Source and target tokens a sample, by data set, for costs where no FLOPs
-            were recorded; 1 by default.
-        n_epochs: Passes over the data, for the same.
+        tokens_per_sample: Source and target tokens per sample, by data set, for costs where no
+            FLOPs were recorded; 1 by default.
+        n_epochs: Passes over the data, for the same costs.
         source: Where the curves come from.
         measure: Name of what candidates are compared by, see `lensllm.core.measures`.
 
     Raises:
-        ValueError: The curves are not as `check_curves` wants them, do not have the measure, or
-            have costs that are not positive.
+        ValueError: The curves fail `check_curves`, do not have the measure, or have costs that are
+            not positive.
     """
 
     name: str

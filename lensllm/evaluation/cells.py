@@ -1,4 +1,4 @@
-"""The questions of an evaluation: data sets, seeds, sets of candidates, and budgets."""
+"""The cells of an evaluation: data sets, seeds, sets of candidates, and budgets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cell:
-    """One question with one budget.
+    """One task of an evaluation, with one budget.
 
     Attributes:
         runner: Replays the data set, with the candidates of a set.
-        protocol: `papers` (every D ≤ D_max may be had) or `flops` (a budget of FLOPs).
-        budget: Makes the budget, since a campaign charges it in place.
+        protocol: `papers` (every D ≤ D_max is available) or `flops` (a budget of FLOPs).
+        budget: Function that makes a new budget, since a campaign charges it in place.
         ratio: D_full / D_max in the papers' protocol, else `nan`.
         fraction: Budget as a share of full fine-tuning in the FLOPs' protocol, else `nan`.
         candidate_set: Number of the set of candidates; see `candidate_sets`.
@@ -102,7 +102,7 @@ def candidate_sets(
         dataset: The data set.
         seed: Seed of its curves.
         sizes: Sizes of sets; those that are not smaller than the whole are passed over.
-        n_sets: Sets of each size; as many as there are where that is fewer.
+        n_sets: Number of sets of each size; all of them where there are fewer.
         set_seed: Seed of the sets.
     """
     rng = np.random.default_rng(set_seed)
@@ -121,12 +121,12 @@ def random_subsets(
 
     Args:
         names: What to draw from.
-        size: Names of a subset, at least 2 and fewer than there are.
-        n_subsets: How many.
+        size: Number of names in a subset, at least 2 and fewer than there are.
+        n_subsets: Number of subsets.
         rng: Source of randomness.
 
     Raises:
-        ValueError: The subsets are too small or too large, or there are not as many.
+        ValueError: The subsets are too small or too large, or there are fewer than `n_subsets`.
     """
     if n_subsets and not 2 <= size < len(names):
         raise ValueError(
@@ -145,7 +145,7 @@ def random_subsets(
 
 
 def seeds_of(benchmark: Benchmark, dataset: str, seeds: Sequence[int] | None) -> Sequence[int]:
-    """The seeds to evaluate on one data set; says which are left out."""
+    """The seeds to evaluate on one data set; the log says which are left out."""
     known = benchmark.seeds(dataset)
     listed = ", ".join(map(str, known))
     every = benchmark.curves.loc[benchmark.curves["dataset"] == dataset, "seed"]

@@ -44,9 +44,10 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
-        scores: One row a cell (data set, seed, budget, selector), with `SCORE_COLUMNS`. Fractions,
-            not percent; losses in the unit of the benchmark's measure. Undefined values are `nan`.
-        predictions: One row a cell and candidate, with `PREDICTION_COLUMNS`.
+        scores: One row per cell (data set, seed, budget, selector), with `SCORE_COLUMNS`.
+            Fractions, not percent; losses in the unit of the benchmark's measure. Undefined values
+            are `nan`.
+        predictions: One row per cell and candidate, with `PREDICTION_COLUMNS`.
     """
 
     scores: pd.DataFrame
@@ -54,7 +55,7 @@ class Evaluation:
 
 
 class _Remembering(Selector):
-    """A selector that ranks by one set of points of one data set and seed only once."""
+    """A selector that caches its ranking by data set, seed and set of points."""
 
     def __init__(self, inner: Selector) -> None:
         self.inner = inner
@@ -95,14 +96,14 @@ def evaluate(
     set_seed: int = 0,
     earlier_tasks: bool = True,
 ) -> Evaluation:
-    """Judge selectors on a recorded benchmark: every campaign by replay, against the truth.
+    """Judge selectors on a recorded benchmark: replay every campaign, score it by true losses.
 
     Args:
         benchmark: The benchmark.
         selectors: The selectors; their names must differ. Or a function from the name of a data
-            set to who is judged on it.
-        budget_ratios: D_full / D_max, for the papers' protocol: every D ≤ D_max may be had, and
-            what a selector asks for is its cost. Ratios that leave no size are passed over.
+            set to the selectors that are judged on it.
+        budget_ratios: D_full / D_max, for the papers' protocol: every D ≤ D_max is available, and
+            a selector's cost is that of what it asks for. Ratios that leave no size are skipped.
         budget_fractions: FLOPs that may be spent, as shares of fine-tuning every candidate on
             D_full, for the protocol where the selector decides what to spend them on.
         datasets: Which data sets; all by default.
@@ -111,13 +112,13 @@ def evaluate(
         set_sizes: Sizes of the sets of candidates; see `candidate_sets`.
         n_sets: Random sets of each size.
         set_seed: Seed of the sets.
-        earlier_tasks: Whether campaigns know the curves of the other data sets.
+        earlier_tasks: Whether campaigns are given the curves of the other data sets.
 
     Returns:
         Scores and predictions, in the order of data sets, seeds, sets, budgets and selectors.
 
     Raises:
-        ValueError: A name is unknown or stands there twice, or a budget is out of range.
+        ValueError: A name is unknown or occurs twice, or a budget is out of range.
     """
     if not callable(selectors):
         _check_names(selectors)
@@ -158,7 +159,7 @@ def _check_names(selectors: Sequence[Selector]) -> None:
 
 
 def _warn_if_undefined(runner: ReplayRunner) -> None:
-    """Say on which data set there is nothing to choose."""
+    """Warn of a data set on which all candidates are equally good."""
     truth = runner.truth()
     if len(set(truth.values())) < 2:
         logger.warning(

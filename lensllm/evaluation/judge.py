@@ -46,8 +46,9 @@ def judge(
     Returns:
         A row of scores: `selector`, `n_candidates`, `status`, and, where the budget is not too
         small, those of `selection_metrics` with `cost_fraction`, `selected`, `n_trials`, `p_best`
-        of the choice, the kind of its `verdict`, whether its contenders `held` the best, and
-        `n_sizes` > 0 of the choice. Then a row of predictions for each candidate.
+        of the selected candidate, the kind of its `verdict`, whether its contenders include the
+        best candidate (`held`), and the number of sizes D > 0 of the selected candidate
+        (`n_sizes`). Then a row of predictions for each candidate.
     """
     task = runner.task()
     keys: dict[str, Any] = {"selector": selector.name, "n_candidates": len(task.names)}

@@ -1,4 +1,4 @@
-"""Benchmarks from files: the zoo's recorded curves, and anybody's CSV."""
+"""Benchmarks from files: the zoo's recorded curves, and a user's own."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def load_csv(
     measure: str = "loss",
     allow_missing: bool = True,
 ) -> Benchmark:
-    """Load anybody's curves: a tidy CSV, a wide CSV, a folder of wide CSVs, or a trial store.
+    """Load a user's curves: a tidy CSV, a wide CSV, a folder of wide CSVs, or a trial store.
 
     Args:
         path: The file or folder (see `lensllm.core.curves.read_curves`).
         n_samples_full: D_full; the largest size of each data set by default.
-        tokens_per_sample: Tokens a sample, for costs where no FLOPs were recorded.
-        n_epochs: Passes over the data, for the same.
+        tokens_per_sample: Tokens per sample, for costs where no FLOPs were recorded.
+        n_epochs: Passes over the data, for the same costs.
         measure: Name of what candidates are compared by, see `lensllm.core.measures`.
         allow_missing: Leave empty cells out instead of refusing them.
 

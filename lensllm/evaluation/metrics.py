@@ -1,10 +1,10 @@
 """Metrics of selections as pure functions of arrays: unrounded, `nan` where undefined.
 
-All metrics of a selection take one score and one true loss a candidate, both of shape
+All metrics of a selection take one score and one true loss per candidate, both of shape
 (n_candidates,), smaller being better. The candidate with the smallest score is the one selected,
-the first one on ties; a score that is not finite is never selected while another one is. Candidates
-whose true loss is not finite are left out of what is best and worst. Where a metric is undefined it
-is `nan`, with a warning that says why.
+the first one on ties; a score that is not finite is never selected where another one is finite.
+Candidates whose true loss is not finite are left out of the best and the worst. Where a metric is
+undefined it is `nan`, with a warning that says why.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def relative_accuracy(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def relative_accuracy_of(chosen: ArrayLike, best: ArrayLike, worst: ArrayLike) -> np.ndarray:
-    """`relative_accuracy` of losses that were chosen, elementwise; `nan` where all are equal."""
+    """`relative_accuracy` of the losses of choices, elementwise; `nan` where all are equal."""
     chosen, best, worst = (np.asarray(x, dtype=float) for x in (chosen, best, worst))
     return (worst - chosen) / np.where(worst > best, worst - best, np.nan)
 
@@ -66,7 +66,7 @@ def regret(scores: ArrayLike, losses: ArrayLike) -> float:
 def relative_regret(scores: ArrayLike, losses: ArrayLike) -> float:
     """(L_selected − L_best) / (L_median − L_best), at most 1; 0 where the two are equal.
 
-    One number for data sets whose losses spread differently: 1 is a choice that is no better than
+    It compares data sets whose losses have different spreads: 1 is a choice that is no better than
     half of the candidates.
 
     Args:
@@ -136,7 +136,7 @@ def interval_width(lower: ArrayLike, upper: ArrayLike, losses: ArrayLike) -> flo
     Args:
         lower: Lower ends, shape (n,).
         upper: Upper ends, shape (n,).
-        losses: True losses, shape (n,), which say which intervals count.
+        losses: True losses, shape (n,); intervals without a finite one do not count.
 
     Returns:
         A number ≥ 0; smaller is better at equal coverage.

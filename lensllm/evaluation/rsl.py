@@ -24,7 +24,7 @@ SHA256 = {
     "wmt19": "523b044495f87c1f954c359fb489cf4e38f739c7fca8161d70665853fb2d293a",
 }
 N_SAMPLES_FULL = 1_638_400
-# Mean source + target tokens a sample and most epochs, as in the paper's account of its cost.
+# Mean source + target tokens per sample and most epochs, as in the paper's account of its cost.
 TOKENS_PER_SAMPLE = {"flan": 23.0 + 12.0, "wmt19": 32.0 + 40.0, "gigaword": 36.0 + 8.0}
 N_EPOCHS = 20.0
 
@@ -41,8 +41,8 @@ def load_rsl(
         measure: Name of what candidates are compared by; it recorded `loss` alone.
 
     Returns:
-        The benchmark. Costs count the paper's 20 epochs at most, and its tokens a sample; one run a
-        point, where the paper had 15 (12 hyper-parameter settings and 3 seeds).
+        The benchmark. Costs count at most the paper's 20 epochs, and its tokens per sample; they
+        count one run per point, where the paper had 15 (12 hyper-parameter settings and 3 seeds).
 
     Raises:
         FileNotFoundError: It is not there and could not be downloaded.

@@ -1,7 +1,7 @@
-"""Which differences are more than luck: bootstraps over candidates, data sets and other units.
+"""Which differences exceed chance: paired bootstraps over candidates, data sets and other units.
 
-Whatever is compared is compared on the same resamples. `paired_bootstrap` resamples who competes,
-and lets selectors choose again; `resampled_means` resamples rows of finished numbers.
+All sides of a comparison use the same resamples. `paired_bootstrap` resamples the candidates and
+lets selectors choose again; `resampled_means` resamples rows of finished numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lensllm.evaluation.metrics import relative_accuracy_of
 _CELL = ["dataset", "seed", "candidate_set", "protocol", "budget_ratio", "budget_fraction"]
 # A selector that answered fewer cells than this share would leave the others too few in common.
 MIN_ANSWERED = 0.5
-# Fewer data sets than this cannot be resampled to any purpose.
+# Fewer data sets than this are too few to resample.
 MIN_DATASETS = 5
 
 
@@ -56,7 +56,7 @@ class PairedBootstrap:
 
     @property
     def leads(self) -> np.ndarray:
-        """Which selectors are not to be told from the best: their difference's interval has 0."""
+        """Which selectors cannot be told from the best: the interval of the difference holds 0."""
         return (self.difference_lower <= 0) & (self.difference_upper >= 0)
 
 
@@ -71,13 +71,13 @@ def paired_bootstrap(
 
     One resample draws as many candidates as there are, with replacement, and uses the same draw in
     every cell and for every selector. With at least `MIN_DATASETS` data sets they are resampled as
-    well. The selectors do not learn again, so that this is the luck of who competes; it says
-    nothing of noise in the recorded losses.
+    well. The selectors are not fitted again, so the intervals cover the choice of the candidates
+    and not the noise in the recorded losses.
 
     Args:
         predictions: Predictions of an evaluation (one protocol).
         metric: `regret` or `relative_accuracy`.
-        n_resamples: Resamples.
+        n_resamples: Number of resamples.
         seed: Seed of the resamples.
         level: Level of the intervals.
 
@@ -148,14 +148,14 @@ def resampled_means(
 
     Args:
         values: Shape (n_rows, n_columns); `nan` is left out.
-        n_resamples: Resamples.
+        n_resamples: Number of resamples.
         rng: Source of randomness.
         clusters: Cluster of each row, shape (n_rows,): clusters are resampled, then rows inside
             each (the two-stage bootstrap of Davison and Hinkley 1997, 3.8), and a mean is that of
-            the clusters' means. Without, rows are resampled alone.
+            the clusters' means. Without clusters, only rows are resampled.
 
     Returns:
-        Shape (n_resamples, n_columns); `nan` where nothing was drawn that is known.
+        Shape (n_resamples, n_columns); `nan` where all drawn values are `nan`.
     """
     if clusters is None:
         rows = resample_rows(len(values), n_resamples, rng)
@@ -183,16 +183,16 @@ def paired_means(
     """Means of columns and of their differences to one of them, with bootstrap intervals.
 
     Args:
-        table: One row a unit, one column a way to be compared.
+        table: One row per unit, one column per method that is compared.
         reference: The column from which differences are taken, row by row.
-        n_resamples: Resamples.
+        n_resamples: Number of resamples.
         rng: Source of randomness.
         level: Level of the intervals.
         clusters: See `resampled_means`.
 
     Returns:
         Indexed by the columns: `mean`, `lower`, `upper`, `difference`, `difference_lower` and
-        `difference_upper`; `nan` where nothing is known.
+        `difference_upper`; `nan` where all values are `nan`.
     """
     values = table.to_numpy(dtype=float)
     both = np.hstack([values, values - table[[reference]].to_numpy(dtype=float)])
@@ -215,13 +215,13 @@ def paired_means(
 def spearman_interval(
     x: np.ndarray, y: np.ndarray, n_resamples: int = 2000, seed: int = 0, level: float = 0.8
 ) -> tuple[float, float]:
-    """Ends of the interval of a rank correlation, resampling pairs.
+    """Bootstrap interval of a rank correlation, by resampling pairs.
 
     Args:
         x: One side, shape (n,).
         y: The other.
-        n_resamples: Resamples; those of fewer than three distinct pairs are left out.
-        seed: Their seed.
+        n_resamples: Number of resamples; those of fewer than three distinct pairs are left out.
+        seed: Seed of the resamples.
         level: Level of the interval.
     """
     rows = resample_rows(len(x), n_resamples, np.random.default_rng(seed))
@@ -236,17 +236,17 @@ def spearman_interval(
 def reliability(
     rows: pd.DataFrame, edges: Sequence[float], hit: str = "right", by: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """How often what was given a probability between two edges came true.
+    """Reliability of probabilities: how often the predictions in each bin came true.
 
     Args:
-        rows: One row a statement, with the column `p_best`; those without a probability do not
+        rows: One row per prediction, with the column `p_best`; those without a probability do not
             count.
         edges: Edges of the bins.
         hit: Column that says what came true.
-        by: Columns by which to tell statements apart.
+        by: Columns to group predictions by.
 
     Returns:
-        One row a bin: those of `by`, `bin`, `said` (mean), `true` (share), `n`.
+        One row per bin: those of `by`, `bin`, `said` (mean probability), `true` (share), `n`.
     """
     known = rows[np.isfinite(rows["p_best"])]
     bins = pd.cut(known["p_best"], list(edges), include_lowest=True).rename("bin")
@@ -259,8 +259,8 @@ def _stack(
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
     """Names; scores (n_selectors, n_cells, n_models); losses (n_cells, n_models); data sets.
 
-    Selectors that answered too few cells are left out, then cells that not all others answered;
-    absent candidates are `nan`.
+    Selectors that answered too few cells are left out, then cells that some remaining selector did
+    not answer; absent candidates are `nan`.
     """
     table = predictions.copy()
     table[_CELL] = table[_CELL].astype(object).where(table[_CELL].notna(), -1)
@@ -287,9 +287,9 @@ def _stack(
 def _metric(metric: str, scores: np.ndarray, losses: np.ndarray, present: np.ndarray) -> np.ndarray:
     """The metric of every resample, shape (n_resamples, n_selectors, n_cells).
 
-    `present` (n_resamples, n_models) says who competes. The first candidate in the order of names
-    wins ties. `nan` where no candidate has both values or, for the relative accuracy, where all
-    are equally good.
+    `present` (n_resamples, n_models) says which candidates were drawn. The first candidate in the
+    order of names wins ties. `nan` where no candidate has both values or, for the relative
+    accuracy, where all are equally good.
     """
     known = np.isfinite(losses)
     results = np.full((len(present), len(scores), len(losses)), np.nan)

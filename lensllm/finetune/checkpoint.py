@@ -91,8 +91,8 @@ class Checkpoints(Callback):
         except OSError as error:
             temporary.unlink(missing_ok=True)
             logger.warning(
-                "No checkpoint at %s (%s): the trial continues, but starts from the beginning if it "
-                "is killed",
+                "No checkpoint at %s (%s): the trial continues, but starts from the beginning if "
+                "it is killed",
                 self.path,
                 error,
             )

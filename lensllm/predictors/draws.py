@@ -1,4 +1,4 @@
-"""Joint draws of the candidates' curves, and who can make them."""
+"""Joint draws of the candidates' curves, and the protocol of predictors that make them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lensllm.core.task import Task
 
 @dataclass(frozen=True, eq=False)
 class LossDraws:
-    """Joint draws of log test loss, with what one more measurement would add in noise.
+    """Joint draws of log test loss, and the noise that one more measurement would add.
 
     Attributes:
-        models: Names of the candidates that could be predicted, in the order of the task; one
-            without a usable point, of a task where none has enough, is not among them.
+        models: Names of the candidates that could be predicted, in the order of the task; a
+            predictor may leave out candidates without a usable point.
         sizes: Sizes D > 0, ascending; the last one is D_full.
         log_loss: Log losses of the curves without the noise of a measurement, shape
             (n_draws, n_models, n_sizes). One draw is one possible state of all curves together.
         noise: Standard deviation of a measured log loss about its curve, shape (n_models,).
-        n_known: Candidates that earlier tasks know, where these count.
+        n_known: Number of candidates that were measured on earlier tasks, where these are used.
     """
 
     models: tuple[str, ...]
@@ -48,7 +48,7 @@ class LossDraws:
 
 
 class Predictor(Protocol):
-    """Whoever can say how the candidates' curves may go on."""
+    """A predictor of how the candidates' curves may go on."""
 
     def draws(
         self,
@@ -62,10 +62,10 @@ class Predictor(Protocol):
         """Joint draws at the given sizes.
 
         Args:
-            task: The question, with the candidates' families and sizes.
+            task: The task, with the candidates' families and sizes.
             curves: Tidy table of the points seen.
             sizes: Sizes D > 0, ascending, measured ones permitted; D_full last.
-            n_draws: Draws.
+            n_draws: Number of draws.
             seed: Seed of the draws.
 
         Returns:

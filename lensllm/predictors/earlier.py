@@ -12,12 +12,12 @@ from lensllm.predictors.posterior import Hints, Points, posterior
 from lensllm.predictors.prior import CurvePrior
 from lensllm.predictors.table import LossTable, Named
 
-# Prior of the sum of the coefficients of earlier tasks, and of how it is shared among them. With
-# the prior probability that earlier tasks say something at all, learned on tasks that had others
-# as earlier ones (scripts/learn_prior.py).
+# The prior probability that earlier tasks are informative at all, and the prior of the sum of their
+# coefficients and of how it is shared among them: learned on recorded tasks, each with others as
+# its earlier ones (scripts/learn_prior.py).
 LIKE = 0.3
 SUM_MEAN, SUM_SPREAD, SHARE_SPREAD = 0.5, 0.4, 0.15
-# Candidates farther from the middle than this many robust standard deviations count as this far.
+# Distances from the median are clipped at this many robust standard deviations.
 FARTHEST = 3.0
 _NORMAL = 1.4826
 
@@ -36,11 +36,12 @@ def earlier_effects(
         candidates: The candidates of this task.
         curves: Tidy table of curves of earlier tasks; every data set is a task of its own.
         grid: Sizes D > 0, ascending.
-        measure: Which loss of theirs.
+        measure: Which loss of these curves.
 
     Returns:
-        Expected log losses less their median over the candidates that an earlier task knows, 0 for
-        the others, shape (n_models, n_sizes, n_tasks); tasks that know fewer than two are left out.
+        Expected log losses less their median over the candidates that an earlier task measured, 0
+        for the others, shape (n_models, n_sizes, n_tasks); tasks that measured fewer than two are
+        left out.
     """
     position = {item.name: i for i, item in enumerate(candidates)}
     found = []

@@ -1,4 +1,4 @@
-"""What the measured points of a task make of a prior over curves."""
+"""The posterior over a task's curves: a prior conditioned on the measured points."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lensllm.predictors.tree import Tree, root_of
 
 # Components of less posterior weight than this are left out.
 NEGLIGIBLE = 1e-3
-# Components that are kept at most.
+# Largest number of components that are kept.
 MAX_COMPONENTS = 64
-# Points of one task are less independent than the model has it.
+# Points of one task are less independent than the model assumes.
 TEMPER = 0.25
 _CHUNK_CELLS = 4_000_000
 _TINY = 1e-12
@@ -32,11 +32,11 @@ class Points:
         grid: Sizes D > 0, ascending, shape (s,).
         x: Doublings from half the smallest size on, shape (s,).
         log_loss: log L, 0 where there is none, shape (n_models, s).
-        seen: Which points there are, same shape.
-        n_runs: Runs that each is a mean of, at least 1, same shape.
+        seen: Which points were measured, same shape.
+        n_runs: Number of runs that each point is the mean of, at least 1, same shape.
         error: Known standard error of each log loss, same shape.
         families: Position of each candidate's family, shape (n_models,).
-        least: Loss in nats of which floors are shares: the smallest that was measured.
+        least: The smallest loss that was measured, in nats; floors are shares of it.
     """
 
     grid: np.ndarray
@@ -67,7 +67,7 @@ class Points:
 
     @cached_property
     def alike(self) -> np.ndarray:
-        """The same number for candidates with the same noise at the same sizes, (n_models,)."""
+        """Group of each candidate, (n_models,); in a group the sizes and their noise are equal."""
         known = np.where(self.error > 0, self.log_loss, 0.0)
         rows = np.concatenate([self.seen, self.n_runs, self.error, known], axis=1)
         return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
@@ -85,7 +85,7 @@ class Points:
         )
 
     def condition(self, prior: CurvePrior, hints: Hints | None = None) -> Conditioned:
-        """A prior given these points."""
+        """A prior conditioned on these points."""
         gap = np.exp(self.log_loss) - prior.floors(self.least)[:, None, None]
         gap = np.where(self.seen, gap, 1.0)
         possible = (gap > 0).all(axis=(1, 2))
@@ -123,8 +123,8 @@ class Points:
 class Hints:
     """What earlier tasks say of the candidates of this one, as regressors of their curves.
 
-    Curves are mean + sum_a b_a e_a + what the prior has, with b Gaussian: where the task's own
-    points do not follow the hints, b is close to 0 and so is their effect.
+    Curves are mean + sum_a b_a e_a + the Gaussian processes of the prior, with b Gaussian: where
+    the task's own points do not follow the hints, b is close to 0 and so is their effect.
 
     Attributes:
         effects: e_a at the points' grid of sizes, shape (n_models, s, n_hints).
@@ -143,7 +143,7 @@ class Hints:
 
 @dataclass(frozen=True, eq=False)
 class Conditioned:
-    """The components of a prior given points.
+    """The components of a prior, conditioned on points.
 
     Attributes:
         tree: Covariances and precisions.
@@ -221,13 +221,13 @@ class Posterior:
     In component k, y_i(x) = log(L_i(x) - E_k) is Gaussian.
 
     Attributes:
-        weights: Of the components, shape (n_components,).
+        weights: Weight of each component, shape (n_components,).
         floors: E of each component, shape (n_components,).
         sizes: Sizes D > 0 at which curves are predicted, D_full last, shape (t,).
         mean: Means of y, shape (n_components, n_models, t).
-        own: Covariance of what each candidate has alone, (n_components, n_models, t, t).
-        family: Loadings of what a family shares, (n_components, n_models, t, r).
-        common: Loadings of what all share, same shape.
+        own: Covariance of each candidate's own part, (n_components, n_models, t, t).
+        family: Loadings of the part that a family shares, (n_components, n_models, t, r).
+        common: Loadings of the part that all candidates share, same shape.
         families: Position of each candidate's family, shape (n_models,).
         noise: Variance of a measurement of y, (n_components, t).
     """
@@ -322,9 +322,9 @@ def posterior(
         prior: The prior.
         points: The points; without any, the prior itself at a loss of about 1 is returned.
         sizes: Sizes of the points' grid to predict, ascending, D_full last.
-        hints: What earlier tasks may say, each with its prior probability; with what is left of
-            1 they say nothing.
-        temper: Power of the likelihood by which components are weighed.
+        hints: What earlier tasks may say, each with its prior probability; with the remaining
+            probability they say nothing.
+        temper: Exponent of the likelihood in the weights of the components.
 
     Returns:
         The posterior.
@@ -366,7 +366,7 @@ def posterior(
 
 
 def _thinned(weights: np.ndarray) -> np.ndarray:
-    """Without negligible weights, and by systematic resampling where still too many are left."""
+    """The weights without negligible ones; systematic resampling where too many are left."""
     weights = np.where(weights >= min(NEGLIGIBLE, weights.max()), weights, 0.0)
     if (weights > 0).sum() > MAX_COMPONENTS:
         reached = np.cumsum(weights) / weights.sum() * MAX_COMPONENTS
@@ -376,6 +376,6 @@ def _thinned(weights: np.ndarray) -> np.ndarray:
 
 
 def _padded(array: np.ndarray, parts: Sequence[tuple[np.ndarray, ...]], i: int) -> np.ndarray:
-    """An array with as many columns, zeros, as the widest one of its kind has."""
+    """An array with columns of zeros appended, up to the widest one of its kind."""
     missing = max(part[i].shape[-1] for part in parts) - array.shape[-1]
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 class CurvePredictor:
     """Curves of all candidates of a task, given the points so far (docs/adaptive.md).
 
-    What earlier tasks (`Task.prior_curves`) say counts as far as this task's own points agree.
+    Earlier tasks (`Task.prior_curves`) count as far as this task's own points agree with them.
 
     Attributes:
-        prior: What is assumed of curves: a learned prior, the path of one, or the package's.
+        prior: The prior over curves: a learned one, the path of one, or `None` for the package's.
     """
 
     prior: CurvePrior | str | None = None
 
     def posterior(self, task: Task, curves: pd.DataFrame, sizes: Sequence[int] = ()) -> Posterior:
-        """What is believed of all candidates, in the order of the task.
+        """The posterior of all candidates' curves, in the order of the task.
 
         Args:
-            task: The question, with the candidates' families.
+            task: The task, with the candidates' families.
             curves: Tidy table of the points seen; D = 0 is not used.
             sizes: Sizes D > 0 to predict besides D_full, ascending.
         """

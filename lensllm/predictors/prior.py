@@ -1,4 +1,4 @@
-"""What is assumed of a task's learning curves before any of them was measured."""
+"""The prior over a task's learning curves, before any of them was measured."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     "slope": (-0.09, 0.03),  # mean slope of log(L - E) per doubling
     "bend": (0.0, 0.02),  # mean change of that slope per doubling
     "log_common_slope": (-2.4, 0.2),  # spread over tasks of the slope that all candidates share
-    "log_common_drift": (-3.6, 0.5),  # drift of that slope per root of a doubling
+    "log_common_drift": (-3.6, 0.5),  # drift of that slope per square root of a doubling
     "log_level": (-0.9, 0.8),  # spread over candidates of the level at the smallest size
-    "log_own_slope": (-2.8, 1.0),  # of the slope
+    "log_own_slope": (-2.8, 1.0),  # spread over candidates of the slope
     "atanh_correlation": (0.0, 0.7),  # correlation of level and slope
     "log_own_drift": (-3.5, 1.0),  # drift of the slope
     "decay": (
@@ -28,8 +28,8 @@ PARAMETERS: dict[str, tuple[float, float]] = {
     ),  # rate per doubling at which a slope of its own fades, or grows where < 0
     "decay_change": (0.0, 0.02),  # change of that rate per doubling
     "logit_family": (-1.5, 1.5),  # share of the three that a family has in common
-    "log_noise": (-4.6, 1.2),  # of a measurement, at large sizes
-    "log_small_noise": (-3.9, 1.2),  # more of it at D = 256, falling with 1 / D
+    "log_noise": (-4.6, 1.2),  # noise of a measurement, at large sizes
+    "log_small_noise": (-3.9, 1.2),  # additional noise at D = 256, falling with 1 / D
     "logit_floor": (-2.0, 2.0),  # E as a share of the smallest loss that was measured
 }
 NOISE_SIZE = 256.0
@@ -52,7 +52,7 @@ class CurvePrior:
     integrated Wiener process); f and o have the same covariance up to a factor.
 
     Attributes:
-        names: The tasks, one a component.
+        names: The task of each component.
         vectors: Parameters in the order of `PARAMETERS`, shape (n_components, n_parameters).
         weights: Prior probability of each component, shape (n_components,).
     """
@@ -74,7 +74,7 @@ class CurvePrior:
         return CurvePrior(names, self.vectors[kept], self.weights[kept])
 
     def without(self, names: set[str]) -> CurvePrior:
-        """Without the components of some tasks, to judge on these."""
+        """The prior without the components of some tasks, to be judged on these tasks."""
         return self[np.array([name not in names for name in self.names])]
 
     def column(self, name: str) -> np.ndarray:
@@ -121,10 +121,11 @@ class CurvePrior:
 
 
 def _fading(decay: np.ndarray, change: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a slope at x = 0, and one that drifts, have added up to where slopes fade.
+    """Contributions to y of a slope at x = 0, and of a drifting slope, where slopes decay.
 
-    A slope v falls by dv = -(decay + change x) v dx. With g its solution from 1 on, a slope that
-    arises at u adds R(x, u) = int_u^x g(t) / g(u) dt until x; integrals are sums over small steps.
+    A slope v decays by dv = -(decay + change x) v dx. With g the solution that starts at 1, a slope
+    that arises at u adds R(x, u) = int_u^x g(t) / g(u) dt until x; integrals are sums over small
+    steps.
 
     Args:
         decay: Rates at x = 0, shape (n_components,).

@@ -13,7 +13,7 @@ from lensllm.core.measures import LOSS, Measure
 
 
 class Named(Protocol):
-    """As much of a candidate as is needed here."""
+    """The fields of a candidate that a table needs."""
 
     @property
     def name(self) -> str:
@@ -87,7 +87,7 @@ class LossTable:
 
     @property
     def seen(self) -> np.ndarray:
-        """Which points there are, shape (n_models, n_sizes)."""
+        """Which points were measured, shape (n_models, n_sizes)."""
         return np.isfinite(self.log_loss)
 
     @property

@@ -25,7 +25,7 @@ class Tree:
         precision: 1 / variance of the noise of each measurement, 0 where there is none; shape
             (P, n, s).
         families: Position of each candidate's family, shape (n,).
-        alike: Candidates of one number here have the same precisions, shape (n,).
+        alike: Group of each candidate; those of one group have the same precisions, shape (n,).
     """
 
     common: np.ndarray
@@ -92,7 +92,7 @@ class Tree:
         return noise + leaves + families - np.linalg.slogdet(self._root[1])[1]
 
     def news(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What measurements say at each level of the tree: B y, and its sums.
+        """Precision-weighted measurements at each level of the tree: B y, and its sums.
 
         Args:
             values: Measurements, less their expectation, shape (P, n, s, m).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-MAX_DEVIATION = 5.0  # standard errors; a resample of alike clusters has next to none
+MAX_DEVIATION = 5.0  # cap on |t*|: where the resampled clusters are alike, s* is close to 0
 _TINY = 1e-12
 
 
@@ -13,16 +13,16 @@ def cluster_draws(
 ) -> np.ndarray:
     """Draws of the mean M of rows >= 0, whose percentiles are confidence limits of the true mean.
 
-    Resampled means of squared errors of few clusters lie too low and too near each other: where
-    the large errors are missing, so is the spread. The deviation of the logarithm in its own
-    standard errors, t* = (log M* − log M) / s*, is spread nearly alike whatever the truth is, so
-    the draws are M exp(−s t*) (the bootstrap-t interval: Efron, Can. J. Statist. 9, 1981). s is the
-    standard error of the logarithm of a mean over clusters, by the delta method.
+    With few clusters, resampled means of squared errors lie too low and too near each other: a
+    resample without the large errors also has too small a spread. The studentised logarithm
+    t* = (log M* − log M) / s* is nearly a pivot: its distribution hardly depends on the truth. The
+    draws are therefore M exp(−s t*) (the bootstrap-t interval: Efron, Can. J. Statist. 9, 1981). s
+    is the standard error of the logarithm of a mean over clusters, by the delta method.
 
     Args:
         values: Shape (n_rows, n_columns), >= 0.
         clusters: Cluster of each row, shape (n_rows,); clusters are resampled whole.
-        n_draws: Draws.
+        n_draws: Number of draws.
         rng: Source of randomness.
 
     Returns:

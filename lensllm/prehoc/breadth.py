@@ -15,8 +15,8 @@ N_SCALES = 5  # equally likely values of the uncertain scale of the risk
 N_NODES = 64
 REACH = 8.0  # standard deviations below the mean at which the quadrature begins
 LOOK_BACK = 0.5
-NOTHING = 1e-3  # of the losses' spread: what cannot end ahead adds no more
-WORTH = 0.02  # of the losses' spread: what a narrower plan has to gain
+NOTHING = 1e-3  # share of the losses' spread: a candidate that cannot win adds no more
+WORTH = 0.02  # share of the losses' spread: the least gain for which a narrower plan is taken
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(N_NODES)
 
 
@@ -25,9 +25,10 @@ class Breadth:
     """How many candidates to go on with.
 
     Attributes:
-        n_kept: The best so many.
+        n_kept: Number of candidates that go on, the best ones.
         depth: Cost that each of them reaches, a share of the full run.
-        loss: Expected final loss of the one that is then chosen, up to what all have yet to fall.
+        loss: Expected final loss of the candidate that is then chosen, without the further fall
+            that all candidates share.
     """
 
     n_kept: int
@@ -38,22 +39,23 @@ class Breadth:
 def corrected_unit(
     law: RiskLaw, costs: np.ndarray, losses: np.ndarray, unit: float, n_tasks: float
 ) -> tuple[float, float]:
-    """Nats² per unit of a carried law's risk, corrected by how the task's own probes moved.
+    """Nats² per unit of risk of a law from other tasks, corrected by the task's own probes.
 
-    The law foretells that losses, their mean apart, moved by V(c_j) − V(c_k) + σ²_int between an
-    earlier cost c_j and now, in its unit. If they moved more, early losses tell less here than on
-    the tasks that the law comes from, and the unit grows: the posterior mean of a scale of variance
-    with a prior worth `n_tasks` squared deviations. c_j is the latest cost of at most c_k / 2.
+    The law predicts, in its unit, the variance V(c_j) − V(c_k) + σ²_int of the changes of the
+    losses, less their mean, between an earlier cost c_j and now. If they changed more, early losses
+    say less here than on the tasks that the law comes from, and the unit grows: it is the posterior
+    mean of the scale of a variance, with a prior worth `n_tasks` squared deviations. c_j is the
+    latest cost of at most c_k / 2.
 
     Args:
         law: The law.
         costs: Up to now, shape (n_levels,).
         losses: Of the candidates that were probed at all of them, shape (n_candidates, n_levels).
-        unit: By the law alone: the variance of the candidates' losses.
-        n_tasks: Past tasks behind the law.
+        unit: The unit before the correction: the variance of the candidates' losses.
+        n_tasks: Number of past tasks that the law comes from.
 
     Returns:
-        The unit, and the degrees of freedom behind it.
+        The unit, and the degrees of freedom with which it was estimated.
 
     Example:
         >>> losses = np.array([[3.0, 2.0], [2.0, 2.2]])  # moved by −1.0 and 0.2
@@ -81,26 +83,28 @@ def best_breadth(
     unit: float,
     degrees: float,
 ) -> Breadth:
-    """Go on with the m best candidates as deep as the budget pays: which m?
+    """Choose m, the number of best candidates that go on as deep as the budget pays for.
 
-    A probe from c to d moves a candidate's expected final loss by N(0, V(c) − V(d)); the chosen one
-    is then the least of those moved and of those left behind, E min(x_1..x_m, x_{m+1}, ...), and m
-    is what makes it least. Its scale is as uncertain as an estimate of a variance with so many
-    degrees of freedom. The plan holds to the end, while candidates can still be dropped later, so
-    it overstates what dropping one now saves: the broadest plan within `WORTH` of the best is taken
-    (chosen on synthetic processes), without those who cannot end ahead, with variance R(c) of each
-    final loss. At least two go on, since with one nothing is left to choose.
+    A probe from c to d moves a candidate's expected final loss by N(0, V(c) − V(d)). The loss of
+    the chosen candidate is then the smallest of those that moved and those left behind, and m
+    minimises E min(x_1..x_m, x_{m+1}, ...). The scale of V is as uncertain as a variance that was
+    estimated with `degrees` degrees of freedom. A plan drops no candidate later, although that
+    is possible, so it overstates what dropping one now saves. The broadest plan within `WORTH` of
+    the best is therefore taken (chosen on synthetic processes), without the candidates that cannot
+    win, given the variance R(c) of each final loss. At least two go on, since with one nothing is
+    left to choose.
 
     Args:
         law: R(c).
         costs: From the present one on, shape (1 + n_levels,).
         losses: Present losses of those in the race, ascending, at least two, shape
             (n_candidates,).
-        out: Least loss of those who are not.
-        prices: Of each of them and each further level, shape (n_candidates, n_levels), in FLOPs.
-        left: What is left of the budget.
+        out: Smallest loss of the candidates that are no longer in the race.
+        prices: FLOPs of each further level for each candidate in the race, shape (n_candidates,
+            n_levels).
+        left: FLOPs left of the budget.
         unit: Nats² per unit of the law's risk.
-        degrees: Degrees of freedom behind it.
+        degrees: Degrees of freedom with which it was estimated.
     """
     means = np.asarray(losses, dtype=float)
     scales = unit * _uncertain_scales(degrees)
@@ -124,7 +128,7 @@ def best_breadth(
 
 @cache
 def _uncertain_scales(degrees: float) -> np.ndarray:
-    """Equally likely factors of a variance that was estimated with so many degrees of freedom."""
+    """Equally likely factors of a variance that was estimated with `degrees` degrees of freedom."""
     return degrees / chi2.ppf((np.arange(N_SCALES) + 0.5) / N_SCALES, degrees)
 
 
@@ -134,7 +138,7 @@ def expected_minimum(means: np.ndarray, spreads: np.ndarray, cap: float = np.inf
     Args:
         means: Shape (m,).
         spreads: Standard deviations, one for all x_i at a time, shape (n,).
-        cap: What the minimum cannot be above.
+        cap: Upper bound of the minimum.
 
     Returns:
         One value for each spread, shape (n,).

@@ -21,12 +21,12 @@ class ProbeStopping(Callback):
     Args:
         rule: The rule. With rivals its law is in units of the variance of their losses and the
             run's; without, in nats², and only price and depth stop a run.
-        rivals: From a cost (share of the planned steps) to the losses that other candidates had
-            there, `trace_rivals` for instance.
+        rivals: Function from a cost (share of the planned steps) to the losses of the other
+            candidates at that cost, `trace_rivals` for instance.
         monitor: Name of the validation loss.
 
     Attributes:
-        decisions: (cost, decision) after every validation, the last one the reason why it stopped.
+        decisions: (cost, decision) after every validation; the last one says why the run stopped.
     """
 
     def __init__(

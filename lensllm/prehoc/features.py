@@ -19,13 +19,13 @@ FAMILY = "family_"  # a flag for each family; only a model's own is among its fe
 
 @dataclass(frozen=True)
 class Feature:
-    """One number, with what it is measured in and what it took.
+    """One number, with its unit and its cost in FLOPs.
 
     Attributes:
         name: Name of the column.
         value: The number.
         unit: Its unit; `1` for ratios and flags.
-        flops: FLOPs on the model that it took; 0 for what is read off configs, weights or text.
+        flops: FLOPs of the model that it cost; 0 for what is read off configs, weights or text.
     """
 
     name: str
@@ -87,7 +87,7 @@ def model_features(source: Any) -> Iterator[Feature]:
 
 
 def tokenizer_features(source: Any, pairs: Sequence[Pair]) -> Iterator[Feature]:
-    """Fertility: tokens that the model's tokenizer makes of a word of input or target."""
+    """Fertility: tokens of the model's tokenizer per word of input or target."""
     tokenizer = source.load_tokenizer()
     for name, position in (("fertility_input", 0), ("fertility_target", 1)):
         texts = [pair[position] for pair in pairs]
@@ -117,7 +117,7 @@ def zero_shot_features(result: TrialResult) -> Iterator[Feature]:
 
 
 def ntk_features(record: Any) -> Iterator[Feature]:
-    """F(Θ, 0), the mean eigenvalue of Θ, and its effective rank (tr Θ)² / tr Θ² a probe example."""
+    """F(Θ, 0), mean eigenvalue of Θ, and effective rank (tr Θ)² / tr Θ² per probe example."""
     values = record.curve.eigenvalues
     rank = float(values.sum() ** 2 / (values**2).sum())
     yield Feature("ntk_start", float(record.curve(0.0)), "nats²", record.flops)
@@ -141,7 +141,7 @@ def _mean_words(texts: Sequence[str]) -> float:
 
 
 def _overlap(pairs: Sequence[Pair]) -> float:
-    """Mean share of a target's words that are in its input, letter case and marks apart."""
+    """Mean share of a target's words that are in its input, ignoring case and punctuation."""
     shares = []
     for source, target in pairs:
         known = {word.strip(".,:;").lower() for word in source.split()}

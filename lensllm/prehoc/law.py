@@ -26,7 +26,8 @@ class RiskLaw:
         scale: κ in nats², the reducible risk V at c = 1.
         decay: α.
         static_risk: R(0) in nats², the risk of what is known before training; `nan` if unknown.
-        draws: Of (σ²_int, κ, α), see `cluster_draws`, shape (n_draws, 3); empty for a given law.
+        draws: Draws of (σ²_int, κ, α), see `cluster_draws`, shape (n_draws, 3); empty for a law
+            that was not fitted.
     """
 
     intrinsic: float
@@ -77,8 +78,9 @@ def fit_shape(
     """Weighted least squares of σ² + κ g(c), σ² ≥ 0, κ ≥ 0, for many risk curves at once.
 
     g(c) = c^(−α), exp(−c/τ) or nothing. The weight of a point is 1 / R(c)², the inverse variance of
-    a mean of squared Gaussian errors, with R first measured, then fitted. Given α or τ the problem
-    is linear in two parameters with a closed form; the best of a fine grid is taken.
+    a mean of squared Gaussian errors, first with the measured R, then with the fitted one. Given α
+    or τ the problem is linear in two parameters with a closed form; the best of a fine grid is
+    taken.
 
     Args:
         costs: Shape (n_costs,).
@@ -113,7 +115,7 @@ def _basis(costs: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
 def _best_on_grid(
     basis: np.ndarray, rates: np.ndarray, risks: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Closed-form non-negative solution at each rate; of each curve that of its best rate."""
+    """Closed-form non-negative solution of each curve at the rate that fits it best."""
     mean_g = weights @ basis.T  # (n_curves, n_rates)
     mean_gg = weights @ (basis**2).T
     mean_y = (weights * risks).sum(1)[:, None]

@@ -1,4 +1,4 @@
-"""The phase diagram: from what a task's outcome can be predicted, if at all."""
+"""The phase diagram: what a task's outcome can be predicted from, if from anything."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lensllm.prehoc.risk import Decomposition
 Regime = Literal["static-sufficient", "dynamic-critical", "noise-dominant", "mixed"]
 REGIMES: tuple[Regime, ...] = ("static-sufficient", "dynamic-critical", "noise-dominant")
 MAJORITY = 0.5
-RESOLUTION = 0.01  # nats a token: models whose mean losses are nearer to each other are as good
-RARE = 0.01  # of the draws: regimes that are not worth a word
+RESOLUTION = 0.01  # nats per token: models whose mean losses differ by less are equally good
+RARE = 0.01  # share of the draws below which a regime is not mentioned
 EXCESS = 2.0  # a fitted σ²_int beyond this many times the variance over seeds is not noise
 
 
@@ -21,11 +21,11 @@ EXCESS = 2.0  # a fitted σ²_int beyond this many times the variance over seeds
 class Phase:
     """Where a task lies in the phase diagram.
 
-    Var(Y) has three parts, and the task is named by the one that is most of it: what static
+    Var(Y) has three parts, and the one that makes up most of it names the regime: what static
     features explain, 1 − R(0)/Var(Y) (Static-Sufficient: R(0) is low, hence near σ²_int); what
-    probes can still show, (R(0) − σ²_int)/Var(Y) (Dynamic-Critical: R(0) is high and V falls); what
-    nothing shows, σ²_int/Var(Y) (Noise-Dominant). The boundaries are where a part is one half;
-    where none is, the task is `mixed`.
+    probes explain beyond them, (R(0) − σ²_int)/Var(Y) (Dynamic-Critical: R(0) is high and V falls);
+    what nothing explains, σ²_int/Var(Y) (Noise-Dominant). The boundaries are where a part is one
+    half; where no part is, the task is `mixed`.
 
     Attributes:
         task: Name of the task.
@@ -33,10 +33,10 @@ class Phase:
         shares: (static, dynamic, intrinsic), sum 1.
         intervals: Percentile interval of each share, shape (3, 2).
         support: Share of draws in each of `REGIMES`, and in none (`mixed`), length 4.
-        level: Of the intervals.
+        level: Level of the intervals.
         draws: Bootstrap draws of the shares, shape (n_draws, 3).
-        seed_share: Variance over seeds as a share of Var(Y). Static features tell models apart, so
-            σ²_int cannot be more than it.
+        seed_share: Variance over seeds as a share of Var(Y). Static features can distinguish all
+            models, so σ²_int cannot exceed it.
         model_range: How far the worst model's mean Y is above the best one's, nats.
     """
 
@@ -57,7 +57,7 @@ class Phase:
 
     @property
     def unresolved(self) -> bool:
-        """Whether most of what looks intrinsic is what too few or too different models leave."""
+        """Whether most of what looks intrinsic is due to too few or too different models."""
         return self.regime == "noise-dominant" and self.shares[2] > EXCESS * self.seed_share
 
     @property
@@ -69,9 +69,10 @@ class Phase:
 
     @property
     def verdict(self) -> str:
-        """The regime, between which ones the task lies, or that it cannot be told.
+        """The regime, or the regimes between which the task lies, or that the data cannot tell.
 
-        Where there is nothing to choose, that comes first, and the regime is that of what is left.
+        Where all models are equally good the verdict says so first; the regime then describes the
+        variance that is left.
         """
         if self.nothing_to_choose:
             return f"nothing to choose within {self.model_range:.2g} nats; else {self._of_variance}"

@@ -1,4 +1,4 @@
-"""Cross-validated predictors of the final loss, by what they may know."""
+"""Cross-validated predictors of the final loss, by the information that they may use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def cross_validated_predictions(
     The predictor is a ridge regression on standardised features of Y − a, where the anchor a is
     either nothing or, where a trace is known, the latest loss: with an infinite penalty it is the
     mean of the others, or the latest loss plus their mean further fall. Anchor and penalty are
-    chosen by leaving out one more group inside the training runs, so the held-out group has no say.
+    chosen by leaving out one more group of the training runs (nested cross-validation).
 
     Args:
         runs: Runs of one task or several.

@@ -1,4 +1,4 @@
-"""From finished trials to what probes of each cost had shown."""
+"""From finished trials to the losses that probes of each cost had shown."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def step_probes(
         max_cost: Largest cost.
 
     Returns:
-        One row a final run that completed; the losses are per target token.
+        One row per final run that completed; the losses are per target token.
 
     Raises:
-        ValueError: There are no traces, a run stands there twice, or a zero-shot loss is missing.
+        ValueError: There are no traces, a run occurs twice, or a zero-shot loss is missing.
     """
     finished = _by_run(results)
     full = _final_runs(finished, n_samples)
@@ -87,11 +87,11 @@ def size_probes(
 
     Returns:
         One row per final run all of whose smaller sizes completed; sizes that some run lacks are
-        left out. Unless `n_samples` names data sets, so are those with less than five sizes, which
-        would take sizes from the others, as long as there are others.
+        left out. Unless `n_samples` names data sets, so are those with fewer than five sizes, as
+        long as there are others, since the others would lose the sizes that these lack.
 
     Raises:
-        ValueError: There is no size that all final runs have a probe at.
+        ValueError: There is no size at which all final runs have a probe.
     """
     finished = _by_run(results)
     full = _final_runs(finished, n_samples)

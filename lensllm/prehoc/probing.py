@@ -1,4 +1,4 @@
-"""How deep to probe for a price, and depth against breadth for a total budget."""
+"""How deep to probe at a price of compute, and depth against breadth for a total budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Price:
     """λ: what compute costs, in nats² of squared prediction error.
 
     Attributes:
-        amount: Nats² per unit; an error that matters v units of money per nats² gives 1 / v.
+        amount: Nats² per unit; 1 / v where an error costs v units of money per nats².
         unit: `share` (one full run), `flops`, `seconds` or `money`.
         full_flops: FLOPs of a full run; an analysis fills in those of each task.
         full_seconds: Seconds of a full run, likewise.
@@ -44,10 +44,10 @@ class Price:
 
     @property
     def full_run(self) -> float:
-        """What a full run is in the price's unit.
+        """Cost of a full run in the price's unit.
 
         Raises:
-            ValueError: What the unit needs is not known.
+            ValueError: A quantity that the unit needs is not known.
         """
         needed = {
             "flops": ("full_flops",),
@@ -79,7 +79,7 @@ class ProbePlan:
         interval: Bootstrap interval of c*; `nan` for a law without draws.
         risk: R(c*) in nats².
         total: R(c*) + λ c*, nats².
-        reason: In words, why there.
+        reason: Why this depth, in words.
     """
 
     cost: float
@@ -101,12 +101,12 @@ def optimal_probe(
     Args:
         law: R(c).
         price_per_run: λ in nats² per full run.
-        min_cost: Smallest probe that can be had.
-        max_cost: Largest one.
+        min_cost: Smallest possible cost of a probe.
+        max_cost: Largest possible cost of a probe.
         level: Level of the interval.
 
     Returns:
-        The plan. Where R(0) is known and R(0) ≤ R(c*) + λ c*, it is not to probe.
+        The plan. Where R(0) is known and R(0) ≤ R(c*) + λ c*, the plan is not to probe.
 
     Raises:
         ValueError: The price or the costs are out of range.
@@ -158,7 +158,7 @@ class BreadthPlan:
     Attributes:
         n_probed: Candidates that are probed.
         cost: Depth of each, a share of a full run.
-        gain: Expected fall of the chosen one's final loss below a blind choice, nats.
+        gain: Expected final loss of a blind choice less that of the chosen candidate, nats.
     """
 
     n_probed: int
@@ -169,7 +169,7 @@ class BreadthPlan:
 def depth_and_breadth(
     law: RiskLaw, budget: float, n_candidates: int, min_cost: float = 0.0, max_cost: float = 1.0
 ) -> BreadthPlan:
-    """Probe k candidates to depth B / k each, and take the best: which k?
+    """Choose k, where k candidates are probed to depth B / k each and the best is taken.
 
     After a probe of cost c the forecasts of exchangeable candidates spread with variance
     R(0) − R(c), so the best of k is √(R(0) − R(c)) · E max(z_1..z_k) below the mean; the k with the
@@ -180,8 +180,8 @@ def depth_and_breadth(
         law: R(c) with R(0).
         budget: B, in full runs.
         n_candidates: K, the most that can be probed.
-        min_cost: Smallest probe that can be had.
-        max_cost: Largest one.
+        min_cost: Smallest possible cost of a probe.
+        max_cost: Largest possible cost of a probe.
 
     Raises:
         ValueError: R(0) is unknown, or the budget pays for no probe.

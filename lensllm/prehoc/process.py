@@ -14,11 +14,12 @@ from lensllm.prehoc.runs import ProbedRuns
 class SyntheticProcess:
     """Runs whose Bayes risk is σ²_int + κ c^(−α) exactly.
 
-    Y = μ + s + u + e with independent Gaussian parts: s is the static signal (one draw a model,
-    seen before training), u the optimisation's course (one draw a run, shown by probes), e what
-    nothing shows. A probe of cost c shows m(c) = E(u | Z_c), a Gaussian martingale with
-    u − m(c) ~ N(0, κ c^(−α)); before any probe m = 0 and Var u = `reducible`. The Bayes predictor
-    is μ + s + m(c). SCIENCE: the risk decomposition of Luo, Wang and Tang (arXiv:2606.17649).
+    Y = μ + s + u + e with independent Gaussian parts: s is the static signal (one draw per model,
+    seen before training), u the course of the optimisation (one draw per run, shown by probes), e
+    the part that nothing shows. A probe of cost c shows m(c) = E(u | Z_c), a Gaussian martingale
+    with u − m(c) ~ N(0, κ c^(−α)); before any probe m = 0 and Var u = `reducible`. The Bayes
+    predictor is μ + s + m(c). SCIENCE: the risk decomposition of Luo, Wang and Tang
+    (arXiv:2606.17649).
 
     Attributes:
         static_variance: Var(s), nats².

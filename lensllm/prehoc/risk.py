@@ -1,4 +1,4 @@
-"""The risk decomposition of a task: what static features, probes and nothing can predict."""
+"""The risk decomposition of a task: what static features predict, what probes, what nothing."""
 
 from __future__ import annotations
 
@@ -156,10 +156,10 @@ def model_range(runs: ProbedRuns) -> float:
 def _shares(
     runs: ProbedRuns, static_errors: np.ndarray, law: RiskLaw, n_draws: int, seed: int
 ) -> np.ndarray:
-    """Shares of Var(Y): static 1 − R(0), dynamic R(0) − σ²_int, intrinsic σ²_int, each draw.
+    """Shares of Var(Y) by draw: static 1 − R(0), dynamic R(0) − σ²_int, intrinsic σ²_int.
 
     A mean and a slope fitted to the m − 1 other models add about the share 2 / (m − 1) to R(0).
-    Every second draw is without it, so that the spread covers R(0) with and without this cost.
+    Every second draw leaves this out, so that the spread covers R(0) with and without this cost.
     """
     rng = np.random.default_rng(seed)  # the same resamples as those of the law
     deviations = (runs.outcomes - runs.outcomes.mean()) ** 2

@@ -26,7 +26,7 @@ class ProbedRuns:
         costs: Probe costs c as shares of the full run, ascending, in (0, 1], shape (n_costs,).
         probes: Latest loss that a probe of cost c had shown, nats, shape (n_runs, n_costs).
         flops: FLOPs of the full run, shape (n_runs,); 1 where unknown.
-        seconds: Seconds of the same; 1 where unknown.
+        seconds: Seconds of the full run, shape (n_runs,); 1 where unknown.
         kind: What a probe is, for texts: `steps` of the run itself, or a smaller `size`.
     """
 
@@ -83,7 +83,7 @@ class ProbedRuns:
         return self.flops[:, None] * shares
 
     def select(self, rows: np.ndarray) -> ProbedRuns:
-        """The runs of a mask or of positions."""
+        """The runs that a mask or positions select."""
         names = ("tasks", "models", "seeds", "outcomes", "static", "probes", "flops", "seconds")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 

@@ -19,10 +19,10 @@ class Standing:
         going_on: Candidates to probe at the next level, the best one first; empty when it is over.
         level: Position of that level in the costs.
         reached: Deepest level of each candidate, −1 for none, shape (n_candidates,).
-        losses: Latest losses, comparable between candidates: those who stopped earlier are taken
-            down by what the others fell since, on average; `inf` where diverged.
+        losses: Latest losses, comparable between candidates: losses of those that stopped earlier
+            are lowered by the mean fall of the others since then; `inf` where diverged.
         unit: Nats² per unit of the law's risk.
-        decisions: By candidate who stops now, why.
+        decisions: Why, for each candidate that stops now.
     """
 
     going_on: tuple[int, ...]
@@ -36,12 +36,12 @@ class Standing:
 def judge(
     rule: StoppingRule, costs: np.ndarray, losses: np.ndarray, prices: np.ndarray, left: float
 ) -> Standing:
-    """Say who of a race of candidates goes on to the next level.
+    """Decide which candidates of a race go on to the next level.
 
     First the rule's law is corrected by how the losses moved, see `corrected_unit`. Then all stop
     at the largest probe or where −V'(c) ≤ λ; else the budget that is left goes to the best m
-    candidates still in the race, see `best_breadth`. Who went on from earlier levels is read off
-    the losses, so a race needs no state of its own.
+    candidates still in the race, see `best_breadth`. The losses show who went on from earlier
+    levels, so a race needs no state of its own.
 
     Args:
         rule: The rule; its law is in units of the variance of the candidates' losses.
@@ -51,7 +51,7 @@ def judge(
         left: FLOPs that are left to spend.
 
     Returns:
-        The standing; only those whom the budget pays for go on.
+        The standing; only candidates that the budget pays for go on.
     """
     known = ~np.isnan(losses)
     racing = list(range(len(losses)))

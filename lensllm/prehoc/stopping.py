@@ -29,23 +29,23 @@ class StopAdvice:
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """Stop where one more unit of compute costs more than it tells, or where the race is lost.
+    """Stop where more compute costs more than it lowers the risk, or where the race is lost.
 
     A candidate at cost c stops when −V'(c) ≤ λ (SCIENCE: 2606.17649), when it is at `max_cost`, or
-    when a rival at the same cost leads by so much that the candidate ends below it with a
-    probability of less than `hopeless`: the difference of two final losses has the variance
-    2 R(c) around the difference of the losses at c, noise of the seeds included, since what all
-    candidates still have to fall cancels. Where a total budget is given, λ is its shadow price:
+    when a rival at the same cost leads by so much that the candidate ends with the smaller loss
+    with a probability of less than `hopeless`: the difference of two final losses has the variance
+    2 R(c) around the difference of the losses at c, noise of the seeds included, since the further
+    fall that all candidates share cancels. Where a total budget is given, λ is its shadow price:
     see `lensllm.prehoc.standing.judge`, which does not ask for `hopeless`.
 
     Attributes:
-        law: R(c), in nats² or in another unit that `decide` is told.
+        law: R(c), in nats² or in another unit, which `decide` is given.
         price: λ, risk per full run, in the law's unit; 0 where only a budget limits.
         hopeless: Least probability of beating the leader with which a candidate goes on.
         max_cost: Largest probe.
-        n_tasks: Past tasks that the law comes from. Its scale on a new task is as uncertain as a
-            variance estimated with so many degrees of freedom, so chances are those of Student's t;
-            `inf` for a law of the task itself.
+        n_tasks: Number of past tasks that the law comes from. Its scale on a new task is as
+            uncertain as a variance estimated with `n_tasks` degrees of freedom, so probabilities
+            are those of Student's t; `inf` for a law of the task itself.
     """
 
     law: RiskLaw
@@ -71,8 +71,8 @@ class StoppingRule:
             cost: c, what its probe cost so far, a share of its full run.
             loss: Its loss there, nats.
             rivals: Losses of the other candidates at the same cost.
-            unit: What one unit of the law's risk is, in nats²: for a law that was learnt on other
-                tasks relative to the spread of the candidates, their variance at c.
+            unit: Nats² per unit of the law's risk; for a law from other tasks, which is relative to
+                the spread of the candidates, the variance of their losses at c.
 
         Returns:
             The decision.
@@ -97,7 +97,7 @@ class StoppingRule:
     def chance_to_beat(
         self, cost: float, loss: float, others: Sequence[float], unit: float = 1.0
     ) -> float:
-        """Probability to end below the best of the others."""
+        """Probability of a smaller final loss than that of the best of the others."""
         if not math.isfinite(loss):
             return 0.0
         spread = math.sqrt(2 * max(float(self.law(cost)) * unit, 1e-300))

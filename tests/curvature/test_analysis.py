@@ -117,7 +117,7 @@ def test_report_is_written_and_logged(found, tmp_path):
 def test_unusable_input_is_refused(runner, tmp_path):
     with pytest.raises(ValueError, match="at least one size"):
         analyze(runner, lambda _: NTKRecord(CURVE, 7.0), "tiny", [])
-    with pytest.raises(ValueError, match="got 0: nothing moves"):
+    with pytest.raises(ValueError, match="got 0: there is no fine-tuning"):
         fine_tune(runner, "tiny", 0)
     path = tmp_path / "curves.csv"
     path.write_text("model,dataset,n_samples,seed,test_loss\na,demo,200,0,3.0\n")

@@ -36,7 +36,7 @@ def test_compressed_lines_are_read(tmp_path, ending, write):
 def test_a_compressed_file_that_was_cut_off_is_named(tmp_path):
     path = write_gzip(tmp_path / "pairs.jsonl.gz", LINES)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=f"whole compressed file at {path}"):
+    with pytest.raises(ValueError, match=f"complete compressed file at {path}"):
         load_file(path)
 
 

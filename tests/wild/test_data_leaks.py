@@ -70,7 +70,7 @@ def test_leaks_are_counted_by_kind(caplog):
         "1 of 35 training pairs are in the test set, 2 have an input of it, 1 one in another"
         in (caplog.text)
     )
-    assert "Near-duplicates in toy: 1 of 35 training pairs have nearly" in caplog.text
+    assert "toy: 1 of 35 training pairs have a near-duplicate" in caplog.text
 
 
 def test_near_duplicates_are_those_that_a_full_comparison_finds():

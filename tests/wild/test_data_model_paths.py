@@ -45,7 +45,7 @@ def test_a_folder_that_shadows_a_hub_id_is_told(folders, caplog):
     with caplog.at_level(logging.WARNING):
         assert ModelSource("gpt2", revision="main").commit is None
     assert f"from the folder {folders / 'gpt2'} here, not from the Hub" in caplog.text
-    assert "revision main is not heeded" in caplog.text
+    assert "revision main is ignored" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         for source in ("./gpt2", f"{folders}/gpt2", "gpt2-48x2"):

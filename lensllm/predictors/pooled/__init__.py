@@ -1,4 +1,4 @@
-"""The pooled predictor: candidates of one task lend each other strength."""
+"""The pooled predictor: the candidates of one task borrow strength from each other."""
 
 from lensllm.predictors.pooled.model import PooledModel, fit_pooled
 from lensllm.predictors.pooled.predictor import PooledPredictor

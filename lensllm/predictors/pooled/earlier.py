@@ -16,24 +16,24 @@ from lensllm.predictors.table import LossTable
 
 # Standard deviation of a normal distribution over its median absolute deviation.
 _NORMAL = 1.4826
-# Standings farther from the middle count as this.
+# Standings are clipped at plus and minus this.
 _FARTHEST = 2.5
 _TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
 class Standings:
-    """Where candidates are expected to end among each other, by earlier tasks.
+    """Expected positions of the candidates among each other at D_full, by earlier tasks.
 
     A *standing* is a candidate's log loss at D_full less the median of all candidates, over their
-    spread by the median absolute deviation, and ±2.5 where it lies farther out: candidates that
-    fail on a task do not blur the others. Standings z_k on K earlier tasks and on this one are
+    spread by the median absolute deviation, clipped to ±2.5 so that candidates that fail on a task
+    do not blur the others. Standings z_k on K earlier tasks and on this one are
     taken as exchangeable, with correlation r between any two tasks, so that their mean z̄ is a
     measurement of the standing here: z̄ / r, with variance ((1 + (K − 1) r) / K − r²) / r².
 
     Attributes:
         value: The measurement, shape (n_models,); 0 where there is none.
-        variance: Its variance; `inf` for candidates that no earlier task knows.
+        variance: Its variance; `inf` for candidates that no earlier task measured.
     """
 
     value: np.ndarray
@@ -41,16 +41,16 @@ class Standings:
 
     @property
     def n_known(self) -> int:
-        """Candidates that an earlier task knows."""
+        """Number of candidates that an earlier task measured."""
         return int(np.isfinite(self.variance).sum())
 
     def condition(self, log_loss: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Joint draws, given the standings (Matheron's rule).
 
-        The spread of the true log losses here, over which standings are taken, is believed to be
-        that of all draws about the median of each: that of the expected log losses and what is
-        not known of them. What the task's own points leave open moves towards what the earlier
-        tasks say, and the more the less these points tell. Two candidates or more must be known.
+        The spread of the true log losses here, over which standings are taken, is assumed to be
+        that of all draws about the median of each draw, which has the spread of the expected log
+        losses and their uncertainty. The less the task's own points determine, the farther the
+        draws move towards what the earlier tasks say. At least two candidates must have a standing.
 
         Args:
             log_loss: Draws of log losses, the last size being D_full, shape (n_draws, n_models,
@@ -127,13 +127,13 @@ def unbiased(
     settings: PooledSettings,
     measure: Measure = LOSS,
 ) -> PooledModel:
-    """The fitted predictor, less what all candidates' laws got wrong on earlier tasks.
+    """The fitted predictor, corrected by the mean error of all candidates' laws on earlier tasks.
 
     Every earlier data set is predicted from its points up to the size that each candidate has been
     tried at here, and compared with the losses at the largest later size up to D_full. Mean errors
-    b_k a doubling on K earlier tasks and on this one are taken as exchangeable about 0, with
-    correlation γ, so that the mean b̄ tells γ K / (1 + (K − 1) γ) b̄ of the error here and the
-    share γ² K / (1 + (K − 1) γ) of its variance.
+    b_k per doubling on K earlier tasks and on this one are taken as exchangeable about 0, with
+    correlation γ, so that the mean b̄ predicts the error γ K / (1 + (K − 1) γ) b̄ here and explains
+    the share γ² K / (1 + (K − 1) γ) of its variance.
 
     Args:
         model: The predictor, fitted to this task.
@@ -143,7 +143,8 @@ def unbiased(
         measure: Which loss.
 
     Returns:
-        The predictor with its `bias` and `bias_spread`; the same where no earlier task can tell.
+        The predictor with its `bias` and `bias_spread`; unchanged where no earlier task
+        has enough later losses.
     """
     gamma = settings.bias_correlation
     if gamma == 0:
@@ -168,7 +169,7 @@ def _bias(
     settings: PooledSettings,
     measure: Measure,
 ) -> float | None:
-    """Mean error a doubling on one earlier task; `None` with fewer than two later losses."""
+    """Mean error per doubling on one earlier task; `None` with fewer than two later losses."""
     family = dict(zip(here.models, here.families, strict=True))
     names = [Candidate(name, family=family[name]) for name in sorted(set(curves["model"]))]
     table = LossTable.from_curves(names, curves, measure).measured()
@@ -189,5 +190,5 @@ def _bias(
 
 
 def _spread(away: np.ndarray) -> float:
-    """Standard deviation by the median absolute deviation, of numbers about a median."""
+    """Standard deviation of numbers about their median, by the median absolute deviation."""
     return _NORMAL * float(np.median(np.abs(away)))

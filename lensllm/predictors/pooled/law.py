@@ -21,10 +21,10 @@ _TINY = 1e-300
 
 @dataclass(frozen=True, eq=False)
 class SlopePrior:
-    """What all candidates' points say of slopes: pairs of their mean and spread, weighed.
+    """Posterior of the mean and spread of the candidates' slopes, as weighted pairs.
 
     Attributes:
-        weight: Credibility of each pair, shape (n_betas, n_pairs); rows sum to 1.
+        weight: Posterior weight of each pair, shape (n_betas, n_pairs); rows sum to 1.
         density: Probabilities of the logits under each pair, shape (n_betas, n_pairs, n_logits).
         slopes: Log-log slopes g of the logits, shape (n_betas, n_logits).
     """
@@ -56,9 +56,10 @@ def slope_prior(
     r"""Prior of a candidate's slope, learned from all of them (hierarchical Bayes).
 
     The log-log slope at the largest size, g = β / (1 + exp(−u)), is normal over candidates, between
-    its bounds 0 and β. Means and standard deviations of that normal are weighed by how likely they
-    make all candidates' points and, for means, by a log-normal prior. They are kept apart: what is
-    not known of the mean is the same for all candidates, and changes none of their differences.
+    its bounds 0 and β. Pairs of mean and standard deviation of that normal are weighted by the
+    likelihood of all candidates' points and, for means, by a log-normal prior. The pairs are not
+    averaged: the uncertainty of the mean is common to all candidates and changes none of their
+    differences.
 
     Args:
         log_likelihood: Of every candidate's logits, shape (n_models, n_betas, n_logits).
@@ -97,7 +98,7 @@ def logits_of(slopes: np.ndarray, betas: np.ndarray) -> np.ndarray:
 def _slope_densities(
     betas: tuple[float, ...], slope: float, uncertainty: float, spreads: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log prior of each pair of mean and spread, and what it says of the logits.
+    """Log prior of each pair of mean and spread, and the probabilities of the logits under it.
 
     Returns:
         Shapes (1, n_pairs) and (n_betas, n_pairs, n_logits); the second sums to 1.
@@ -110,7 +111,7 @@ def _slope_densities(
     return -0.5 * means.reshape(1, -1) ** 2, density / density.sum(axis=2, keepdims=True)
 
 
-# Candidates from whom the noise and the prior of slopes are learned, when there are more.
+# Largest number of candidates from which the noise and the prior of slopes are learned.
 MAX_LEARNED_FROM = 300
 _CHUNK_CELLS = 4_000_000
 
@@ -131,7 +132,7 @@ class SharedLaw:
         sizes: Measured sizes, shape (n_sizes,); x_0 is the log of the last.
         weights: Weights of a candidate's points in its means, shape (n_models, n_sizes).
         level: m, shape (n_models,); `nan` for candidates without a point.
-        pair_weight: Credibility of each pair, shape (n_betas, n_pairs).
+        pair_weight: Posterior weight of each pair, shape (n_betas, n_pairs).
         slope: Posterior mean of g under each pair, shape (n_betas, n_pairs, n_models).
         slope_spread: Its posterior standard deviation, same shape.
         residual: Weighted root mean square of the residuals of log(L − E), shape (n_betas,

@@ -1,4 +1,4 @@
-"""One task's fitted predictor: what is shared, what is each candidate's own, how sure that is."""
+"""One task's fitted predictor: shared parts, each candidate's own, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lensllm.predictors.table import LossTable
 
 # Exponents and floors with less weight than this, relative to the best, are left out.
 _NEGLIGIBLE = 1e-3
-# Standard deviation of a log loss that no measurement is below.
+# Smallest standard deviation of a measured log loss.
 _SMALLEST_NOISE = 0.004
 
 
@@ -31,16 +31,16 @@ class PooledModel:
 
     Attributes:
         table: The points.
-        laws: Laws that are kept, one a floor.
-        weights: Credibility of each exponent and floor, shape (n_floors, n_betas).
+        laws: Laws that are kept, one per floor.
+        weights: Weight of each exponent and floor, shape (n_floors, n_betas).
         level: How far each candidate lies above the mean of all, in log loss at its last size.
         reversion: κ per doubling.
-        effect: Own rate of each candidate, in log loss a doubling, shape (n_models,).
-        effect_spread: Standard deviation of what is not known of it, same shape.
-        rate_spread: Standard deviation of errors a doubling in the forward validation.
-        bias: Error a doubling that all candidates share, as far as earlier tasks tell.
-        bias_spread: Standard deviation of what is not known of it; without earlier tasks the root
-            mean square of the errors that all candidates share in the forward validation.
+        effect: Own rate of each candidate, in log loss per doubling, shape (n_models,).
+        effect_spread: Its posterior standard deviation, same shape.
+        rate_spread: Standard deviation of errors per doubling in the forward validation.
+        bias: Expected error per doubling that all candidates share, from earlier tasks.
+        bias_spread: Its remaining standard deviation; without earlier tasks the root mean square of
+            the errors that all candidates share in the forward validation.
         noise: Standard deviation of a measured log loss, shape (n_models,).
     """
 
@@ -65,7 +65,7 @@ class PooledModel:
         return np.stack([law.log_loss(sizes) for law in self.laws])
 
     def correction(self, sizes: np.ndarray) -> np.ndarray:
-        """What reversion, own rates and bias take off the laws' log loss: (n_models, n_sizes)."""
+        """Sum of reversion, own rates and bias, subtracted from log loss: (n_models, n_sizes)."""
         distance = self.doublings(sizes)
         reverted = self.level[:, None] * (1.0 - np.exp(-self.reversion * distance))
         return reverted + (self.effect[:, None] + self.bias) * distance
@@ -80,7 +80,7 @@ def fit_pooled(table: LossTable, settings: PooledSettings) -> PooledModel:
     """Fit the predictor to the points of one task.
 
     Args:
-        table: The points, at least one a candidate.
+        table: The points, at least one per candidate.
         settings: The settings.
 
     Returns:
@@ -132,7 +132,7 @@ def _shape(
 
 
 def _residuals(split: Cutoff, weights: np.ndarray) -> Residuals:
-    """Errors of the weighted prediction at one cutoff, candidate against candidate."""
+    """Errors of the weighted prediction at one cutoff, relative to their mean over candidates."""
     usable = np.isfinite(split.doublings)
     kept = usable.any(axis=0)
     predicted = np.einsum("fb,fbnd->nd", weights, split.predicted[..., kept])
@@ -155,7 +155,7 @@ def _levels(laws: tuple[SharedLaw, ...], weights: np.ndarray, last: np.ndarray) 
 
 
 def _mean_rates(residuals: list[Residuals], reversion: float, n_models: int) -> np.ndarray:
-    """Mean error a doubling of each candidate over all cutoffs; `nan` without any."""
+    """Mean error per doubling of each candidate over all cutoffs; `nan` without any."""
     total, count = np.zeros(n_models), np.zeros(n_models)
     for item in residuals:
         rates = item.rates(reversion)
@@ -180,7 +180,7 @@ def _spreads(
 
 
 def _noise(laws: tuple[SharedLaw, ...], weights: np.ndarray) -> np.ndarray:
-    """Standard deviation of a measured log loss: the middle one of the candidates' residuals."""
+    """Standard deviation of a measured log loss: the median of the candidates' residuals."""
     squares = np.einsum("fb,fbn->n", weights, np.stack([law.residual for law in laws]) ** 2)
     middle = math.sqrt(float(np.median(squares)))
     return np.full(len(squares), max(middle, _SMALLEST_NOISE))

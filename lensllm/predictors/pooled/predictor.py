@@ -16,7 +16,7 @@ from lensllm.predictors.pooled.model import PooledModel, fit_pooled
 from lensllm.predictors.pooled.settings import PooledSettings
 from lensllm.predictors.table import LossTable
 
-# An error's rate stays what it was (correlation 1/e) while the distance grows e²-fold.
+# The autocorrelation of an error's rate falls to 1/e when the distance grows e²-fold.
 _MEMORY = 2.0
 
 
@@ -26,8 +26,8 @@ class PooledPredictor:
 
     The mean is a rectified law whose exponent and floor the candidates share; how fast they come
     closer to each other, and what a family has of its own, is learned from how the laws predict the
-    task's later points from its earlier ones. Where the task has `prior_curves`, what all
-    laws got wrong there is taken off, and what the points here leave open follows where the
+    task's later points from its earlier ones. Where the task has `prior_curves`, the mean error of
+    all laws on these earlier tasks is subtracted, and the draws are conditioned on where the
     candidates ended there. Points at D = 0 are not used.
 
     Attributes:
@@ -40,7 +40,7 @@ class PooledPredictor:
         """Fit to the points seen so far, without earlier tasks.
 
         Args:
-            task: The question.
+            task: The task.
             curves: Tidy table of the points seen.
 
         Returns:
@@ -109,7 +109,7 @@ def draw_log_loss(
         model: The fitted predictor.
         sizes: Sizes D > 0, ascending, shape (n_sizes,).
         settings: The settings.
-        n_draws: Draws.
+        n_draws: Number of draws.
         rng: Source of randomness.
 
     Returns:
@@ -137,7 +137,7 @@ def _drifting(distance: np.ndarray, n_draws: int, rng: np.random.Generator) -> n
 
     Args:
         distance: Doublings, ascending along the last axis, shape (n_rows, n_sizes).
-        n_draws: Draws.
+        n_draws: Number of draws.
         rng: Source of randomness.
 
     Returns:

@@ -20,26 +20,26 @@ class PooledSettings:
         exponent_spread: Prior standard deviation of log β.
         floor_shares: Floors E that are considered, as shares of the smallest loss measured.
         decay: Weight of a point relative to one twice as large, in (0, 1].
-        validation_strength: Number of errors as which the forward validation counts for β and E.
-        reversion: Prior of κ, the share of a level above the mean that is lost a doubling.
-        reversion_strength: Number of slopes as which that prior counts.
+        validation_strength: Number of errors that the forward validation counts as, for β and E.
+        reversion: Prior of κ, the share of a level above the mean that is lost per doubling.
+        reversion_strength: Number of slopes that this prior counts as.
         family_variance: Variance of rates between families over that of their noise.
-        model_variance: Variance of rates between candidates of a family, the same.
+        model_variance: Variance of rates between candidates of a family over that of their noise.
         task_correlation: Correlation of the candidates' standings between tasks, in [0, 1); 0 to
             ignore them.
-        bias_correlation: Correlation between tasks of the error a doubling that all candidates
+        bias_correlation: Correlation between tasks of the error per doubling that all candidates
             share, in [0, 1); 0 to ignore it.
-        rate_spread: Prior of the error a doubling, in log loss.
-        spread_strength: Number of later sizes as which that prior counts.
+        rate_spread: Prior of the standard deviation of errors per doubling, in log loss.
+        spread_strength: Number of later sizes that this prior counts as.
         inflation: Factor on the validated spread of errors, since what lies beyond the measured
             sizes is harder than what lies within.
-        tolerance: Error a doubling that cannot be told from none.
+        tolerance: Error per doubling that cannot be distinguished from 0.
         slope: Prior median over tasks of the mean log-log slope of L − E at the largest size.
         slope_uncertainty: Prior standard deviation over tasks of the log of that mean.
         slope_spreads: Standard deviations of slopes over candidates, as shares of their mean, that
             are considered.
         noise: Prior standard deviation of log(L − E) about its law at a candidate's last point.
-        noise_strength: Number of residuals as which that prior counts.
+        noise_strength: Number of residuals that this prior counts as.
         min_points: Points that a candidate needs to take part in the forward validation.
     """
 

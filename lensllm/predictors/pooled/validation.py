@@ -1,7 +1,7 @@
-"""What the shared laws get wrong on the task's later points, and what follows from it.
+"""Forward validation: the errors of the shared laws on the task's later points, and their use.
 
-Laws fitted to the points up to one size predict the later ones (forward validation). Their errors
-weigh exponents and floors, and tell how fast candidates come closer than their laws say.
+Laws fitted to the points up to one size predict the later ones. Their errors weight exponents and
+floors, and show how much faster candidates come closer to each other than their laws say.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Cutoff:
     """The laws fitted to the points up to one size, and the later ones.
 
     Attributes:
-        laws: The laws, one a floor.
+        laws: The laws, one per floor.
         doublings: Doublings from a candidate's last fitted size to each later one, shape
             (n_models, n_later); `nan` where that is not measured or the candidate has too few
             points.
@@ -42,7 +42,7 @@ class Cutoff:
 
     @property
     def rates(self) -> np.ndarray:
-        """Errors of the predictions a doubling: (n_floors, n_betas, n_models, n_later)."""
+        """Errors of the predictions per doubling: (n_floors, n_betas, n_models, n_later)."""
         return (self.predicted - self.log_loss) / self.doublings
 
 
@@ -66,7 +66,7 @@ def cutoffs(
         settings: The settings; `min_points` are needed up to the cutoff.
 
     Returns:
-        One split a size that leaves later points of a candidate with enough earlier ones.
+        One split per size that leaves later points of a candidate with enough earlier ones.
     """
     splits = []
     for position in range(len(table.sizes) - 1):
@@ -89,17 +89,17 @@ def cutoffs(
 def shape_weights(
     splits: list[Cutoff], log_prior: np.ndarray, strength: float, tolerance: float
 ) -> np.ndarray:
-    """How credible each exponent and floor is, by how they predict the task's later points.
+    """Weights of exponents and floors, by how well they predict the task's later points.
 
-    log w = log prior − strength/2 · log(tolerance² + mean squared error a doubling): the likelihood
-    of `strength` Gaussian errors whose variance was maximised out. The errors of one task are far
-    from independent, which is why their number does not enter.
+    log w = log prior − strength/2 · log(tolerance² + mean squared error per doubling): the
+    likelihood of `strength` Gaussian errors whose variance was maximised out (the profile
+    likelihood). The errors of one task are far from independent, so their number does not enter.
 
     Args:
         splits: The splits.
         log_prior: Shape (n_floors, n_betas); −inf where excluded.
         strength: Number of independent errors that all of them count as.
-        tolerance: Error a doubling that cannot be told from none.
+        tolerance: Error per doubling that cannot be distinguished from 0.
 
     Returns:
         Weights that sum to 1, shape (n_floors, n_betas).
@@ -121,7 +121,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """What the shared laws got wrong at one cutoff, candidate against candidate.
+    """Errors of the shared laws at one cutoff, relative to their mean over the candidates.
 
     Attributes:
         level: How far each candidate's log loss lies above the mean of all at its last fitted size,
@@ -129,7 +129,7 @@ class Residuals:
         doublings: Doublings to each later size, shape (n_models, n_later); `nan` where unmeasured.
         error: Predicted minus measured log loss, less its mean over the candidates of the same
             later size, shape (n_models, n_later).
-        bias: The means that were taken off, a doubling, shape (n_later,).
+        bias: The means that were subtracted, per doubling, shape (n_later,).
     """
 
     level: np.ndarray
@@ -138,15 +138,15 @@ class Residuals:
     bias: np.ndarray
 
     def rates(self, reversion: float) -> np.ndarray:
-        """Errors a doubling that are left when levels revert, shape (n_models, n_later)."""
+        """Errors per doubling that are left when levels revert, shape (n_models, n_later)."""
         explained = self.level[:, None] * (1.0 - np.exp(-reversion * self.doublings))
         return (self.error - explained) / self.doublings
 
 
 def reversion_rate(residuals: list[Residuals], prior: float, strength: float) -> float:
-    """κ: the share of a level above the mean that is lost a doubling, beyond what the law says.
+    """κ: the share of a level above the mean lost per doubling, beyond what the law says.
 
-    Ridge regression of the errors a doubling on the levels: each cutoff and later size gives one
+    Ridge regression of the errors per doubling on the levels: each cutoff and later size gives one
     slope, and the prior counts as `strength` of them.
 
     Args:

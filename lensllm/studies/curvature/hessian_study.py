@@ -147,7 +147,7 @@ def _beta_of_unit_moves(layers: pd.DataFrame) -> float:
 
 
 def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:
-    """Draw h_i by layer and size, a panel a candidate.
+    """Draw h_i by layer and size, one panel per candidate.
 
     Args:
         analyses: What was found.

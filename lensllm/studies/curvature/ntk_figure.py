@@ -36,7 +36,7 @@ def save_ntk_figure(study: NTKStudy, folder: Path) -> Path:
 
 
 def _draw_curves(axes: Axes, study: NTKStudy, colours: dict[str, str]) -> None:
-    """F(t), and D_l of each candidate where the rectified law would want F to be."""
+    """F(t), and D_l of each candidate, which F would have to equal for the rectified law."""
     for name, colour in colours.items():
         curve = study.ntk[name]
         steps = np.geomspace(0.01 / curve.rates.max(), 3 / curve.rates[curve.rates > 0].min(), 300)
@@ -48,7 +48,7 @@ def _draw_curves(axes: Axes, study: NTKStudy, colours: dict[str, str]) -> None:
 
 
 def _draw_terms(axes: Axes, study: NTKStudy, colours: dict[str, str]) -> None:
-    """F(0) and D_l with its interval, a point a candidate and seed."""
+    """F(0) and D_l with its interval, one point per candidate and seed."""
     for row in study.terms.itertuples():
         ends = [[max(row.pre_learned_size - row.pre_learned_size_lower80, 0.0)]]
         ends += [[max(row.pre_learned_size_upper80 - row.pre_learned_size, 0.0)]]

@@ -182,7 +182,7 @@ class NTKStudy:
         return Table(f"ntk_forward_{self.dataset}", caption, found.loc[order], digits)
 
     def gamma_tau_table(self) -> Table:
-        """The selector by γ and τ, and what has the same points without the NTK."""
+        """The selector by γ and τ, and selectors with the same points but without the NTK."""
         settings: dict[tuple[str, str], Selector] = {
             (f"{gamma}", f"{tau:g}"): LensLLM(self.ntk, gamma=gamma, tau=tau)
             for gamma in self.gammas
@@ -207,7 +207,7 @@ class NTKStudy:
 
 
 def line_forward(curves: pd.DataFrame, min_sizes: int = 4) -> pd.DataFrame:
-    """Accept then Stop's line in the place of a law; see `validate_forward` for the columns."""
+    """The line of Accept then Stop in place of a law; see `validate_forward` for the columns."""
     rows, selector = [], AcceptThenStop()
     for (dataset, model, seed), points in curves.groupby(["dataset", "model", "seed"], sort=False):
         points = points[np.isfinite(points["test_loss"]) & (points["n_samples"] > 0)]

@@ -49,7 +49,7 @@ def fitted_terms(
         n_starts: See `lensllm.laws.fit_law`.
 
     Returns:
-        One row a curve: `dataset, model, seed`; of the NTK `ntk_zero` F(0), `ntk_observed` F at
+        One row per curve: `dataset, model, seed`; of the NTK `ntk_zero` F(0), `ntk_observed` F at
         the early-stopping step of the largest size, `best_step` that step, `effective_rank`,
         `top_eigenvalue`, `alignment`; of the rectified law `pre_learned_size` D_l and
         `transition_size`, each with the ends of its 80 % interval (`_lower80`, `_upper80`), and
@@ -104,7 +104,7 @@ def validate_forward(
     Args:
         curves: Tidy table with `best_step`; D = 0 is a point of every fit.
         ntk: F of each candidate; others are left out.
-        min_sizes: Fewest sizes D > 0 of a fit.
+        min_sizes: Smallest number of sizes D > 0 of a fit.
         objective: See `lensllm.laws.fit_law`.
         n_starts: See `lensllm.laws.fit_law`.
 

@@ -46,7 +46,7 @@ def write_analysis(
     curves: pd.DataFrame | None = None,
     make_logger: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `curvature.json`, a CSV file a table and the figures, and log all of it.
+    """Write `curvature.json`, one CSV file per table and the figures, and log all of it.
 
     Args:
         analysis: What was found.

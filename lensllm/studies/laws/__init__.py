@@ -1,1 +1,1 @@
-"""Whether posteriors of laws cover as they say, beside cross-checks of them."""
+"""Coverage of the intervals of laws' posteriors, and cross-checks of the posteriors."""

@@ -15,7 +15,7 @@ def bootstrap(fit: LawFit, n_draws: int = 200, seed: int = 0) -> LawPosterior:
     """Refit curves made of the fitted one and its resampled residuals (Efron, 1979).
 
     Residuals on log loss are centred, scaled up by √(n / (n − free coordinates)), and drawn with
-    replacement. It knows no prior: with few points it is too sure of itself.
+    replacement. There is no prior: with few points the draws spread too little.
 
     Args:
         fit: A fit with more points than parameters.

@@ -1,4 +1,4 @@
-"""Whether intervals cover as often as they say: simulated curves with known continuations."""
+"""Coverage of a law's prediction intervals, on simulated curves with known continuations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def coverage_study(
     methods: tuple[str, ...] = tuple(METHODS),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure how often intervals of a later loss hold it.
+    """Measure how often intervals of a later loss contain it.
 
     Args:
         n_points: Numbers of sizes (200, 400, ...) fitted.
@@ -45,8 +45,8 @@ def coverage_study(
         seed: Seed.
 
     Returns:
-        One row a method, number of points and noise: `coverage_<level>`, `width` (mean of log
-        upper over lower end at the middle level), `rmse_log` of the median, and `milliseconds` a
+        One row per method, number of points and noise: `coverage_<level>`, `width` (mean of log
+        upper over lower end at the middle level), `rmse_log` of the median, and `milliseconds` per
         curve beyond the fit.
     """
     rows = []

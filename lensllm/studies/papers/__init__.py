@@ -1,1 +1,1 @@
-"""The tables and figures of the papers, measured beside published."""
+"""The tables and figures of the papers, with measured beside published numbers."""

@@ -53,7 +53,7 @@ MODELS = {
 
 
 def compared_selectors() -> list[Selector]:
-    """LensLLM, and the selectors of RSL that its tables stand beside."""
+    """LensLLM, and the selectors of RSL that its tables compare it with."""
     others = [AcceptThenStop(), SubTuning(), ZeroShot(), ModelSize()]
     return [LensLLMStandIn(), LawExtrapolation(RectifiedLaw()), *others]
 

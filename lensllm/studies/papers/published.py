@@ -17,7 +17,7 @@ def published(name: str) -> pd.DataFrame:
 
 
 def published_by_ratio(name: str) -> pd.DataFrame:
-    """A table with columns `ratio_8`, ..., one row a ratio instead: `budget_ratio`, `published`."""
+    """A table with columns `ratio_8`, ..., as one row per ratio: `budget_ratio`, `published`."""
     table = published(name)
     keys = [column for column in table.columns if not column.startswith("ratio_")]
     long = table.melt(keys, var_name="budget_ratio", value_name="published")

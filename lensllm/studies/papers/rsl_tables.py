@@ -131,7 +131,7 @@ def simple_selectors() -> list[Selector]:
 
 
 def _selection_table(study: Study, name: str, selectors: Sequence[Selector], caption: str) -> Table:
-    """Measured, published and difference of some selectors, one row a metric, data set, ratio."""
+    """Measured, published and difference by selector: one row per metric, data set, ratio."""
     known = published_by_ratio("rsl_selection")
     long = _long(study.papers_scores(selectors))
     frame = _compare(long, known, [*_CELL, "selector"], decimals=1)
@@ -140,7 +140,7 @@ def _selection_table(study: Study, name: str, selectors: Sequence[Selector], cap
 
 
 def _long(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row a metric: `metric`, `measured` as a fraction."""
+    """One row per metric: `metric`, `measured` as a fraction."""
     keys = ["dataset", "budget_ratio", "selector"]
     long = scores.melt(keys, list(_METRICS), var_name="metric", value_name="measured")
     return long.astype({"budget_ratio": int})
@@ -159,7 +159,7 @@ def _compare(
 
 
 def _widen(frame: pd.DataFrame, keys: list[str], names: Sequence[str]) -> pd.DataFrame:
-    """Three columns a selector."""
+    """Three columns per selector."""
     parts = []
     for name in names:
         part = frame[frame["selector"] == name].set_index(keys)

@@ -121,7 +121,7 @@ def _draw_predictions(axes: Axes, part: pd.DataFrame) -> None:
 
 
 def accuracy_against_cost(study: Study) -> Figure:
-    """Mean regret against mean cost, a panel a protocol, with the Pareto front.
+    """Mean regret against mean cost, one panel per protocol, with the Pareto front.
 
     Free selectors stand at the left edge.
     """
@@ -152,7 +152,7 @@ def accuracy_against_cost(study: Study) -> Figure:
 
 
 def _pareto(costs: pd.Series, regrets: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Costs, ascending, and the smallest regret that is had for at most that much."""
+    """Costs, ascending, and the smallest regret for at most that cost."""
     order = np.lexsort([regrets, costs])
     return costs.to_numpy()[order], np.minimum.accumulate(regrets.to_numpy()[order])
 
@@ -175,7 +175,7 @@ def heat_maps(study: Study) -> Figure:
 
 
 def _label_cells(axes: Axes, table: pd.DataFrame) -> None:
-    """Ticks and one number a cell."""
+    """Ticks and one number per cell."""
     axes.set_xticks(range(table.shape[1]), [f"{x:g}" for x in table.columns], fontsize=7)
     axes.set_yticks(range(table.shape[0]), list(table.index), fontsize=7)
     for (row, column), value in np.ndenumerate(table.to_numpy()):
@@ -194,7 +194,7 @@ def _label_cells(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _panels(study: Study, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel a data set."""
+    """A figure with one panel per data set."""
     n = len(study.benchmark.datasets)
     figure = Figure(figsize=(3.6 * n + 1.2, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -89,8 +89,8 @@ class Analysis:
         runs: The runs.
         tasks: By task.
         refused: Tasks that could not be analysed, and why.
-        depths: Rule and fixed depths by task and seed; empty where there is too little.
-        comparison: Rule minus fixed depths, with intervals; empty likewise.
+        depths: Rule and fixed depths by task and seed; empty where there are too few data.
+        comparison: Rule minus fixed depths, with intervals; empty where `depths` is.
     """
 
     runs: ProbedRuns
@@ -100,11 +100,11 @@ class Analysis:
     comparison: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def table(self) -> pd.DataFrame:
-        """One row a task."""
+        """One row per task."""
         return pd.DataFrame([task.row() for task in self.tasks])
 
     def risks(self) -> pd.DataFrame:
-        """R(c) by task and information, with its interval: one row a cost."""
+        """R(c) by task and information, with its interval: one row per cost."""
         frames = []
         for task in self.tasks:
             d = task.decomposition
@@ -141,10 +141,11 @@ def analyze(
         runs: The runs.
         price: λ; a price in FLOPs, seconds or money is turned into one per full run with the mean
             full run of each task.
-        leave_out: What a prediction may not know: the `model` or the whole `task`.
+        leave_out: What a prediction is held out from: the `model` or the whole `task`.
         level: Level of intervals and verdicts.
         n_draws: Bootstrap draws.
-        n_candidates: Subsets of candidates in the comparison with fixed depths; all by default.
+        n_candidates: Size of the subsets of candidates in the comparison with fixed depths; all by
+            default.
         seed: Seed of the bootstrap.
 
     Returns:

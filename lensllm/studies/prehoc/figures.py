@@ -97,7 +97,7 @@ def phase_figure(phases: Sequence[Phase]) -> Figure:
 
 
 def depth_figure(depths: pd.DataFrame) -> Figure:
-    """Regret of the rule and of fixed depths at the same total cost, a panel a task."""
+    """Regret of the rule and of fixed depths at the same total cost, one panel per task."""
     tasks = sorted(depths["task"].unique())
     figure = _figure(3.6 * len(tasks), 3.2)
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]

@@ -17,7 +17,7 @@ from lensllm.prehoc.process import SyntheticProcess
 from lensllm.prehoc.runs import MIN_MODELS, MIN_SEEDS, ProbedRuns
 from lensllm.system.harmless import write_csv
 
-TEACHING = {  # one process a regime; costs from 1 % up
+TEACHING = {  # one process per regime; costs from 1 % up
     "synthetic-static": SyntheticProcess(0.6, 0.1, 0.02, 0.005, 0.6),
     "synthetic-dynamic": SyntheticProcess(0.02, 0.4, 0.02, 0.01, 0.6),
     "synthetic-noise": SyntheticProcess(0.02, 0.05, 0.4, 0.002, 0.6),
@@ -87,7 +87,7 @@ def load_runs(
 def _check_store(
     results: Sequence[TrialResult], n_samples: Mapping[str, int], trials: str | Path
 ) -> None:
-    """Say at once all that a store lacks, as one of a campaign does.
+    """Name in one error all that a store lacks, as the store of a campaign does.
 
     Raises:
         ValueError: On no data set are there enough models and seeds at one size, with D = 0.
@@ -162,7 +162,7 @@ def feature_table(
         ntk: From the keyword `data` to a provider of NTK records.
 
     Returns:
-        One row a model, data set and feature: `value`, `unit`, `flops`.
+        One row per model, data set and feature: `value`, `unit`, `flops`.
 
     Raises:
         ValueError: A data set or model that was run is not given.

@@ -21,7 +21,7 @@ NEAR = 1.4  # a recorded cost within this factor stands for a fixed depth
 
 @dataclass(frozen=True)
 class RaceResult:
-    """What a way of probing chose, and what it spent.
+    """What a probing strategy chose, and what it spent.
 
     Attributes:
         chosen: Position of the chosen candidate.
@@ -41,11 +41,11 @@ def race(rule: StoppingRule, runs: ProbedRuns, budget_flops: float) -> RaceResul
 
     Args:
         rule: The rule.
-        runs: One run a candidate, of one task and seed.
+        runs: One run per candidate, of one task and seed.
         budget_flops: What all probes together may cost.
 
     Returns:
-        The result; with a budget below one level of all candidates, as many as it pays for.
+        The result; a budget below one level of all candidates probes as many as it pays for.
     """
     prices = runs.level_flops
     losses = np.full(runs.probes.shape, np.nan)
@@ -78,8 +78,8 @@ def fixed_depth(runs: ProbedRuns, depth: float) -> RaceResult:
 def relative_law(runs: ProbedRuns, seed: int = 0) -> RiskLaw:
     """R(c) in units of the spread of the candidates' losses at c, over tasks and seeds.
 
-    The error is that of taking the latest loss for the final one, the mean fall of all candidates
-    of a task and seed apart: a stopping rule needs no more, and it asks nothing of a new task.
+    The error is that of taking the latest loss for the final one, less the mean fall of all
+    candidates of a task and seed. A stopping rule needs no more, and nothing of a new task.
 
     Args:
         runs: Runs of past tasks, at least three models of each task and seed.
@@ -112,7 +112,7 @@ def cells(runs: ProbedRuns) -> list[ProbedRuns]:
 
 
 def regret(runs: ProbedRuns, chosen: int) -> tuple[float, float]:
-    """How much higher the chosen one's final loss is than the best's: nats, and of the range."""
+    """Final loss of the chosen candidate less the best one, in nats and as share of the range."""
     best, worst = runs.outcomes.min(), runs.outcomes.max()
     lost = float(runs.outcomes[chosen] - best)
     return lost, lost / float(worst - best) if worst > best else 0.0
@@ -130,11 +130,12 @@ def compare_depths(
     Args:
         runs: Runs of one or more tasks.
         depths: Fixed depths, shares of a full run; those with no recorded cost near are left out.
-        n_candidates: Size of the subsets of candidates that are all played; all by default.
+        n_candidates: Size of subsets of candidates, all of which are tried; by default one set of
+            all candidates.
 
     Returns:
-        One row a task, seed, depth and way (`rule` or `fixed`): regret in nats, regret as a share
-        of the range of final losses, share of full fine-tuning that was spent; means over subsets.
+        One row per task, seed, depth and strategy (`rule` or `fixed`): regret in nats, regret as a
+        share of the range of final losses, share of full fine-tuning spent; means over subsets.
         Empty where no depth was recorded.
 
     Raises:
@@ -188,7 +189,7 @@ def compare_with_hindsight(
         seed: Seed of the bootstrap.
 
     Returns:
-        One row a depth and one for `hindsight`: mean of both, mean difference, 90 % interval.
+        One row per depth and one for `hindsight`: mean of both, mean difference, 90 % interval.
     """
     wide = table.pivot_table(index=["task", "seed", "depth"], columns="way", values=column)
     rng = np.random.default_rng(seed)

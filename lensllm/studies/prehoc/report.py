@@ -94,7 +94,7 @@ def summary_lines(analysis: Analysis) -> list[str]:
 def _plan_sentence(task: TaskAnalysis) -> str:
     plan = task.plan
     if plan.cost == 0:
-        return f"c* = 0 at {task.price_per_run:.3g} nats² a full run: {plan.reason}"
+        return f"c* = 0 at {task.price_per_run:.3g} nats² per full run: {plan.reason}"
     low, high = plan.interval
     return (
         f"c* = {plan.cost:.3g} of a full run ({low:.3g} to {high:.3g}) at "

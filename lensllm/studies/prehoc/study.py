@@ -24,7 +24,7 @@ def recovery(
     level: float = 0.9,
     n_draws: int = 400,
 ) -> pd.DataFrame:
-    """Coverage of σ²_int, κ and α, and the price of a wrong c*, over repeated draws of the process.
+    """Coverage of σ²_int, κ and α, and excess cost of the c* found, over repeated draws.
 
     The errors are those of the Bayes predictor, so that only the fit is judged.
 
@@ -38,10 +38,10 @@ def recovery(
         n_draws: Bootstrap draws.
 
     Returns:
-        One row a number of runs: share of intervals that contain the truth and median estimate, by
-        parameter; how often a power was told from an exponential, taken for one, or not seen to
-        fall; by price the median distance of c* from the true one, and the 90th percentile of how
-        much more R(c) + λ c is than at the true optimum, both as shares.
+        One row per number of runs: share of intervals that contain the truth and median estimate,
+        by parameter; how often a power law was told from an exponential, mistaken for one, or
+        mistaken for a constant; by price the median distance of c* from the true one, and the 90th
+        percentile of the excess of R(c) + λ c over the true optimum, both as shares.
     """
     rows = []
     for n in n_runs:
@@ -108,7 +108,7 @@ def regimes(
         n_draws: Bootstrap draws.
 
     Returns:
-        One row a process: its true shares of Var(Y), and how often each regime was found, a
+        One row per process: its true shares of Var(Y), and how often each regime was found, a
         boundary was reported (`near_boundary`), and a wrong regime was reported as clear (`wrong`).
     """
     rows = []

@@ -1,4 +1,4 @@
-"""Whether a predictor's intervals and probabilities are what they say, on recorded curves."""
+"""Calibration of a predictor's intervals and probabilities, on recorded curves."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Question(Generic[P]):
     """One cell of a benchmark.
 
     Attributes:
-        task: The question, with the curves of the other data sets as `prior_curves`.
+        task: The task, with the curves of the other data sets as `prior_curves`.
         curves: The points with D ≤ D_full / ratio.
         truth: True loss at D_full by candidate.
         ratio: D_full / D_max.
-        predictor: Who is asked.
+        predictor: The predictor.
     """
 
     task: Task
@@ -42,7 +42,7 @@ class Calibration:
     """What `calibrate` found.
 
     Attributes:
-        candidates: One row a cell and candidate: `dataset`, `seed`, `n_samples_full`,
+        candidates: One row per cell and candidate: `dataset`, `seed`, `n_samples_full`,
             `budget_ratio`, `model`, `log_loss` (the truth), `median`, `p_best`, `is_best`, and
             `lower<level>`, `upper<level>` in percent, all in log loss.
     """
@@ -82,9 +82,10 @@ def calibrate(
         budget_ratios: D_full / D_max.
         datasets: Which data sets; all by default.
         targets: Sizes D_full; `None` for the benchmark's own.
-        n_draws: Draws a cell.
+        n_draws: Number of draws per cell.
         min_sizes: Cells with fewer sizes are passed over.
-        relative: Log losses less their mean over the candidates, on which a choice rests.
+        relative: Whether to subtract the mean log loss over the candidates: a choice rests on the
+            differences alone.
         progress: Called with the name of every data set before it is run.
 
     Returns:
@@ -127,7 +128,7 @@ def questions(
         min_sizes: Cells with fewer sizes are passed over.
 
     Yields:
-        One question a target, data set, seed and ratio.
+        One cell per D_full, data set, seed and ratio.
     """
     for target in targets:
         aimed = replace(benchmark, n_samples_full=target) if target else benchmark

@@ -1,4 +1,4 @@
-"""Whether a selector's probabilities and intervals are what they say, as a figure."""
+"""A figure of the calibration of a selector's probabilities and intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLOR = "#2f6f9f"
 
 
 def calibration_figure(rows: pd.DataFrame) -> Figure:
-    """P(best) said and true, and the share of true losses inside 80 % intervals by budget.
+    """P(best) against how often it came true, and coverage of 80 % intervals by budget.
 
     Args:
         rows: Rows of one selector of `lensllm.studies.selectors.judging.campaigns`.

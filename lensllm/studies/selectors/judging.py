@@ -1,4 +1,4 @@
-"""Many small campaigns on recorded curves, and whether selectors are what they say they are."""
+"""Many small campaigns on recorded curves: regret of selectors and coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _CAMPAIGN = ["dataset", "seed", "candidate_set", "budget_fraction"]
 
 
 def unseen(selectors: Sequence[Selector], dataset: str) -> list[Selector]:
-    """The selectors with a learned prior that has not seen a data set.
+    """The selectors, any learned prior without its components of one data set.
 
     Args:
         selectors: The selectors.
-        dataset: What they are to be judged on.
+        dataset: The data set that they are to be judged on.
     """
     prior, ready = load_prior().without({dataset}), []
     for item in selectors:
@@ -35,7 +35,7 @@ def unseen(selectors: Sequence[Selector], dataset: str) -> list[Selector]:
 
 
 def campaigns(scores: pd.DataFrame) -> pd.DataFrame:
-    """Campaigns that count: where a budget is too small, the first one's answer does.
+    """One answer per campaign and selector; another's where the selector's budget is too small.
 
     Args:
         scores: Scores of an evaluation with budgets of FLOPs.
@@ -43,7 +43,7 @@ def campaigns(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows with the columns `paid` (whether the budget was enough) and `right` (whether the
         best candidate was chosen). Rows of a selector that could not pay have the values of the
-        first one that could, but no `p_best`; they are left out where nobody could.
+        first selector that could, but no `p_best`; they are left out where no selector could.
     """
     paid = scores["status"] != TOO_SMALL
     first = scores[paid].drop_duplicates(_CAMPAIGN).set_index(_CAMPAIGN)
@@ -59,18 +59,18 @@ def campaigns(scores: pd.DataFrame) -> pd.DataFrame:
 def summarize(
     rows: pd.DataFrame, metric: str, reference: str, n_resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Means over campaigns, and how far each selector is behind one of them.
+    """Means over campaigns, and the difference of each selector to one of them.
 
     Args:
         rows: Rows of `campaigns`.
         metric: `regret` or `relative_regret`.
         reference: The selector that the others are compared with.
-        n_resamples: Resamples of the data sets, whole, for 95 % intervals.
-        seed: Their seed.
+        n_resamples: Number of resamples of whole data sets, for 95 % intervals.
+        seed: Seed of the resamples.
 
     Returns:
-        One row for each budget, and one for all of them, and selector: `mean`, `lower`, `upper`,
-        and `behind`, `behind_lower`, `behind_upper`, its mean less the reference's.
+        One row per selector and budget, and one per selector for all budgets: `mean`, `lower`,
+        `upper`, and `behind`, `behind_lower`, `behind_upper`, its mean less the reference's.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -90,7 +90,7 @@ def coverage(rows: pd.DataFrame) -> pd.DataFrame:
         rows: Rows of `campaigns`.
 
     Returns:
-        One row a selector and data set: `coverage80`, the mean over `n` campaigns.
+        One row per selector and data set: `coverage80`, the mean over `n` campaigns.
     """
     known = rows[np.isfinite(rows["coverage80"])]
     grouped = known.groupby(["selector", "dataset"])["coverage80"]

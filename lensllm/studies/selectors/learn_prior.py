@@ -1,4 +1,4 @@
-"""Learning the prior from recorded tasks: one component a task, by its own points."""
+"""Learning the prior from recorded tasks: one component per task, from its own points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lensllm.predictors.table import LossTable
 
 # Doublings from the last size that is shown to D_full, which is to be predicted.
 DISTANCES = (1, 3, 5)
-# A component stands for tasks like its own: so many copies of it are shifted at random, by this
+# A component stands for tasks like its own: this many copies of it are shifted at random, by this
 # share of the spread of each parameter.
 COPIES, SHIFT = 3, 0.3
 _STEP = 1e-4
@@ -84,8 +84,8 @@ def learn_prior(
 ) -> pd.DataFrame:
     """Learn one component from each task, and shift copies of it.
 
-    Nothing is learned from one task for another: a prior that has not seen a task is this one
-    without its components.
+    No component depends on another task: a prior that has not seen a task is this one without the
+    components of that task.
 
     Args:
         tasks: The corpus.

@@ -42,17 +42,17 @@ def summarize_live(
     """Means over repetitions with 95 % bootstrap intervals, and differences from one selector.
 
     Repetitions (columns `seed` and `candidates`) are resampled, the same for all selectors. They
-    share candidates and data, so that the intervals say what another seed or subset would change
-    and nothing of other candidates.
+    share candidates and data, so that the intervals cover the choice of seeds and subsets and not
+    that of the candidates.
 
     Args:
         rows: Rows of `judge_live` with the columns `seed` and `candidates`.
         reference: Selector from which differences in regret are taken.
-        n_resamples: Resamples.
-        seed: Their seed.
+        n_resamples: Number of resamples.
+        seed: Seed of the resamples.
 
     Returns:
-        One row a budget and selector, smallest mean regret first.
+        One row per budget and selector, smallest mean regret first.
     """
     rng = np.random.default_rng(seed)
     found = []

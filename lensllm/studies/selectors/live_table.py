@@ -10,12 +10,12 @@ _DECIMALS = {"budget %": 0, "right": 2, "regret": 3, "cost %": 1, "difference": 
 
 
 def live_table(summary: pd.DataFrame, dataset: str, n_campaigns: int) -> Table:
-    """Means with their intervals, a row a budget and selector.
+    """Means with their intervals, one row per budget and selector.
 
     Args:
         summary: See `lensllm.studies.selectors.live.summarize_live`.
-        dataset: What was fine-tuned on.
-        n_campaigns: How many campaigns it rests on.
+        dataset: Name of the data set that was fine-tuned on.
+        n_campaigns: Number of campaigns.
     """
     frame = pd.DataFrame(
         {

@@ -20,8 +20,8 @@ from lensllm.selectors.pooled_fit import PooledFit
 from lensllm.studies.selectors.calibration import Calibration, Question, calibrate, questions
 from lensllm.studies.selectors.tuning import NONE_HELD_OUT, Judge
 
-_N_DRAWS = 1000  # a cell, while choosing
-_N_SETS, _SET_SIZE = 200, 8  # random sets of candidates a cell, whose best is guessed
+_N_DRAWS = 1000  # per cell, while choosing
+_N_SETS, _SET_SIZE = 200, 8  # random sets of candidates per cell, and their size
 
 Build = Callable[[Mapping[str, Any]], PooledFit]
 
@@ -32,7 +32,7 @@ class Judged:
 
     Attributes:
         scores: Rows of `lensllm.evaluation.evaluate` with a column `settings`: `held_out` (chosen
-            without the data set that the row is of) or `in_sample` (chosen on all of them).
+            without the data set of the row) or `in_sample` (chosen on all data sets).
         predictions: Its predictions, with the same column.
         calibrations: Intervals and probabilities by the same two names.
     """
@@ -52,10 +52,10 @@ def cell_judge(
     """Score every cell of a benchmark by itself.
 
     Args:
-        build: Makes a selector of settings.
+        build: Function that makes a selector from settings.
         ratios: D_full / D_max.
         targets: Sizes D_full; `None` for the benchmark's own.
-        score: Of one cell, larger is better; `nan` where nothing can be predicted.
+        score: Score of one cell, larger is better; `nan` where nothing can be predicted.
     """
 
     def judge(benchmark: Benchmark, values: Mapping[str, Any]) -> pd.DataFrame:
@@ -78,10 +78,11 @@ def spread_judge(
     """Score = minus the interval score of the 80 % intervals of log loss.
 
     Args:
-        build: Makes a selector of settings.
+        build: Function that makes a selector from settings.
         ratios: D_full / D_max.
         targets: Sizes D_full; `None` for the benchmark's own.
-        relative: Log losses less their mean over the candidates, on which a choice rests.
+        relative: Whether to subtract the mean log loss over the candidates: a choice rests on the
+            differences alone.
         min_sizes: Cells with fewer sizes are passed over.
     """
 
@@ -101,7 +102,7 @@ def spread_judge(
 
 
 def correlation_and_accuracy(question: Question[PooledPredictor]) -> float:
-    """Pearson correlation + relative accuracy, as fractions: what is asked of a ranking."""
+    """Score of a ranking: Pearson correlation + relative accuracy, as fractions."""
     log_loss, truth = _draws_and_truth(question)
     if not truth.size:
         return math.nan
@@ -112,8 +113,8 @@ def correlation_and_accuracy(question: Question[PooledPredictor]) -> float:
 def log_p_best(question: Question[PooledPredictor]) -> float:
     """Mean log P(best), in nats, of the truly best one of random sets of candidates.
 
-    A proper scoring rule for whom to choose (Good 1952, J. R. Stat. Soc. B 14:107). One choice
-    among all candidates says little; those among many random sets of them, the same for all
+    This is a proper scoring rule for a choice (Good 1952, J. R. Stat. Soc. B 14:107). One choice
+    among all candidates says little; choices among many random sets of them, the same for all
     settings, say more. Counts of draws begin at one half.
     """
     log_loss, truth = _draws_and_truth(question)
@@ -157,7 +158,7 @@ def judge_choices(
     Args:
         benchmark: The recorded curves.
         choices: Settings by held-out data set, and by `none`.
-        build: Makes a selector of settings.
+        build: Function that makes a selector from settings.
         ratios: D_full / D_max.
         targets: Sizes D_full.
 
@@ -199,16 +200,16 @@ def bootstrap_over_models(
 ) -> pd.DataFrame:
     """Spread of the mean correlation and relative accuracy over resampled candidates.
 
-    The same candidates are drawn in all cells of a resample. A relative accuracy is that of the
-    best-ranked candidate drawn, against the best and worst drawn.
+    The same candidates are drawn in all cells of a resample. The relative accuracy is that of the
+    best-ranked candidate drawn, between the best and the worst drawn.
 
     Args:
         predictions: Rows of one kind of settings and one target.
-        n_resamples: Resamples.
+        n_resamples: Number of resamples.
         seed: Seed.
 
     Returns:
-        One row a resample: `pearson` and `relative_accuracy`, means over the cells.
+        One row per resample: `pearson` and `relative_accuracy`, means over the cells.
     """
     cells = ["dataset", "seed", "max_n_samples"]
     score = predictions.pivot_table(index=cells, columns="model", values="score").to_numpy()

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lensllm.evaluation.benchmark import Benchmark
 
-# Name under which the choice on all data sets stands.
+# Key of the settings that were chosen on all data sets.
 NONE_HELD_OUT = "none"
 
 Judge = Callable[[Benchmark, Mapping[str, Any]], pd.DataFrame]
@@ -24,8 +24,8 @@ class Tuning:
 
     Attributes:
         settings: The settings that were tried, each a mapping from key to value.
-        scores: One row a held-out data set, position in `settings` and data set judged: the mean
-            score there; data sets that were held out are not judged.
+        scores: One row per held-out data set, position in `settings` and data set judged: the mean
+            score there; a data set is not judged while it is held out.
         chosen: Position of the best settings by held-out data set, and by `none` for all.
     """
 
@@ -45,7 +45,7 @@ def sample_settings(
 
     Args:
         search: Values by key.
-        n_settings: How many; the whole grid where it has no more.
+        n_settings: Number of settings; the whole grid where it has no more.
         seed: Seed of the draw.
 
     Returns:

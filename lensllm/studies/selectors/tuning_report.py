@@ -34,7 +34,7 @@ class Example:
         predictor: The predictor.
         prior_curves: Curves of earlier tasks.
         ratio: D_full / D_max.
-        n_models: How many candidates, spread evenly over the true ranking.
+        n_models: Number of candidates, spread evenly over the true ranking.
     """
 
     runner: ReplayRunner
@@ -117,7 +117,7 @@ def write_tuning_report(
 
 
 def _by_dataset(judged: Judged, kind: str, full: int, n_resamples: int) -> list[dict[str, object]]:
-    """One row a data set and one for all, for one kind of settings."""
+    """One row per data set and one for all, for one kind of settings."""
     scores = _of(judged.scores, kind, full)
     predictions = _of(judged.predictions, kind, full)
     calibration = _at(judged.calibrations[kind], full)

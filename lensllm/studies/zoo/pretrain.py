@@ -52,7 +52,7 @@ class ZooModel:
             break, its summary. What `prose` and `pairs` leave is source code.
         n_steps: Optimizer steps.
         learning_rate: Peak learning rate η of AdamW.
-        batch_size: Chunks of `CONTEXT` tokens a step.
+        batch_size: Chunks of `CONTEXT` tokens per step.
         seed: Seed of the weights and of the order of chunks.
     """
 

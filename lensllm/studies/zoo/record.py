@@ -111,7 +111,7 @@ def write_recorded_curves(
 
 
 def _join(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """One provenance for rows that were recorded at two times."""
+    """Joint provenance of rows that were recorded at two times."""
     for name in ("training", "versions"):
         if old[name] != new[name]:
             raise ValueError(
