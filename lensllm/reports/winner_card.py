@@ -1,4 +1,4 @@
-"""What is said of a model that was fine-tuned on all the data: a sentence, and its model card."""
+"""The sentence and the model card of a model that was fine-tuned on all the data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lensllm.system.harmless import one_row, plain
 
 
 def winner_sentence(winner: Winner) -> str:
-    """What was reached, whether the prediction held, and where the model is."""
+    """The loss reached, whether the prediction held, and where the model is."""
     trial, result = winner.result.trial, winner.result
     text = (
         f"Fine-tuned {trial.model} on {trial.n_samples} samples of {trial.dataset}: "
