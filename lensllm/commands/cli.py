@@ -50,7 +50,7 @@ def overview() -> str:
 
 
 def unknown(name: str) -> str:
-    """What to say of a command that there is not.
+    """The message for an unknown command.
 
     Example:
         >>> unknown("slect")

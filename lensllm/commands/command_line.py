@@ -1,9 +1,8 @@
-r"""Words of the command as people mean them: paths, names and prompts are texts.
+r"""Quote the overrides of a command for Hydra: paths, names and prompts are strings.
 
-Hydra reads a value as its own language, in which `~`, `=`, `#`, `(`, `{` and letters beyond ASCII
-need quotes and `1.10` is a number. Values of keys that hold a text are put into quotes before
-Hydra reads them, unless they are in quotes already; `~` becomes the home folder, and `\n` in a
-prompt a new line.
+In Hydra's override grammar, `~`, `=`, `#`, `(`, `{` and non-ASCII letters need quotes, and `1.10`
+is a number. Values of keys that hold a string are quoted before Hydra parses them, unless they are
+quoted already; `~` becomes the home folder, and `\n` in a prompt a new line.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ _LEFT = ("", "null", "None", "???")
 
 
 def as_meant(words: Sequence[str]) -> list[str]:
-    r"""The words of a command, with texts in Hydra's quotes.
+    r"""The words of a command, with string values in Hydra's quotes.
 
     Args:
-        words: Words, such as those behind the script's name.
+        words: Words of the command line, after the script's name.
 
     Example:
         >>> as_meant(["dataset.path=my data (v2).csv", "models=[1.10,7]", "seed=1"])
@@ -47,7 +46,7 @@ def _word(word: str) -> str:
         return word
     if value.startswith("[") and value.endswith("]"):
         if set(value[1:-1]) & set("[]{}"):
-            return word  # settings of a model, or a pattern within a list: Hydra's own language
+            return word  # settings of a model, or a pattern within a list: Hydra's own grammar
         return f"{key}=[{_each(value[1:-1])}]"
     if "," in value and not Path(value).expanduser().exists() and not _is_left(value):
         return f"{key}={_each(value)}"  # a sweep
@@ -55,13 +54,13 @@ def _word(word: str) -> str:
 
 
 def _each(values: str) -> str:
-    """Texts with commas between them; those in quotes may hold commas."""
+    """Comma-separated strings; those in quotes may contain commas."""
     parts = re.findall(r"\s*('[^']*'|\"[^\"]*\"|[^,]+)", values)
     return ",".join(_text(part.strip()) for part in parts)
 
 
 def _is_left(value: str) -> bool:
-    """Whether a value is in quotes, refers to another one, or is a function of Hydra's."""
+    """Whether a value is quoted, is an interpolation, or is a function of Hydra's grammar."""
     quoted = len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]
     return quoted or value in _LEFT or "${" in value or bool(_CALL.fullmatch(value))
 
@@ -75,13 +74,13 @@ def _text(value: str) -> str:
 
 
 def _template(value: str) -> str:
-    r"""A text with ends of lines and tabs where `\n` and `\t` are; `\\n` stays a backslash."""
+    r"""A string with `\n` and `\t` replaced by line ends and tabs; `\\n` stays a backslash."""
     escapes = {"n": "\n", "t": "\t", "\\": "\\"}
     value = re.sub(r"\\([nt]|\\(?=[nt]))", lambda found: escapes[found[1]], value)
     return value if _is_left(value) else quoted(value)
 
 
 def quoted(text: str) -> str:
-    """A text in Hydra's quotes, within which backslashes count before a quote only."""
+    """A string in Hydra's quotes, in which a backslash escapes only before a quote."""
     doubled = re.sub(r"(\\+)(?='|$)", r"\1\1", text)
     return "'" + doubled.replace("'", "\\'") + "'"

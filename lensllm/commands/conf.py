@@ -1,4 +1,4 @@
-"""The folder of YAML files, and what its primary files say of the commands that they configure."""
+"""The folder of YAML files, and the help texts of commands in its primary files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command_names() -> list[str]:
 
 
 def command_module(name: str) -> str:
-    """Full name of a command's module; a keyword of Python's has an underscore after it there.
+    """Full name of a command's module; a Python keyword gets a trailing underscore.
 
     Example:
         >>> command_module("fit"), command_module("import")
@@ -31,7 +31,7 @@ def command_module(name: str) -> str:
 
 
 def header(command: str) -> list[str]:
-    """The comment at the top of a command's primary file: a sentence, then examples, by lines."""
+    """The lines of the comment at the top of a primary file: a sentence, then examples."""
     lines = []
     for line in (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

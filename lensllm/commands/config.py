@@ -1,7 +1,7 @@
 """Keys and types of every entry point's configuration: one dataclass for each file `conf/*.yaml`.
 
-They live here, and not beside the entry points, so that every process of a parallel sweep can
-import them. What a value may be is said beside it and checked by `lensllm.commands.config_checks`.
+They are here, and not beside the entry points, so that every process of a parallel sweep can
+import them. The range of a value is in its metadata; `lensllm.commands.config_checks` checks it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-# Rules, in the metadata of a field: `group` may not be left out; numbers, also those of a list, are
-# `above`, at `least`, `below` or at `most`; a value is `among` those; `filled` is what to say
-# beyond "at least one" of an empty list.
+# Rules in the metadata of a field. `group`: may not be left out. `above`, `least`, `below`, `most`:
+# bounds of a number or of the numbers in a list. `among`: allowed values. `filled`: the list may
+# not be empty, with the text that follows "at least one" in the error message.
 _GROUP = {"group": True}
 _COUNT = {"least": 1}
 _NATURAL = {"least": 0}
@@ -27,7 +27,7 @@ _SPACE = {"filled": ": name a setting and its range"}
 _OBJECTIVE = {"among": ("test_loss", "validation_loss")}
 
 
-# What a group chooses: a `_target_` and its arguments, or a few values of its own.
+# The value of a config group: a `_target_` with its arguments, or a few plain values.
 Component = dict[str, Any]
 
 
@@ -47,7 +47,7 @@ class EntryConfig:
 
     Attributes:
         allowed_targets: Modules whose classes and functions a `_target_` may name beyond those of
-            `lensllm.commands.targets`; heeded in the command only.
+            `lensllm.commands.targets`; it may be set only on the command line.
     """
 
     paths: PathsConfig = field(default=MISSING, metadata=_GROUP)
@@ -56,7 +56,7 @@ class EntryConfig:
 
 @dataclass
 class FineTuneConfig(EntryConfig):
-    """Keys of every entry point that fine-tunes: what `conf/runner/finetune.yaml` refers to."""
+    """Keys of every entry point that fine-tunes: those that `conf/runner/finetune.yaml` uses."""
 
     n_samples_full: int | None = field(default=None, metadata=_COUNT)
     sizes: list[int] | None = field(default=None, metadata=_SIZES)
@@ -75,7 +75,7 @@ class FineTuneConfig(EntryConfig):
 
 @dataclass
 class BudgetConfig:
-    """What may be spent: a share of fine-tuning every candidate in full, or FLOPs."""
+    """The budget: a share of fine-tuning every candidate in full, or FLOPs."""
 
     fraction: float | None = field(default=0.1, metadata=_POSITIVE)
     flops: float | None = field(default=None, metadata=_POSITIVE)
@@ -344,7 +344,7 @@ class TrainConfig(FineTuneConfig):
 
 @dataclass
 class RangeConfig:
-    """What a setting may be, see `lensllm.execution.search.Range`."""
+    """The range of a setting, see `lensllm.execution.search.Range`."""
 
     name: str = MISSING
     low: float | None = None

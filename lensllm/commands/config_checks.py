@@ -1,4 +1,4 @@
-"""What is looked at in a composed configuration before anything is built or spent."""
+"""Checks of a composed configuration before anything is built or spent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lensllm.system.limits import walk
 
 logger = logging.getLogger(__name__)
 
-# Settings of `runner=command` that say which program is run, and what it is told.
+# Settings of `runner=command` that determine which program is run, and its arguments.
 _PROGRAM = ("command", "config_files")
-_MAY_BE_NAN = ("price.money_per_hour",)  # not known, and needed with price.unit=money only
+_MAY_BE_NAN = ("price.money_per_hour",)  # unknown by default; needed only with price.unit=money
 
 
 def check_config(config: DictConfig, schema: type) -> None:
@@ -31,10 +31,10 @@ def check_config(config: DictConfig, schema: type) -> None:
         schema: The dataclass of `lensllm.commands.config` that it has to fit.
 
     Raises:
-        ValueError: A value is missing or outside its range, or `allowed_targets` is from a file.
+        ValueError: A value is missing or out of range, or `allowed_targets` comes from a file.
         omegaconf.errors.OmegaConfBaseException: A key is unknown or a value of another type.
     """
-    # Once more: Hydra lets `+key=value` past the schema.
+    # Check the schema once more, since Hydra accepts `+key=value` outside it.
     OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
     allowed = list(config.get("allowed_targets") or ())
     if allowed and not _is_in_command("allowed_targets"):
@@ -68,7 +68,7 @@ def check_config(config: DictConfig, schema: type) -> None:
 
 
 def _check_program(config: DictConfig) -> None:
-    """A program is named in the command: a file from elsewhere could name any."""
+    """Check that a program is named on the command line: a file from elsewhere could name any."""
     for key, target in walk(config):
         if not str(target).endswith(".CommandRunner"):
             continue
@@ -89,7 +89,7 @@ def _is_in_command(key: str) -> bool:
 
 
 def _check_fields(config: DictConfig, schema: type, prefix: str) -> None:
-    """Groups that may not be left out, and the rules beside the fields of a schema."""
+    """Check required groups, and the rules in the metadata of a schema's fields."""
     types = get_type_hints(schema)
     for field in fields(schema):
         key = prefix + field.name
@@ -104,14 +104,14 @@ def _check_fields(config: DictConfig, schema: type, prefix: str) -> None:
 
 
 def _no_group(key: str) -> str:
-    """What to say where a group has no choice."""
+    """The message for a group without a choice."""
     known = sorted(path.stem for path in (conf_dir() / key).glob("*.yaml"))
     way = f"add {key}=NAME to the command, with one of {', '.join(known)}" if known else "set it"
     return f"Expected a choice of {key}, got null: {way}"
 
 
 def no_choice(words: Sequence[str]) -> str:
-    """What to say of a command in which the choice of a group is empty.
+    """The message for a command in which the choice of a group is empty.
 
     Args:
         words: The command's words.
@@ -125,7 +125,7 @@ def no_choice(words: Sequence[str]) -> str:
 
 
 def _check_value(key: str, value: Any, rules: Mapping[str, Any]) -> None:
-    """One value or the members of a list against the rules of its field."""
+    """Check one value, or the members of a list, against the rules of its field."""
     if OmegaConf.is_list(value):
         if rules.get("filled") and not len(value):
             raise ValueError(f"Expected at least one value in {key}, got []{rules['filled']}")
@@ -149,7 +149,7 @@ def _check_value(key: str, value: Any, rules: Mapping[str, Any]) -> None:
 
 
 def _check_candidates(candidates: Any) -> None:
-    """Candidates are a list of names, or of models with their settings."""
+    """Check that candidates are a list of names, or of models with their settings."""
     if candidates is None or OmegaConf.is_missing(candidates, "models"):
         return
     models = candidates.get("models")
@@ -167,11 +167,11 @@ def _check_candidates(candidates: Any) -> None:
 
 
 def unknown_key(error: ConfigKeyError | ConfigAttributeError, override: str = "") -> str:
-    """What to say of a key that there is not: the nearest one that there is.
+    """The message for an unknown key, with the nearest known one.
 
     Args:
-        error: Names the key, and the part of the configuration that lacks it.
-        override: The word of the command that it came from.
+        error: The error, which names the key and the part of the configuration that lacks it.
+        override: The override on the command line that it came from.
 
     Example:
         >>> config = OmegaConf.create({"budget": {"fraction": 0.1}})

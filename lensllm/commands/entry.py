@@ -1,4 +1,4 @@
-"""What every entry point shares: where the configuration is, its schema, and the exit codes.
+"""Shared code of all entry points: the configuration, its schema, and the exit codes.
 
 Exit codes: 0 done; 2 bad input or configuration (one line on stderr: what was expected, what came,
 what to do); 130 interrupted and 143 terminated (one line as well); 1 anything else.
@@ -63,18 +63,18 @@ _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 def entry_point(
     config_name: str, schema: type
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[..., None]]:
-    """Turn a function of a config into a Hydra application that fails as the module says.
+    """Turn a function of a config into a Hydra application with the exit codes of this module.
 
     Args:
         config_name: Name of the primary config in `conf`.
         schema: Dataclass with the primary config's keys and types. It is in the ConfigStore as
-            `<config_name>_schema`, first in the primary defaults list, and checked once more on
-            the composed config (see `check_config`). Then the data are loaded, where the runner
-            has some, before torch is imported.
+            `<config_name>_schema`, first in the primary defaults list, and is checked again on the
+            composed config (see `check_config`). Then the runner's data, if any, are loaded before
+            torch is imported.
 
     Returns:
-        A decorator; what it returns takes the words of a command, by default those of the command
-        line, and returns nothing.
+        A decorator. The decorated function takes the words of a command, by default those of the
+        command line, and returns nothing.
     """
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
 
@@ -113,7 +113,7 @@ def entry_point(
 def run_hydra(config_name: str, task: Callable[[DictConfig], Any], words: Sequence[str]) -> None:
     """Do what `hydra.main` does, with words that need not be the whole command line.
 
-    `sys.argv` stays as it is: Lightning starts further processes of a trial by it.
+    `sys.argv` is not changed, since Lightning uses it to start further processes of a trial.
 
     Raises:
         ValueError: The command would load a pickle.
@@ -137,7 +137,7 @@ def run_hydra(config_name: str, task: Callable[[DictConfig], Any], words: Sequen
 def fail(error: Exception) -> NoReturn:
     """Print the error in one line on stderr and exit: 2 for bad input, 1 for anything else.
 
-    After a signal it says nothing more: the error is what somebody made of it.
+    After a signal it prints nothing more, since the error is a consequence of the signal.
     """
     leave_if_ended()
     if os.environ.get("LENSLLM_DEBUG") == "1":
@@ -149,10 +149,10 @@ def fail(error: Exception) -> NoReturn:
 
 
 def missing_package(error: BaseException | None) -> str | None:
-    """What to say where an error comes from a package that an extra of lensllm installs.
+    """The message for an error from a missing package that an extra of lensllm installs.
 
     Returns:
-        The message; `None` where it comes from anything else.
+        The message; `None` if the error has another cause.
     """
     while error is not None and not isinstance(error, ModuleNotFoundError):
         error = error.__cause__
@@ -165,7 +165,7 @@ def missing_package(error: BaseException | None) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    r"""The message of an error in one line, with the cause that Hydra wrapped.
+    r"""The message of an error in one line, including the cause that Hydra wrapped.
 
     Example:
         >>> one_line(ValueError("Expected `lr` > 0,\n  got -1"))
@@ -201,14 +201,14 @@ def output_dir() -> Path:
 
 
 def run_group() -> str:
-    """A name that all runs of one sweep or campaign share: its output folder's."""
+    """The group name of all runs of one sweep or campaign: the name of its output folder."""
     hydra_cfg = HydraConfig.get()
     sweep = hydra_cfg.mode == RunMode.MULTIRUN
     return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
 
 
 def _prepare(cfg: DictConfig) -> None:
-    """Load the data, where a runner wants some, and check all targets, which imports torch."""
+    """Load the runner's data, if any, and check all targets, which imports torch."""
     _LOADED.clear()
     allowed = list(cfg.get("allowed_targets") or ())
     if "data" in (cfg.get("runner") or {}):
@@ -220,8 +220,8 @@ def _prepare(cfg: DictConfig) -> None:
 def load_data(cfg: DictConfig) -> Any:
     """The data set of a runner that fine-tunes.
 
-    Every entry point loads it before torch is imported or the hub is asked: what is wrong with
-    somebody's file is told in seconds. It is kept for `instantiate_runner`.
+    Every entry point loads it before it imports torch or queries the Hub, so that errors in a
+    user's file are reported within seconds. It is kept for `instantiate_runner`.
 
     Raises:
         ValueError: The data set, the model or the candidates lack a value.
@@ -254,10 +254,10 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
 
 
 def instantiate_finetune_runner(cfg: DictConfig) -> FineTuneRunner:
-    """The same for commands that fine-tune whatever happens.
+    """The same for commands that always fine-tune.
 
     Raises:
-        ValueError: As `instantiate_runner`, or `runner` is another one.
+        ValueError: As `instantiate_runner`, or `runner` does not fine-tune.
     """
     from lensllm.execution.finetune import FineTuneRunner
 

@@ -1,4 +1,4 @@
-"""What a campaign would take, before anything is spent: memory, FLOPs, time and money."""
+"""Estimate a campaign's memory, FLOPs, time and money before anything is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judge selectors on recorded curves."""
+"""Evaluate selectors on recorded curves."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
     """Fetch one task and say where it is."""
     from lensllm.data.fetched import fetch
 
-    # The choice itself: data sets that cannot be fetched have no name of their own.
+    # The config choice itself, since data sets that cannot be fetched have no `name`.
     name = HydraConfig.get().runtime.choices["dataset"]
     path, n_pairs = fetch(str(name), cfg.paths.cache_dir)
     print(f"{n_pairs} pairs in {path}")

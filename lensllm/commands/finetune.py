@@ -1,4 +1,4 @@
-"""The winner in hand: fine-tune what a campaign chose on all the data, and keep the model."""
+"""Fine-tune the model that a campaign chose on all the data, and save it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def main(cfg: DictConfig) -> None:
 
 
 def _related(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A campaign's settings whose runner refers to the others again, as the runner's file does.
+    """A campaign's settings, with the interpolations of the runner's YAML file restored.
 
-    What was stored is resolved, so that a change of `dataset` or `trainer` would not reach it.
+    Stored settings are resolved, so that a change of `dataset` or `trainer` would otherwise not
+    reach the runner.
     """
     stored = settings["runner"]
     for path in sorted((conf_dir() / "runner").glob("*.yaml")):

@@ -13,7 +13,7 @@ from lensllm.commands.entry import entry_point, output_dir
 
 @entry_point("fit", FitConfig)
 def main(cfg: DictConfig) -> None:
-    """Fit, print a table, and write fits.csv and a drawing of each curve."""
+    """Fit, print a table, and write `fits.csv` and a figure of each curve."""
     from lensllm.core.curves import read_curves
     from lensllm.reports.console import say
     from lensllm.reports.law_report import write_law_report

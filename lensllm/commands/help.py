@@ -1,6 +1,6 @@
-"""What `--help` of a command shows: its primary file's header, and the choices of its groups.
+"""The `--help` of a command: the header of its primary file, and the choices of its groups.
 
-Hydra's own help composes the configuration and reads every group twice, a second of work.
+Hydra's own help composes the configuration and reads every group twice, which takes a second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def command_help(command: str, config_dir: str | None = None) -> str:
 
 
 def _groups(command: str, folders: list[Path]) -> list[str]:
-    """One paragraph a group of the command's defaults list, by lines."""
+    """The lines of the help on groups: one paragraph per group of the command's defaults list."""
     lines = []
     for entry in load_yaml(conf_dir() / f"{command}.yaml").defaults:
         for group, choice in entry.items() if OmegaConf.is_dict(entry) else ():

@@ -1,4 +1,4 @@
-"""Turn past runs of other training programs into curves."""
+"""Convert past runs of other training programs into curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lensllm.commands.entry import entry_point, output_dir
 
 @entry_point("import", ImportConfig)
 def main(cfg: DictConfig) -> None:
-    """Print what was taken from each run, and write the curves."""
+    """Print the values taken from each run, and write the curves."""
     from lensllm.core.curves import check_curves
     from lensllm.core.past_runs import PastRunOptions, curves_of, read_past_runs, remarks, take
     from lensllm.reports.console import print_table, say

@@ -1,4 +1,4 @@
-"""Selectors judged in many campaigns on recorded curves."""
+"""Evaluate selectors in many campaigns on recorded curves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lensllm.system.harmless import write_csv
 
 @entry_point("judge_selectors", JudgeSelectorsConfig)
 def main(cfg: DictConfig) -> None:
-    """Replay the campaigns; write them, means with intervals, and how far P(best) was true."""
+    """Replay the campaigns; write them, means with intervals, and the calibration of P(best)."""
     from lensllm.commands.named import named_selectors
     from lensllm.evaluation import evaluate
     from lensllm.evaluation.statistics import reliability

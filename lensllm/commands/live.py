@@ -1,4 +1,4 @@
-"""Selectors side by side by real fine-tuning."""
+"""Compare selectors in campaigns that fine-tune."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ def named_selectors(
         entries: Names (`ats`), or names with settings (`{ats: {k: 4}}`).
         folder: Folder of the YAML files, each with a `_target_` and its settings; the folder of the
             same name in the command's `--config-dir` counts as well.
-        context: What the YAML files may refer to (`${paths.store_dir}`, ...), unresolved.
+        context: Values that the YAML files may refer to (`${paths.store_dir}`, ...), unresolved.
 
     Returns:
-        The selectors in their order.
+        The selectors, in the order of the entries.
 
     Raises:
-        ValueError: There is no such selector, it has no such setting, or a file would build what is
-            not on the allow-list.
+        ValueError: There is no such selector, it has no such setting, or a file would build an
+            object that is not on the allow-list.
     """
     known = {path.stem: path for path in _files(Path(folder))}
     allowed = (context or {}).get("allowed_targets") or ()

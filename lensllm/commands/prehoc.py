@@ -1,4 +1,4 @@
-"""What can be known before training, and how deep to probe."""
+"""Estimate what can be known before training, and how deep to probe."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    """Settings as a command has them."""
+    """Settings as overrides of a command."""
     return " ".join(
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in values.items()

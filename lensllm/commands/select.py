@@ -15,7 +15,7 @@ from lensllm.system.interrupts import is_first_rank
 
 @entry_point("select", SelectConfig)
 def main(cfg: DictConfig) -> float:
-    """Run one campaign and write what it found."""
+    """Run one campaign and write its results."""
     from lensllm.core.prior_curves import PriorCurves
     from lensllm.core.task import NoCandidateError
     from lensllm.reports.console import wide_console
@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> float:
     from lensllm.system.atomic import check_writable
 
     console = wide_console()
-    console.quiet = not is_first_rank()  # of several processes that train together one tells
+    console.quiet = not is_first_rank()  # only one of several processes of a trial prints
     selector, executor = instantiate(cfg.selector), instantiate(cfg.executor)
     runner = instantiate_runner(cfg)
     check_writable(output_dir())

@@ -16,17 +16,17 @@ PRECISION = 1.001
 
 
 def smallest_budget(selector: Selector, task: Task) -> float:
-    """FLOPs from which on a selector does not refuse a budget; 0 where it takes any.
+    """The smallest budget, in FLOPs, that a selector accepts; 0 if it accepts any.
 
     Args:
-        selector: Who decides; it is asked for its first trials, and none is run.
-        task: The question, with its costs.
+        selector: The selector; it is asked for its first trials, and none is run.
+        task: The selection task, with its costs.
 
     Returns:
         A budget that works and is at most `PRECISION` times the smallest one.
 
     Raises:
-        BudgetTooSmallError: It refuses even what all trials cost: there are too few sizes.
+        BudgetTooSmallError: It refuses even the cost of all trials, since there are too few sizes.
 
     Example:
         >>> from lensllm import Candidate, SubTuning, Task
@@ -60,13 +60,13 @@ def smallest_budgets(
     """The smallest budget of every selector that needs nothing but losses.
 
     Args:
-        task: The question.
-        folder: Folder of the selectors' YAML files; those that look at the candidates' weights
-            first, at a cost that is not known before, are left out.
-        context: What the files may refer to.
+        task: The selection task.
+        folder: Folder of the selectors' YAML files; selectors that first inspect the candidates'
+            weights, at a cost not known in advance, are left out.
+        context: Values that the files may refer to.
 
     Returns:
-        FLOPs by name; infinite where no budget would do, since there are too few sizes.
+        FLOPs by name; infinite if no budget is enough, since there are too few sizes.
     """
     found = {}
     for path in sorted(Path(folder).glob("*.yaml")):

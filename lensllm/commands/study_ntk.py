@@ -1,4 +1,4 @@
-"""What the NTK term of LensLLM is worth on recorded curves."""
+"""Test whether the NTK term of LensLLM explains recorded curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well pre-hoc estimators do on the synthetic process."""
+"""Test the pre-hoc estimators on the synthetic process."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import TablesConfig
 from lensllm.commands.entry import entry_point, output_dir
 
-# What a caption says anyway, or what decides where files are and not what is in them.
+# Settings that a caption states anyway, or that affect only where files are written.
 _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hydra.")
 
 

@@ -1,15 +1,15 @@
-"""What a configuration may build: the allow-list of `_target_`, checked before anything is built.
+"""The allow-list of `_target_`, which is checked before a configuration builds anything.
 
-A YAML file names classes and functions that Hydra calls with arguments of the file's choice, so
-that a file from elsewhere could load a pickle, delete a folder or run a command. Allowed are
+A YAML file names classes and functions that Hydra calls with arguments from the same file, so a
+file from elsewhere could load a pickle, delete a folder or run a command. Allowed are
 
 - the components of this package: its public classes, and its functions `load_...` and `make_...`;
 - optimizers and learning-rate schedules of torch, and schedules of transformers;
 - Lightning's trainer, callbacks, loggers, strategies, accelerators, plugins and profilers;
 - whatever lies in modules that the user names on the command line, `allowed_targets=[my_package]`.
 
-What the project's own YAML files name is known to be allowed (a test looks at each of them), and is
-not imported here: a replay then needs no torch.
+The targets of the project's own YAML files are known to be allowed (a test checks each of them) and
+are not imported here, so that a replay needs no torch.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ _FUNCTIONS = ("comparable_laws", "replay_runner", "warmup_schedule", "with_label
 
 
 def check_targets(config: Any, allowed: Sequence[str] = ()) -> None:
-    """Refuse a configuration that would build what is not on the allow-list.
+    """Raise an error if a configuration would build an object that is not on the allow-list.
 
     Args:
         config: The composed configuration; interpolations are followed.
         allowed: Modules that the user trusts, with everything in them.
 
     Raises:
-        ValueError: With the key, the target and what to do; or the configuration is too large.
+        ValueError: A target is not allowed (the message has its key and what to do), or the
+            configuration is too large.
     """
     for module in allowed:
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
@@ -70,7 +71,7 @@ def check_targets(config: Any, allowed: Sequence[str] = ()) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _refusal(target: str, allowed: tuple[str, ...]) -> str:
-    """Why a target is refused; empty where it is allowed. Imports nothing but allowed modules."""
+    """Why a target is refused; empty if it is allowed. Imports only allowed modules."""
     if not _within(target, (*_ROOTS, *allowed)):
         return "not on the list"
     if target in _own_targets():
@@ -96,7 +97,7 @@ def _refusal(target: str, allowed: tuple[str, ...]) -> str:
 
 @functools.cache
 def _own_targets() -> frozenset[str]:
-    """What the project's own YAML files name, but for what they tell Hydra itself."""
+    """The targets of the project's own YAML files, except those for Hydra itself."""
     texts = (path.read_text(encoding="utf-8") for path in conf_dir().rglob("*.yaml"))
     return frozenset(name for text in texts for name in re.findall(r"_target_: ([\w.]+)", text))
 
@@ -111,7 +112,7 @@ def _is_component(module: str) -> bool:
 
 
 def _is_part(found: type) -> bool:
-    """Whether a class is a kind of torch's or Lightning's that a trainer is made of."""
+    """Whether a class is one of the kinds of torch or Lightning that make up a training run."""
     module = found.__module__
     if _within(module, ("torch.optim",)):
         import torch

@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> float:
     (name,) = runner.sources
     runner.store.check_writable()
     result = runner.attempt(Trial(name, runner.data.name, cfg.n_samples, cfg.seed))
-    if not is_first_rank():  # one of several processes that train together tells
+    if not is_first_rank():  # only one of several processes of a trial prints
         return float(getattr(result, cfg.objective))
     path = Path(output_dir()) / "result.json"
     write_whole(path, json.dumps(redact(result.to_json()), indent=1) + "\n")

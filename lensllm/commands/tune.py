@@ -1,4 +1,4 @@
-"""Choose settings on all data sets but the judged one."""
+"""Choose settings by leave-one-data-set-out cross-validation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lensllm.system.limits import load_yaml
 
 @entry_point("tune", TuneConfig)
 def main(cfg: DictConfig) -> None:
-    """Choose settings, judge them where they were not chosen, and write both."""
+    """Choose settings, evaluate them on the data sets left out, and write both."""
     from lensllm.core.prior_curves import PriorCurves
     from lensllm.evaluation import evaluate
     from lensllm.reports.console import print_table, updating, wide_console

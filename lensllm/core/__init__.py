@@ -1,1 +1,1 @@
-"""The nouns of the loop: the question, its trials and curves, and the answer."""
+"""The data types of a campaign: the task, its trials and curves, and the selection."""

@@ -8,16 +8,16 @@ at least the columns of `REQUIRED_COLUMNS`:
 |---|---|
 | `model` | name of the candidate |
 | `dataset` | name of the data set |
-| `n_samples` | fine-tuning samples D; 0 is the pre-trained model as it is |
+| `n_samples` | fine-tuning samples D; 0 is the pre-trained model itself |
 | `seed` | seed of the run (0 where a source has only one) |
 | `test_loss` | cross-entropy per target token in nats |
 
-Optional columns that code may rely on where they are present: `test_loss_per_byte`, `n_params`,
+Optional columns, used if they are present: `test_loss_per_byte`, `n_params`,
 `family`, `n_tokens`, `flops`, `seconds`, `status`.
 
 The *wide* layout is the one of the Rectified Scaling Law benchmark (Lin et al., ICML 2024,
-arXiv:2402.02314): one file a data set, one row a model, one column a size, and optionally `size`
-(parameters) and `family`.
+arXiv:2402.02314): one file per data set, one row per model, one column per size, and optionally
+`size` (parameters) and `family`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from lensllm.system.harmless import csv_name
 logger = logging.getLogger(__name__)
 
 _TRIAL_FILE = re.compile(r"[0-9a-f]{16}\.json")  # of a trial store
-MAX_WHOLE = 10**15  # of sizes and seeds: whole numbers that a float still tells apart
+MAX_WHOLE = 10**15  # largest size or seed; a float represents whole numbers up to it exactly
 
 REQUIRED_COLUMNS = ("model", "dataset", "n_samples", "seed", "test_loss")
 _NAME_HEADERS = ("config name", "model", "name")
@@ -59,7 +59,7 @@ def check_curves(curves: pd.DataFrame, source: str = "the table of curves") -> p
 
     Raises:
         ValueError: A column is missing, a size is not a whole number ≥ 0, a loss is not finite and
-            positive, or a point stands there twice. The message names the row and the value.
+            positive, or a point occurs twice. The message names the row and the value.
     """
     absent = [name for name in REQUIRED_COLUMNS if name not in curves.columns]
     if absent:
@@ -122,7 +122,7 @@ def check_curves(curves: pd.DataFrame, source: str = "the table of curves") -> p
 
 
 def _shown(value: object) -> str:
-    """A cell as an error message shows it: NumPy's scalars without their type."""
+    """A cell as shown in an error message: NumPy scalars without their type."""
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
@@ -131,17 +131,17 @@ def read_wide_csv(
 ) -> pd.DataFrame:
     """Read one data set's curves from the wide layout.
 
-    The first column (`config name`, `model` or `name`) holds the model, each whole-number header a
-    size D, `size` the parameters and `family` the family of a model; the last two are optional, as
-    is D = 0.
+    The first column (`config name`, `model` or `name`) holds the model. Each whole-number header is
+    a size D; `size` holds the number of parameters and `family` the model family. These two columns
+    and D = 0 are optional.
 
     Args:
         path: The CSV file; a byte-order mark and CRLF line ends are fine.
         dataset: Name of the data set; the file's stem by default.
-        allow_missing: Leave empty cells out instead of refusing them.
+        allow_missing: Skip empty cells instead of raising an error.
 
     Returns:
-        A tidy table with the columns of `REQUIRED_COLUMNS`, and `n_params`, `family` where given.
+        A tidy table with the columns of `REQUIRED_COLUMNS`, and `n_params`, `family` if given.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -227,8 +227,8 @@ def _csv_rows(path: Path, comment: str = "") -> list[tuple[int, list[str]]]:
 
 def _tidy_table(path: Path, header: list[str]) -> pd.DataFrame:
     """The cells of a tidy CSV without its comments; names as they were before `csv_cell`."""
-    # Not pandas' own comments: they would cut every line at a `#` in a name. A line that begins
-    # with one and has as many cells as the header is a row: the name of its model does.
+    # Not pandas' own comments, which would cut every line at a `#` in a name. A line that starts
+    # with `#` and has as many cells as the header is a row whose model's name starts with it.
     with path.open(encoding="utf-8-sig", newline="") as stream:
         text = "".join(
             line
@@ -301,21 +301,21 @@ def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -
     """Read curves from a tidy CSV, a wide CSV, a folder of wide CSVs, a trial store, or past runs.
 
     Args:
-        path: The file or folder, or the URL of an Optuna storage. Which layout it has is read off
-            its header or its contents. Lines of a tidy CSV that start with `#` and have not as
-            many cells as the header are comments; its diverged runs are left out. Past runs are
-            training runs of other programs: `trainer_state.json`, W&B, Lightning, Optuna
+        path: The file or folder, or the URL of an Optuna storage. The layout is detected from the
+            header or the contents. Lines of a tidy CSV that start with `#` and do not have as many
+            cells as the header are comments; its diverged runs are skipped. Past runs are training
+            runs of other programs: `trainer_state.json`, W&B, Lightning, Optuna
             (docs/past_runs.md).
-        allow_missing: Leave points without a loss out instead of refusing them.
-        **told: What past runs do not tell themselves: options of
-            `lensllm.core.past_runs.PastRunOptions`, as `dataset_name="docs"`.
+        allow_missing: Skip points without a loss instead of raising an error.
+        **told: Values that past runs do not record: options of
+            `lensllm.core.past_runs.PastRunOptions`, such as `dataset_name="docs"`.
 
     Returns:
         A tidy, checked table of curves.
 
     Raises:
         FileNotFoundError: There is nothing at `path`.
-        ValueError: What is there holds no curves or bad values.
+        ValueError: The path holds no curves, or bad values.
     """
     if told or _is_past_run(path):
         return _read_past_runs(path, told)
@@ -361,7 +361,7 @@ def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -
 
 
 def _is_past_run(path: str | Path) -> bool:
-    """Whether another program wrote what is at a path."""
+    """Whether a path holds training runs of another program."""
     from lensllm.core.past_runs import is_lightning_csv, recognise
 
     folder = Path(path)
@@ -373,7 +373,7 @@ def _is_past_run(path: str | Path) -> bool:
 
 
 def _read_past_runs(path: str | Path, told: Mapping[str, Any]) -> pd.DataFrame:
-    """Curves of past runs; warnings say what is to be known of them."""
+    """Curves of past runs; remarks about them are given as warnings."""
     from lensllm.core.past_runs import PastRunOptions, curves_of, read_past_runs, remarks, take
 
     options = PastRunOptions(**told)

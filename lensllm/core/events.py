@@ -8,33 +8,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # Kinds that a campaign adds to those of its selector.
-LEFT_OUT = "left_out"  # `model` cannot be tried: `message`
+LEFT_OUT = "left_out"  # `model` cannot be run: `message`
 KNOWN = "known"  # `model` at `n_samples` was paid for before
 PREPARED = "prepared"  # `value` FLOPs before the first trial
 RAN = (
     "ran"  # `model` at `n_samples`: status `reason`, measured `value`, or why it failed: `message`
 )
 SET_ASIDE = "set_aside"  # `model` failed too often: `message`
-RESUMED = "resumed"  # `model` was stopped, and gets a trial all the same
+RESUMED = "resumed"  # `model` was stopped, and now gets another trial
 # Kinds that selectors give.
-STOPPED = "stopped"  # `model`, after `n_samples`, is worth no trial: `reason`, P(best) `value`
-RANKED_BY = "ranked_by"  # what the ranking rests on: `reason`
+STOPPED = "stopped"  # `model`, after `n_samples`, gets no more trials: `reason`, P(best) `value`
+RANKED_BY = "ranked_by"  # basis of the ranking: `reason`
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that was decided, was found, or that an answer rests on.
+    """One event of a campaign: a decision, a result, or the basis of the ranking.
 
-    A selector may have kinds of its own; they are worded by their names and numbers.
+    A selector may define its own kinds; reports show their names and numbers.
 
     Attributes:
-        kind: What it is, such as `ran`.
+        kind: The kind of event, such as `ran`.
         model: The candidate it is about; empty for none.
         n_samples: The size D it is about.
-        value: Its main number, in the unit that the kind has.
-        reason: Why, as a code such as `price`.
-        message: A text of others: that of an error or a warning.
-        trials: (candidate, D) pairs it is about.
+        value: Its main number, in the unit of the kind.
+        reason: The reason, as a code such as `price`.
+        message: The text of an error or a warning.
+        trials: The (candidate, D) pairs it is about.
         numbers: Further numbers by name.
     """
 
@@ -48,7 +48,7 @@ class Event:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types, without what is empty; numbers that are not finite become null."""
+        """Plain JSON types, without empty fields; numbers that are not finite become null."""
         record: dict[str, Any] = {"kind": self.kind, "model": self.model}
         if self.n_samples is not None:
             record["n_samples"] = int(self.n_samples)

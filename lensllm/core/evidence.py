@@ -1,25 +1,25 @@
-"""How finely a test set tells candidates apart."""
+"""How well a test set separates the candidates."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-# The standard error of a difference should be at most this share of what is to be told apart.
+# The standard error of a difference should be at most this share of the difference to resolve.
 ENOUGH = 0.5
-# Candidates that differ by less than this share of their loss need not be told apart.
+# Candidates that differ by less than this share of their loss need not be separated.
 CLOSE = 0.01
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much a candidate's measured loss is above that of the choice.
+    """How far a candidate's measured loss is above that of the chosen candidate.
 
     Attributes:
         model: The candidate.
         n_samples: The largest size D at which both were measured.
-        difference: Its loss less the choice's, in nats.
-        standard_error: Of the difference, over the same test examples.
+        difference: Its loss minus the chosen candidate's, in nats.
+        standard_error: Standard error of the difference, over the same test examples.
     """
 
     model: str
@@ -29,22 +29,23 @@ class Difference:
 
     @property
     def z(self) -> float:
-        """The difference in standard errors; `nan` where there is none."""
+        """The difference in standard errors; `nan` if the standard error is 0 or unknown."""
         return self.difference / self.standard_error if self.standard_error > 0 else math.nan
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How finely the test set tells the candidates apart.
+    """How well the test set separates the candidates.
 
     Attributes:
-        n_examples: Test examples.
-        standard_error: Of the difference at D_full between the choice and the second, in nats; it
-            is taken to be the same share of the loss as at the largest size measured of both.
-        apart: What is to be told apart: that difference as it is predicted, or `CLOSE` of the loss
-            where it is smaller; `nan` where no losses are predicted.
-        n_enough: Test examples with which the standard error would be `ENOUGH` of that.
-        differences: To the contenders, or to the second of the ranking.
+        n_examples: Number of test examples.
+        standard_error: Standard error of the difference at D_full between the chosen candidate and
+            the second, in nats. Its share of the loss is assumed to be the same as at the largest
+            size at which both were measured.
+        apart: The difference to resolve: the predicted difference at D_full, or the share `CLOSE`
+            of the loss if the difference is smaller; `nan` if no losses are predicted.
+        n_enough: Test examples needed for a standard error of `ENOUGH` times `apart`.
+        differences: Differences to the contenders, or to the second of the ranking.
     """
 
     n_examples: int
@@ -55,7 +56,7 @@ class Evidence:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """That there are too few test examples, where that is so."""
+        """A warning if there are too few test examples."""
         if not self.n_enough > self.n_examples:
             return ()
         return (

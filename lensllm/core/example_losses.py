@@ -1,4 +1,4 @@
-"""Losses of single test examples: how well a test loss, and a difference of two, is known.
+"""Losses of single test examples, for the standard errors of test losses and their differences.
 
 A test loss is a ratio of sums over examples, L = Σ S_i / Σ T_i, with the summed cross-entropy S_i
 and the target tokens (or bytes) T_i of example i. Its standard error is that of a ratio estimator
@@ -6,9 +6,9 @@ and the target tokens (or bytes) T_i of example i. Its standard error is that of
 
     se² = n / (n − 1) · Σ (S_i − L T_i)² / (Σ T_i)²,
 
-and that of the difference of two candidates on the same examples is the same with the differences
-of what each example adds to either loss: what is hard for both cancels. With products of what it
-adds to two losses it is their covariance.
+and the standard error of the difference of two candidates on the same examples follows from the
+differences of each example's contributions to the two losses: what is hard for both cancels.
+Products of the contributions to two losses give their covariance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ExampleLosses:
-    """What each test example added to a test loss, in the order of the test set.
+    """The contribution of each test example to a test loss, in the order of the test set.
 
     Attributes:
         sums: Summed cross-entropy of the target in nats, shape (n_examples,).
@@ -48,7 +48,7 @@ class ExampleLosses:
         return _error(self._added)
 
     def per_byte(self) -> ExampleLosses:
-        """The same with bytes in the place of tokens: its loss is per byte of target text."""
+        """The same with bytes instead of tokens: the loss is per byte of target text."""
         return replace(self, tokens=self.n_bytes)
 
     @property
@@ -69,7 +69,7 @@ class ExampleLosses:
         """The inverse of `to_json`; `None` for an empty record.
 
         Raises:
-            ValueError: The record is none of this kind.
+            ValueError: The record has another format.
         """
         if not record:
             return None
@@ -94,7 +94,7 @@ def difference(first: ExampleLosses, second: ExampleLosses) -> tuple[float, floa
         second: Losses of another one.
 
     Returns:
-        First minus second, in nats, and the standard error of that.
+        First minus second, in nats, and the standard error of this difference.
 
     Raises:
         ValueError: They are not of the same examples.
@@ -136,7 +136,7 @@ def _packed(values: np.ndarray) -> str:
 
 
 def in_original_order(values: Sequence[float], lengths: Sequence[int]) -> np.ndarray:
-    """Values of examples that were measured from short to long, in their own order.
+    """Reorder values of examples measured from short to long into the order of the data set.
 
     Args:
         values: One value per example, in the order of an unshuffled `LengthBucketSampler`.

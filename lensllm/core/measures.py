@@ -1,4 +1,4 @@
-"""What a trial measures and candidates are compared by: one small registry."""
+"""The measures that trials report and candidates are compared by, as a small registry."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Measure:
         label: Its name in sentences.
         unit: Its unit in words.
         column: The field of a `TrialResult`, and the column of a table of curves, that holds it.
-        error_column: The same of its standard error over test examples.
-        per: What it is normalised by.
+        error_column: The same for its standard error over test examples.
+        per: The unit that it is normalised by.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Measure:
     per: Literal["token", "byte"]
 
     def require(self, curves: pd.DataFrame, source: str) -> None:
-        """Refuse a table of curves that does not have it for every point.
+        """Raise an error if a table of curves lacks the measure for any point.
 
         Args:
             curves: Tidy table of curves.
@@ -64,10 +64,10 @@ MEASURES = {measure.name: measure for measure in (LOSS, LOSS_PER_BYTE)}
 
 
 def measure_named(name: str) -> Measure:
-    """The measure of a name.
+    """The measure with this name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such measure.
     """
     if name not in MEASURES:
         raise ValueError(f"Expected `measure` to be one of {', '.join(MEASURES)}, got {name!r}")

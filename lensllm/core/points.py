@@ -1,4 +1,4 @@
-"""Which points of the curves a selector has, and which it can afford."""
+"""The points of the curves that a selector has, and those that it can afford."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lensllm.core.task import Budget, BudgetTooSmallError, Task
 
 
 def losses_by_size(curves: pd.DataFrame, measure: Measure) -> dict[str, dict[int, float]]:
-    """Losses seen so far, by candidate and size; `nan` where every run of a size diverged.
+    """Losses measured so far, by candidate and size; `nan` if every run of a size diverged.
 
-    Several seeds of one size are averaged over those that completed.
+    Several seeds of one size are averaged over the completed ones.
 
     Args:
-        curves: Tidy table of the points seen.
-        measure: Which of its columns: that of the task's measure.
+        curves: Tidy table of the measured points.
+        measure: The task's measure, which names the column.
 
     Returns:
         For each candidate with at least one row, {D: loss} with ascending D.
@@ -42,7 +42,7 @@ def finite_points(seen: dict[int, float], *, include_zero: bool) -> tuple[np.nda
 
 
 def sizes_up_to(task: Task, model: str, n_samples: int) -> tuple[int, ...]:
-    """Sizes 0 < D ≤ `n_samples` that can be had for one candidate, ascending."""
+    """Sizes 0 < D ≤ `n_samples` that are available for one candidate, ascending."""
     return tuple(n for n in task.available[model] if 0 < n <= n_samples)
 
 
@@ -50,12 +50,12 @@ def largest_window(task: Task, budget: Budget, n_points: int) -> list[tuple[str,
     """The `n_points` largest affordable sizes of every candidate.
 
     Args:
-        task: The question.
-        budget: What may be spent in all; what was spent already counts as available.
-        n_points: Points a candidate; where D_max leaves fewer, those there are, but at least two.
+        task: The selection task.
+        budget: The total budget; what was already spent counts as available.
+        n_points: Points per candidate; all there are if D_max leaves fewer, but at least two.
 
     Returns:
-        (candidate, D) pairs for the largest D_max at which all of them can be paid for.
+        (candidate, D) pairs for the largest D_max at which all of them are affordable.
 
     Raises:
         BudgetTooSmallError: Not even two points of every candidate are affordable.
@@ -87,16 +87,16 @@ def too_small(
     got: str = "",
     advice: str = "raise budget.fraction or drop candidates",
 ) -> BudgetTooSmallError:
-    """The error of a budget under which a selector cannot begin.
+    """The error for a budget under which a selector cannot begin.
 
     Args:
-        task: The question.
-        budget: What may be spent.
+        task: The selection task.
+        budget: The budget.
         what: What the selector needs.
-        needed: What would pay for it; `None` where none would, since too few sizes are
+        needed: FLOPs that would pay for it; `None` if no budget would, since too few sizes are
             permitted or available.
-        got: What there is in its place, where that is not clear from the budget.
-        advice: What to do about the FLOPs.
+        got: What is available instead, if that is not clear from the budget.
+        advice: How to get the FLOPs.
     """
     if needed is None:
         sizes = [str(n) for n in task.sizes if n > 0 and budget.allows(n)]
@@ -116,13 +116,13 @@ def too_small(
 def require_sizes(
     task: Task, budget: Budget, largest: int, n_needed: int, what: str, *, include_zero: bool
 ) -> None:
-    """Refuse a budget under which no candidate gets the sizes that a prediction needs.
+    """Raise an error if no candidate gets the sizes that a prediction needs.
 
     Args:
-        task: The question.
-        budget: What may be spent.
-        largest: The largest size that the budget pays for, with all below it.
-        n_needed: Sizes that a prediction needs.
+        task: The selection task.
+        budget: The budget.
+        largest: The largest size that is affordable together with all smaller ones.
+        n_needed: Number of sizes that a prediction needs.
         what: What needs them, for the message.
         include_zero: Whether D = 0 counts.
 

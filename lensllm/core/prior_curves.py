@@ -1,4 +1,4 @@
-"""Curves of earlier tasks, and what was computed from them."""
+"""Curves of earlier tasks, with a cache of what was computed from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ T = TypeVar("T")
 class PriorCurves:
     """Recorded curves of earlier tasks with some of the candidates.
 
-    What selectors and predictors compute from them is computed once and kept here, with the curves
-    that it is of.
+    What selectors and predictors compute from these curves is computed once and cached here.
 
     Args:
-        curves: Tidy table of curves (see `lensllm.core.curves`); every data set is a task of its
-            own.
+        curves: Tidy table of curves (see `lensllm.core.curves`); every data set is a separate
+            task.
     """
 
     def __init__(self, curves: pd.DataFrame) -> None:
@@ -34,16 +33,16 @@ class PriorCurves:
 
         Raises:
             FileNotFoundError: There is nothing at `path`.
-            ValueError: What is there holds no curves or bad values.
+            ValueError: The path holds no curves, or bad values.
         """
         return cls(read_curves(path, allow_missing=True))
 
     def but(self, dataset: str) -> pd.DataFrame:
-        """The curves of all data sets but one, the task's own."""
+        """The curves of all data sets except the task's own."""
         return self.curves[self.curves["dataset"] != dataset]
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The value of a key, computed where it was not asked for before."""
+        """The cached value of a key, computed on first use."""
         if key not in self._computed:
             self._computed[key] = compute()
         return self._computed[key]

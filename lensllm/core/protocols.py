@@ -1,4 +1,4 @@
-"""Who runs trials, and where: what a campaign and its entry points ask of runners and executors."""
+"""The base classes of runners, which run trials, and executors, which say where they are run."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ class Runner(ABC):
     `ReplayRunner` looks them up, `FineTuneRunner` fine-tunes, and `CommandRunner` runs the
     user's own training program.
 
-    A runner says in `task` what can be asked and in `run` what was found. All else has the answer
-    of a runner that looks trials up, which keeps nothing and has no files to inspect.
+    `task` says which trials can be run, and `run` returns their results. The defaults of the other
+    methods suit a runner that looks trials up, which stores nothing and has no files to inspect.
 
     Attributes:
-        store: Where finished trials are kept; `None` where nothing is.
+        store: Where finished trials are kept; `None` if they are not.
     """
 
     store: TrialStore | None = None
 
     @abstractmethod
     def task(self) -> Task:
-        """What can be asked, and what it costs."""
+        """The selection task: the trials that can be run, and their costs."""
 
     @abstractmethod
     def run(self, trial: Trial) -> TrialResult:
         """Run one trial, or return its stored result."""
 
     def complete(self, trial: Trial) -> Trial:
-        """The trial with all settings that decide its outcome."""
+        """The trial with all settings that determine its outcome."""
         return trial
 
     def inspect(self, n_processes: int = 1) -> dict[str, str]:
@@ -44,7 +44,7 @@ class Runner(ABC):
             n_processes: Processes that share this machine's main memory.
 
         Returns:
-            Those that cannot be tried, with the reason; `task` leaves them out.
+            Candidates that cannot be run, with the reason; `task` leaves them out.
         """
         return {}
 
@@ -53,22 +53,22 @@ class Runner(ABC):
         return []
 
     def data_summary(self) -> dict[str, Any]:
-        """Fingerprint and sizes of the data set; empty where only losses were recorded."""
+        """Fingerprint and sizes of the data set; empty if only losses were recorded."""
         return {}
 
 
 class Executor:
-    """Where trials are executed; by itself here, each when the one before has ended.
+    """Where trials are executed; this class runs them in this process, one after the other.
 
     Attributes:
-        n_workers: Trials that run at once on this machine.
+        n_workers: Number of trials that run at the same time on this machine.
     """
 
     n_workers: int = 1
 
     def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results of trials that do not wait for each other, in the order of the trials."""
+        """The results of independent trials, in the order of the trials."""
         return (runner.run(trial) for trial in trials)
 
     def close(self) -> None:
-        """End what is still running."""
+        """Stop the trials that are still running."""

@@ -18,14 +18,15 @@ class RankedModel:
 
     Attributes:
         model: Name of the candidate.
-        score: What it was ranked by; smaller is better.
-        predicted_loss: Predicted loss at D_full in the unit of the task's measure; `nan` where the
+        score: The score it was ranked by; smaller is better.
+        predicted_loss: Predicted loss at D_full in the unit of the task's measure; `nan` if the
             selector predicts no loss.
-        lower80: Lower end of the 80 % interval of that loss; `nan` where there is none.
-        upper80: Upper end of the same.
+        lower80: Lower end of the 80 % interval of that loss; `nan` if there is none.
+        upper80: Upper end of the same interval.
         p_best: Probability of being the best candidate at D_full, on text like the test set's;
-            `nan` where there is none.
-        status: `ranked`, or why it could not be (`no usable trial`, ...); such candidates are last.
+            `nan` if there is none.
+        status: `ranked`, or why it could not be ranked (`no usable trial`, ...); such candidates
+            come last.
     """
 
     model: str
@@ -39,19 +40,19 @@ class RankedModel:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the evidence is enough for a choice.
+    """Whether the evidence is sufficient for a choice.
 
     Attributes:
-        kind: `clear`; `too_close_to_call` where the choice is expected to lose next to nothing
-            against the best, whichever that is; or `not_enough_evidence`.
-        contenders: The fewest candidates of whom one is the best with 90 %, the likeliest first;
-            at least two where the verdict is not `clear`.
-        p_contenders: The probability that it is one of them.
+        kind: `clear`; `too_close_to_call` if the expected regret of the choice is negligible,
+            whichever candidate is best; or `not_enough_evidence`.
+        contenders: The smallest set of candidates that contains the best one with probability
+            90 %, in descending order of P(best); at least two if the verdict is not `clear`.
+        p_contenders: The probability that the best candidate is one of them.
         expected_regret: Expected regret of the choice in nats.
-        next_trial: Candidate and size of the trial that is worth most for its price; `None` where
+        next_trial: Candidate and size of the trial with the best ratio of gain to cost; `None` if
             none is left.
         next_cost_fraction: Its cost as a share of fine-tuning every candidate in full.
-        next_gain: By how much it is expected to lower the regret, in nats.
+        next_gain: Expected fall in regret from that trial, in nats.
     """
 
     kind: str
@@ -65,22 +66,21 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Selection:
-    """The answer of a selector; `lensllm.reports` has its words.
+    """The answer of a selector; `lensllm.reports` words it.
 
     Attributes:
         selector: Name of the selector.
         dataset: Name of the data set.
         n_samples_full: Size at which the candidates are compared.
         ranking: All candidates, the best one first.
-        events: What the ranking rests on, then what was decided and found, in order.
-        cost_flops: FLOPs charged to reach it, or what `cost_unit` says.
+        events: The basis of the ranking, then decisions and results in order.
+        cost_flops: Cost charged to reach it, in FLOPs unless `cost_unit` says otherwise.
         cost_fraction: The same as a share of fine-tuning every candidate in full.
-        warnings: Messages that the reader of the answer has to know.
-        verdict: Whether the evidence is enough, from selectors that can tell.
-        evidence: How finely the test set tells candidates apart; `None` where that is not known.
-        evaluation_share: Share of the FLOPs of the trials that evaluation took; `nan` where it is
-            not known.
-        measure: What the candidates are compared by.
+        warnings: Warnings for the reader of the answer.
+        verdict: Whether the evidence is sufficient, from selectors that assess it.
+        evidence: How well the test set separates the candidates; `None` if unknown.
+        evaluation_share: Share of evaluation in the FLOPs of the trials; `nan` if unknown.
+        measure: The measure by which candidates are compared.
         cost_unit: The unit of costs.
     """
 
@@ -111,10 +111,10 @@ class Selection:
 
         Args:
             selector: Name of the selector.
-            task: The question.
+            task: The selection task.
             entries: All its candidates; those whose scores are not finite come last.
-            events: What the ranking rests on: first one of the kind `ranked_by`, if any.
-            verdict: Whether the evidence is enough.
+            events: The basis of the ranking: first one of the kind `ranked_by`, if any.
+            verdict: Whether the evidence is sufficient.
         """
         ranking = sorted(entries, key=lambda e: e.score if math.isfinite(e.score) else math.inf)
         names = task.dataset, task.n_samples_full

@@ -1,4 +1,4 @@
-"""The question (`Task`) and what may be spent on it (`Budget`)."""
+"""The selection task (`Task`) and what may be spent on it (`Budget`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lensllm.core.measures import LOSS, Measure
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.trials import Trial
 
-# The ladder of sizes starts here, and lower where that leaves fewer sizes than this many.
+# First size of the ladder, and the number of sizes below which the ladder starts lower.
 BASE_SIZE = 200
 MIN_SIZES = 4
 
@@ -20,7 +20,7 @@ class BudgetTooSmallError(ValueError):
 
 
 class NoCandidateError(RuntimeError):
-    """No candidate could be tried; the message has all their reasons."""
+    """No candidate could be run; the message gives the reason for each."""
 
     def __init__(self, dataset: str, failures: Mapping[str, str]) -> None:
         super().__init__(dataset, failures)
@@ -38,8 +38,8 @@ class Candidate:
 
     Attributes:
         name: Its name in trials and curves.
-        n_params: Number of parameters; `nan` where unknown.
-        family: Family of models it belongs to.
+        n_params: Number of parameters; `nan` if unknown.
+        family: Model family that it belongs to.
     """
 
     name: str
@@ -49,23 +49,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Task:
-    """The question: which candidate will be best after fine-tuning on `n_samples_full`?
+    """The selection task: which candidate will be best after fine-tuning on `n_samples_full`?
 
     Attributes:
         dataset: Name of the data set.
         candidates: The candidates.
         n_samples_full: Size D_full at which the candidates are compared.
-        available: For each candidate, the sizes D < D_full that a trial can have, ascending (0, the
-            pre-trained model as it is, included where it can be had).
-        costs: The most that each trial that can be asked and each full fine-tuning costs, by
+        available: For each candidate, the sizes D < D_full that a trial can have, ascending,
+            including 0 (the pre-trained model itself) if it is available.
+        costs: Upper bounds on the cost of each possible trial and of each full fine-tuning, by
             (candidate, D).
         seed: Seed of the trials.
-        failures: Candidates beside these that could not be tried, with the reason.
-        measure: What candidates are compared by.
-        losses_before: That measure of a few test pairs before fine-tuning, of candidates that were
-            looked at; no measurement of D = 0, but enough to tell when fine-tuning spoils a model.
+        failures: Further candidates that could not be run, with the reason.
+        measure: The measure by which candidates are compared.
+        losses_before: That measure on a few test pairs before fine-tuning, for candidates that were
+            inspected. It does not replace a trial at D = 0, but shows if fine-tuning harms a model.
         prior_curves: Curves of earlier tasks, for selectors and predictors that can use them; rows
-            of the task's own data set do not count.
+            of the task's own data set are ignored.
         cost_unit: The unit of all costs and budgets, in the plural.
     """
 
@@ -103,7 +103,7 @@ class Task:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """All sizes that can be had for at least one candidate, ascending."""
+        """All sizes that are available for at least one candidate, ascending."""
         return tuple(sorted({size for sizes in self.available.values() for size in sizes}))
 
     @property
@@ -112,10 +112,10 @@ class Task:
         return sum(self.costs[name, self.n_samples_full] for name in self.names)
 
     def without(self, failures: Mapping[str, str]) -> Task:
-        """The same question about the other candidates.
+        """The same task without these candidates.
 
         Raises:
-            NoCandidateError: There are no others.
+            NoCandidateError: No candidates remain.
         """
         failures = {**self.failures, **failures}
         left = tuple(candidate for candidate in self.candidates if candidate.name not in failures)
@@ -170,7 +170,7 @@ class Budget:
 def size_ladder(n_samples_full: int) -> tuple[int, ...]:
     """Sizes that trials can have: 0, then doublings of 200 up to half of `n_samples_full`.
 
-    Where that leaves fewer than four sizes above 0, the ladder starts lower: at 100, 50, 25 or 12.
+    If that leaves fewer than four sizes above 0, the ladder starts lower: at 100, 50, 25 or 12.
 
     Args:
         n_samples_full: Size D_full at which candidates are compared.

@@ -1,4 +1,4 @@
-"""Trials, their results, and the store that never loses a finished one."""
+"""Trials, their results, and the store of finished trials."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ logger = logging.getLogger(__name__)
 
 Status = Literal["completed", "diverged", "failed"]
 FORMAT_VERSION = 2
-OLDER_FORMATS = (1,)  # without a digest; read as they are
-# A larger loss, in nats per target token, is that of a run that has diverged.
+OLDER_FORMATS = (1,)  # without a digest; read without this check
+# A run with a larger loss, in nats per target token, has diverged.
 MAX_LOSS = 1e6
 _NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What to fine-tune, on what, how much, with which seed and settings.
+    """One fine-tuning run: model, data set, number of samples, seed and settings.
 
     Attributes:
         model: Name of the candidate.
         dataset: Name of the data set.
-        n_samples: Fine-tuning samples D; 0 evaluates the pre-trained model as it is.
+        n_samples: Fine-tuning samples D; 0 evaluates the pre-trained model itself.
         seed: Seed of the subset, the order of batches and the dropout.
-        settings: Everything else that decides the outcome (optimizer, batch size, fingerprints of
-            the data and of the weights, ...). Values are JSON scalars or mappings of them. Empty
-            in what a selector asks for; the runner fills it in.
+        settings: Everything else that determines the outcome (optimizer, batch size, fingerprints
+            of the data and of the weights, ...). Values are JSON scalars or mappings of them. Empty
+            in the trials that a selector asks for; the runner fills it in.
     """
 
     model: str
@@ -67,35 +67,35 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one trial found and what it cost.
+    """The result and the cost of one trial.
 
     Attributes:
         trial: The trial.
-        status: `completed`; `diverged` when training left the finite numbers or the loss ended
-            above `MAX_LOSS`; `failed` when the candidate could not be tried. What has failed is
-            never stored: the trial is tried again when it is asked for the next time.
+        status: `completed`; `diverged` if the loss became infinite or NaN, or ended above
+            `MAX_LOSS`; `failed` if the candidate could not be run. A failed trial is never stored:
+            it is run again the next time it is asked for.
         test_loss: Cross-entropy per target token of the test set in nats; `nan` unless completed.
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
         test_loss_se: Standard error of `test_loss` over test examples (see
-            `lensllm.core.example_losses`); `nan` where it was not measured.
-        test_loss_per_byte_se: The same of `test_loss_per_byte`.
-        validation_loss: Best validation loss seen, nats per target token.
-        n_params: Parameters of the model.
+            `lensllm.core.example_losses`); `nan` if it was not measured.
+        test_loss_per_byte_se: The same for `test_loss_per_byte`.
+        validation_loss: Smallest validation loss during training, in nats per target token.
+        n_params: Number of parameters of the model.
         n_tokens: Tokens (source and target) that training processed.
-        n_steps: Optimizer steps taken; `best_step` the one whose weights were kept.
-        best_step: See `n_steps`.
+        n_steps: Optimizer steps taken.
+        best_step: The step whose weights were kept.
         flops: 6 · parameters · training tokens + 2 · parameters · evaluation tokens; with adapters
             (4 · parameters + 2 · trained parameters) · training tokens in place of the first term.
         train_flops: The first of the two terms.
         seconds: Wall time of the whole trial.
         peak_memory_bytes: Peak memory of the device, or of the process (CPU), while it ran.
-        family: Family of the model, where known.
-        cut_inputs: Inputs of all splits that were too long and cut.
-        cut_targets: Targets of all splits that were too long and cut.
-        dropped_pairs: Pairs of all splits left out, since their targets have no token.
-        data: Fingerprint and sizes of the data set's splits, and its leaks.
-        trace: (step, validation loss) pairs as training went on.
-        examples: Losses of the test examples, packed (see the same).
+        family: Family of the model, if known.
+        cut_inputs: Number of inputs, over all splits, that were too long and were truncated.
+        cut_targets: Number of targets, over all splits, that were too long and were truncated.
+        dropped_pairs: Number of pairs, over all splits, left out since their target has no token.
+        data: Fingerprint and sizes of the data set's splits, and leaks between them.
+        trace: (step, validation loss) pairs during training.
+        examples: Losses of the test examples, packed (see `lensllm.core.example_losses`).
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
         reason: Why it failed, in one line.
@@ -129,24 +129,24 @@ class TrialResult:
 
     @classmethod
     def failure(cls, trial: Trial, reason: str, flops: float = math.nan) -> TrialResult:
-        """The result of a trial that could not be run to its end.
+        """The result of a trial that could not be completed.
 
         Args:
             trial: The trial.
-            reason: Why, in one line.
-            flops: What it cost until then; `nan` where nobody can tell.
+            reason: Why it failed, in one line.
+            flops: Its cost until then; `nan` if unknown.
         """
         return cls(trial, "failed", math.nan, flops=flops, reason=reason)
 
     def value(self, measure: Measure) -> float:
-        """What it found by one measure; `nan` unless completed."""
+        """Its value of one measure; `nan` unless completed."""
         return float(getattr(self, measure.column))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; numbers that are not finite become null.
 
-        `digest` is a SHA-256 of all the rest, so that a record that was changed is told from one
-        that was written.
+        `digest` is a SHA-256 of all other fields, so that a record that was changed after it was
+        written is detected.
         """
         record = {"format": FORMAT_VERSION, "key": self.trial.key, **_finite(asdict(self))}
         return {**record, "digest": digest_of(record, 64)}
@@ -156,8 +156,8 @@ class TrialResult:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: The record is not one of a trial, its key or digest is not its content's,
-                or a number is out of its range.
+            ValueError: The record is not a trial's, its key or digest does not match its content,
+                or a number is out of range.
         """
         version = record.get("format")
         if version not in (FORMAT_VERSION, *OLDER_FORMATS) or "trial" not in record:
@@ -188,18 +188,18 @@ class TrialResult:
 
 
 class TrialStore:
-    """A folder with one JSON file a finished trial.
+    """A folder with one JSON file per finished trial.
 
-    A result is written to a temporary name and renamed, so a killed process leaves either the
-    whole result or none, and several processes can write to one folder. A file that is not a
-    trial, or not as it was written, is reported by name, left alone, and never fatal; when its
-    trial has been run again it is renamed to `*.set-aside`.
+    A result is written to a temporary file and renamed, so a killed process leaves either the
+    complete result or none, and several processes can write to one folder. A file that is not a
+    trial, or was changed since it was written, is reported by name and otherwise ignored; when its
+    trial has been run again, it is renamed to `*.set-aside`.
 
     Args:
-        folder: Where the trials are; made when the first result is added.
+        folder: Folder of the trials; created when the first result is added.
 
     Attributes:
-        claims: Who is at which trial.
+        claims: Which process is running which trial.
 
     Example:
         >>> import tempfile
@@ -221,18 +221,18 @@ class TrialStore:
         return self.folder / f"{trial.key}.json"
 
     def check_writable(self) -> None:
-        """Find out whether results can be stored, before anything is paid for.
+        """Check that results can be stored, before anything is spent.
 
         Raises:
-            StorageError: They cannot; with the folder, the reason, and what to do.
+            StorageError: They cannot; the message has the folder, the reason, and what to do.
         """
         check_writable(self.folder)
 
     def add(self, result: TrialResult) -> None:
-        """Store a result; one of the same trial is replaced.
+        """Store a result; an earlier result of the same trial is replaced.
 
         Raises:
-            ValueError: The trial has failed: there is nothing to store.
+            ValueError: The trial has failed, and failed trials are not stored.
             StorageError: The file cannot be written.
         """
         if result.status == "failed":
@@ -249,7 +249,7 @@ class TrialStore:
         write_whole(path, text + "\n")
 
     def get(self, trial: Trial) -> TrialResult | None:
-        """The stored result of a trial, or `None` when it has not finished."""
+        """The stored result of a trial, or `None` if there is none."""
         path = self._path(trial)
         return self._read(path) if path.is_file() else None
 
@@ -265,7 +265,7 @@ class TrialStore:
                     yield result
 
     def curves(self) -> pd.DataFrame:
-        """All stored results as one tidy table (see `lensllm.core.curves`), one row a trial."""
+        """All stored results as one tidy table (see `lensllm.core.curves`), one row per trial."""
         return results_table(self.results())
 
     def _read(self, path: Path) -> TrialResult | None:
@@ -284,14 +284,14 @@ class TrialStore:
 def results_table(
     results: Iterator[TrialResult] | list[TrialResult], examples: bool = False
 ) -> pd.DataFrame:
-    """One row a result: the trial's fields, then the result's scalar fields.
+    """One row per result: the trial's fields, then the result's scalar fields.
 
-    The columns have their types also where there are no results, as after a campaign of a selector
-    that asks for no trials.
+    The columns have their types even without any results, as after a campaign of a selector that
+    asks for no trials.
 
     Args:
         results: The results.
-        examples: Whether to have a column of the packed losses of test examples as well.
+        examples: Whether to add a column of the packed losses of test examples.
     """
     others = ("trial", "trace", "versions", *(() if examples else ("examples",)))
     scalars = [item.name for item in fields(TrialResult) if item.name not in others]
@@ -312,7 +312,7 @@ def results_table(
 
 
 def _check_values(values: Mapping[str, Any]) -> None:
-    """Raise a ValueError when a field of a stored result is not of its kind."""
+    """Raise a ValueError if a field of a stored result has the wrong type or range."""
     finished = [status for status in get_args(Status) if status != "failed"]
     if values.get("status") not in finished:
         raise ValueError(

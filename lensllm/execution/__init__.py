@@ -1,4 +1,4 @@
-"""What executes trials: replayed curves, fine-tuning for real, or a training program."""
+"""Runners, which replay curves, fine-tune, or call a training program, and executors."""
 
 from lensllm.execution.replay import ReplayRunner
 

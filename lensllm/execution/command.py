@@ -25,21 +25,21 @@ from lensllm.system.atomic import StorageError
 from lensllm.system.harmless import safe_name
 from lensllm.system.programs import last_lines, run_program
 
-# Raised when the same settings come to mean another outcome.
+# Increase this number when the same settings lead to another outcome.
 RECIPE = 1
 
 
 class CommandRunner(StoredRunner):
-    """Runs trials by a training program that knows nothing of lensllm.
+    """Runs trials with a training program that does not depend on lensllm.
 
     For each trial the program gets a folder of its own, with the subset and the other splits as
-    JSON Lines of `input` and `target`. The subset is the one that lensllm's own trials have: the
-    first n pairs of one seeded permutation. Its output goes to `logs` in the store's folder. A
-    program that fails, ends without a result or runs too long is a result with the status `failed`;
-    like all that has failed it is not stored, and runs again when it is asked for again.
+    JSON Lines of `input` and `target`. The subset is the same as in lensllm's own trials: the first
+    n pairs of one seeded permutation. The program's output goes to `logs` in the store's folder. If
+    the program fails, ends without a result or exceeds its time limit, the result has the status
+    `failed`; it is not stored, and the trial runs again the next time it is asked for.
 
-    FLOPs are not known. A trial costs D times its model's parameters, where those of all candidates
-    are known, else D; or D times `seconds_per_sample`. `TrialResult.seconds` has what it took.
+    FLOPs are not known. A trial costs D times its model's parameters if those of all candidates are
+    known, else D; or D times `seconds_per_sample`. `TrialResult.seconds` is its wall time.
 
     Args:
         command: The program and its arguments, with placeholders in braces: see `PLACEHOLDERS` of
@@ -49,22 +49,22 @@ class CommandRunner(StoredRunner):
         store: Where finished trials are kept and found.
         result: Where the loss of a trial is read from.
         config_files: Configuration files of the program, with the same placeholders.
-        depends_on: Further files whose contents decide, such as modules that the program imports.
-            The program, scripts and settings that the command names are among them by themselves.
+        depends_on: Further files whose contents affect results, such as modules that the program
+            imports. The program, scripts and settings named in the command are included anyway.
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` without 0 by default, since
             few programs can train on nothing.
         seed: Seed of the trials of a campaign.
-        seconds_per_sample: What a sample costs, one number or one by candidate; `None`: see above.
-        timeout_minutes: After so many minutes a program is ended; `None` for no limit.
-        keep_output: Whether the output folder of a trial that has finished is kept, in `output` of
-            the store's folder.
+        seconds_per_sample: Seconds per sample, one number or one per candidate; `None`: see above.
+        timeout_minutes: Time limit of the program in minutes; `None` for no limit.
+        keep_output: Whether the output folder of a finished trial is kept, in `output` of the
+            store's folder.
 
     Attributes:
-        failures: Candidates that cannot be tried, with the reason; see `inspect`.
+        failures: Candidates that cannot be run, with the reason; see `inspect`.
 
     Raises:
-        ValueError: A number is out of range, or see `CommandTemplate` and `StoredRunner`.
+        ValueError: A number is out of range; see also `CommandTemplate` and `StoredRunner`.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class CommandRunner(StoredRunner):
                 "for, found none: add it, or read the loss from the output by runner.result.pattern"
             )
         self.depends_on = tuple(depends_on)
-        self.template.decisive(self.depends_on)  # files that cannot be read are told now
+        self.template.decisive(self.depends_on)  # reports unreadable files at once
         self.seconds_per_sample = _seconds(seconds_per_sample, list(self.sources))
         if timeout_minutes is not None and not 0 < timeout_minutes < math.inf:
             raise ValueError(f"Expected runner.timeout_minutes > 0, got {timeout_minutes}")
@@ -104,13 +104,13 @@ class CommandRunner(StoredRunner):
         return size_ladder(self.n_samples_full)[1:]
 
     def inspect(self, n_processes: int = 1) -> dict[str, str]:
-        """Look for the program and for the folders of candidates before anything is spent.
+        """Check that the program and the candidates' folders exist, before anything is spent.
 
         Returns:
-            Candidates that cannot be tried, with the reason; `task` leaves them out.
+            Candidates that cannot be run, with the reason; `task` leaves them out.
 
         Raises:
-            ValueError: There is no such program here.
+            ValueError: The program does not exist.
             StorageError: The store cannot be written.
         """
         self.store.check_writable()
@@ -128,10 +128,11 @@ class CommandRunner(StoredRunner):
         return self.failures
 
     def complete(self, trial: Trial) -> Trial:
-        """Fill in the settings that decide the outcome; the result's key is the stored one.
+        """Fill in the settings that determine the outcome and so the trial's key in the store.
 
         Raises:
-            ValueError: The trial is none of this runner's, or a file that decides cannot be read.
+            ValueError: The trial is not one of this runner's, or a file that it depends on cannot
+                be read.
         """
         self._check(trial)
         source = self.sources[trial.model]
@@ -147,11 +148,11 @@ class CommandRunner(StoredRunner):
     def run(self, trial: Trial) -> TrialResult:
         """Run one trial, or return its stored result.
 
-        While another campaign on the same store is at the trial, this waits.
+        While another campaign on the same store runs the trial, this waits.
 
         Raises:
-            ValueError: The trial is none of this runner's.
-            StorageError: Its result, or what it needs on the way, cannot be written.
+            ValueError: The trial is not one of this runner's.
+            StorageError: Its result, or a file that it needs, cannot be written.
         """
         self._check(trial)
         try:
@@ -162,15 +163,15 @@ class CommandRunner(StoredRunner):
             return TrialResult.failure(trial, str(error), 0.0)
 
     def _in_unit(self, result: TrialResult) -> TrialResult:
-        """A result with its cost, which the store has not: how to count it is not the trial's."""
+        """A result with its cost, which is not stored, since its unit depends on the campaign."""
         trial = result.trial
         return replace(result, flops=trial.n_samples * self._rates[trial.model])
 
     def task(self) -> Task:
-        """The question, with the costs of trials.
+        """The selection task, with the costs of trials.
 
         Raises:
-            NoCandidateError: No candidate can be tried; with all reasons.
+            NoCandidateError: No candidate can be run; with all reasons.
         """
         names = [name for name in self.sources if name not in self.failures]
         if not names:
@@ -198,7 +199,7 @@ class CommandRunner(StoredRunner):
 
     @cached_property
     def _rates(self) -> dict[str, float]:
-        """What a sample costs each candidate, in `_cost_unit`."""
+        """Cost per sample of each candidate, in `_cost_unit`."""
         if self.seconds_per_sample is not None:
             return self.seconds_per_sample
         costs = proportional_costs(self._candidates, [1], {})
@@ -212,7 +213,7 @@ class CommandRunner(StoredRunner):
         return "samples x parameters" if known else "samples"
 
     def _run_new(self, trial: Trial) -> TrialResult:
-        """Run the program, and store what it found."""
+        """Run the program, and store its result."""
         source = self.sources[trial.model]
         log = self.store.folder / "logs" / f"{_label(trial)}.log"
         started = time.perf_counter()
@@ -262,7 +263,7 @@ class CommandRunner(StoredRunner):
 
 
 def _label(trial: Trial) -> str:
-    """A file name that reads like the trial and is its alone."""
+    """A readable and unique file name for the trial."""
     return f"{safe_name(f'{trial.model}-D{trial.n_samples}-s{trial.seed}')}-{trial.key}"
 
 

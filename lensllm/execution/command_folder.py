@@ -1,4 +1,4 @@
-"""The folder of a trial that a program runs: its subset, its configuration files, its output."""
+"""The folder of a program's trial: its subset, its configuration files, its output."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from lensllm.system.atomic import StorageError, storage_words
 
 @contextmanager
 def trial_folder(store: Path, trial: Trial) -> Iterator[Path]:
-    """A new folder for a trial, removed at its end; what a killed one has left goes first.
+    """A new folder for a trial, removed at its end; leftovers of a killed trial are removed first.
 
     Args:
-        store: Folder of the store, in which there is a folder for `logs` as well from here on.
+        store: Folder of the store, in which a folder `logs` is created as well.
         trial: The trial, with all settings.
 
     Raises:
@@ -46,7 +46,7 @@ def trial_folder(store: Path, trial: Trial) -> Iterator[Path]:
 def write_files(
     folder: Path, trial: Trial, data: TextData, model: ProgramModel, template: CommandTemplate
 ) -> list[str]:
-    """Write what a program reads: the splits and its configuration; its output goes into `output`.
+    """Write the splits and the configuration files that a program reads, and create `output`.
 
     Args:
         folder: The trial's folder.
@@ -54,10 +54,10 @@ def write_files(
         data: The data set, of whose training pairs the trial has the first `n_samples` of one
             permutation by its seed.
         model: The candidate.
-        template: The program's words and configuration files.
+        template: The program's command and configuration files.
 
     Returns:
-        The words that run it.
+        The command that runs it, as a list of words.
 
     Raises:
         StorageError: A file cannot be written.

@@ -1,4 +1,4 @@
-"""Candidates of one's own training program: what it is given, and what that says of costs."""
+"""Candidates of the user's own training program: what it is given, and what is known of costs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from lensllm.core.trials import digest_of
 from lensllm.system.atomic import digest_of_file
 from lensllm.zoo import ZOO_DIR, zoo_models
 
-# A name goes into a command and into configuration files, where these mean something else.
+# A name is put into a command and into configuration files, where these have other meanings.
 _UNSAFE = re.compile(r"[\x00-\x1f\"'\\]")
 
 
 @dataclass(frozen=True)
 class ProgramModel:
-    """A model as a training program is told of it; nothing of it is loaded.
+    """A model as it is named to a training program; nothing of it is loaded.
 
     Attributes:
-        source: Name of a zoo model, path of a local folder, or whatever else the program takes.
+        source: Name of a zoo model, path of a local folder, or anything else the program accepts.
         name: Name in trials and curves; by default the source itself (for a folder, its name).
-        n_params: Number of parameters; of a local folder that of its safetensors, else `nan`.
-        family: Family of models; of a local folder that of its `config.json`.
+        n_params: Number of parameters; for a local folder that of its safetensors, else `nan`.
+        family: Model family; for a local folder that of its `config.json`.
 
     Raises:
-        ValueError: The source could be taken for an option or for more than a text, or `n_params`
-            is not above 0.
+        ValueError: The source could be read as an option or as more than a text, or `n_params` is
+            not above 0.
     """
 
     source: str
@@ -67,10 +67,10 @@ class ProgramModel:
 
     @property
     def location(self) -> str:
-        """What the program is given: a folder's path, otherwise the source itself.
+        """The value passed to the program: a folder's path, otherwise the source itself.
 
         Raises:
-            ValueError: The source is written as a path, and there is no folder.
+            ValueError: The source is written as a path, and there is no such folder.
         """
         folder = self.folder
         if folder is None and self.source.startswith((".", "/", "~")):
@@ -79,7 +79,7 @@ class ProgramModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all files of a folder; empty where the model is a name."""
+        """A hash of all files of a folder; empty if the model is a name."""
         folder = self.folder
         if folder is None:
             return ""
@@ -94,7 +94,7 @@ def as_program_models(given: Sequence[Any] | Mapping[str, Any]) -> list[ProgramM
         given: A sequence or a mapping, whose keys are ignored.
 
     Raises:
-        ValueError: One is neither, or has settings that the program would not be told of.
+        ValueError: One is neither, or has settings that would not reach the program.
     """
     return [_as_model(item) for item in (given.values() if isinstance(given, Mapping) else given)]
 
@@ -120,10 +120,10 @@ def _as_model(item: Any) -> ProgramModel:
 
 
 def _n_params(folder: Path) -> float:
-    """Numbers in the safetensors of a folder, read from their headers; `nan` where there are none.
+    """Number of parameters in a folder's safetensors, from their headers; `nan` without any.
 
     Raises:
-        ValueError: One of them is no such file.
+        ValueError: One of them is not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 

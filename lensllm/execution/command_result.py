@@ -15,13 +15,13 @@ WHICH = ("last", "best")
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What a program found.
+    """The result of a program.
 
     Attributes:
-        loss: Its loss; not finite where training diverged.
-        n_steps: Optimizer steps, where known.
-        best_step: The step of that loss, where known.
-        trace: (step, loss) of all its evaluations, where known.
+        loss: Its loss; not finite if training diverged.
+        n_steps: Optimizer steps, if known.
+        best_step: The step of that loss, if known.
+        trace: (step, loss) of all its evaluations, if known.
     """
 
     loss: float
@@ -35,17 +35,16 @@ class ResultSource:
     """Where the loss of a trial is read from.
 
     Attributes:
-        file: A JSON file in the program's output folder. Of the files that the Hugging Face Trainer
-            writes (`trainer_state.json`), one in the last of its checkpoints does where there is
-            none in the folder itself.
-        key: The loss in that file; dots lead into objects inside of objects.
-        which: Of several evaluations in a `trainer_state.json`, the `last` or the `best`, which is
-            the smallest: that of a program that goes back to its best weights.
+        file: A JSON file in the program's output folder. A `trainer_state.json` of the Hugging Face
+            Trainer is also looked for in the last checkpoint if the folder itself has none.
+        key: Key of the loss in that file; dots separate the keys of nested objects.
+        which: Of several evaluations in a `trainer_state.json`, the `last` or the `best`, which has
+            the smallest loss, for a program that restores its best weights.
         pattern: A regular expression with a group named `loss`; its last match in a line of the
-            program's output counts, and no file is read. `None` reads the file.
+            program's output is used, and no file is read. `None` reads the file.
 
     Raises:
-        ValueError: `which` or the pattern is none.
+        ValueError: `which` or the pattern is invalid.
     """
 
     file: str = "trainer_state.json"
@@ -76,7 +75,7 @@ class ResultSource:
             )
 
     def decisive(self) -> dict[str, Any]:
-        """What a trial's outcome depends on."""
+        """The settings that a trial's outcome depends on."""
         if self.pattern is not None:
             return {"pattern": self.pattern}
         return {name: value for name, value in asdict(self).items() if name != "pattern"}
@@ -85,11 +84,11 @@ class ResultSource:
         """The result of a program that has ended.
 
         Args:
-            output_dir: The folder that it was given.
-            log: Its output.
+            output_dir: The output folder that it was given.
+            log: The file of its output.
 
         Raises:
-            ValueError: There is no result; with what was found instead.
+            ValueError: There is no result; the message says what was found instead.
         """
         if self.pattern is not None:
             return self._match(log)

@@ -1,4 +1,4 @@
-"""A command with placeholders: what stands for the model, the files and the seed of a trial."""
+"""A command with placeholders for the model, the files and the seed of a trial."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PLACEHOLDERS = (
     "output_dir",
     "config_dir",
 )
-# Files that a command reads, and does not write: scripts and settings by their endings.
+# File name endings of scripts and settings, which a command reads and does not write.
 SCRIPTS = (".py", ".sh", ".r", ".jl", ".yaml", ".yml", ".json", ".toml", ".ini", ".cfg")
-# A name in braces is a placeholder, in doubled braces itself; all other braces are text.
+# A name in braces is a placeholder, in doubled braces a literal; all other braces are text.
 _BRACES = re.compile(r"\{(\{\w+\})\}|\{(\w+)\}")
 
 
@@ -38,8 +38,8 @@ class CommandTemplate:
             `{config_dir}`.
 
     Raises:
-        ValueError: There is no word, a placeholder is unknown or `{model}` is missing, what tells a
-            subset from another is missing, or a configuration file cannot be read.
+        ValueError: There is no word, a placeholder is unknown, `{model}` or a placeholder for the
+            subset is missing, or a configuration file cannot be read.
 
     Example:
         >>> template = CommandTemplate(["train", "{model}", "--n={n_samples}", "{{text}}"])
@@ -81,7 +81,7 @@ class CommandTemplate:
             )
 
     def uses(self, name: str) -> bool:
-        """Whether a placeholder is somewhere in the words or the files."""
+        """Whether a placeholder occurs in the words or the files."""
         return name in set(self._used())
 
     def fill(self, values: Mapping[str, str]) -> list[str]:
@@ -94,7 +94,7 @@ class CommandTemplate:
             (folder / path.name).write_text(_fill(_text(path), values), encoding="utf-8")
 
     def decisive(self, depends_on: Sequence[str | Path] = ()) -> dict[str, Any]:
-        """What a trial's outcome depends on: the words, and the contents of the files.
+        """The words and the contents of the files, on which a trial's outcome depends.
 
         Args:
             depends_on: Further files.
@@ -113,7 +113,7 @@ class CommandTemplate:
         return {"command": redact(list(self.words)), "files": redact(digests)}
 
     def _named_files(self) -> Iterator[str]:
-        """The program, where it is a path, and scripts and settings that words name."""
+        """The program, if it is a path, and the scripts and settings named in the words."""
         parts = [part for word in self.words for part in (word, word.partition("=")[2])]
         scripts = [part for part in parts if Path(part).suffix.lower() in SCRIPTS]
         for part in (self.words[0], *scripts):
@@ -124,7 +124,7 @@ class CommandTemplate:
         """Placeholders that are used.
 
         Raises:
-            ValueError: One is unknown; with the nearest name.
+            ValueError: One is unknown; the message suggests the nearest name.
         """
         texts = [("runner.command", word) for word in self.words]
         texts += [(str(path), _text(Path(path))) for path in self.config_files]

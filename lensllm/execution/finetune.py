@@ -1,4 +1,4 @@
-"""FineTune: trials that are run for real."""
+"""FineTune: trials that are run by fine-tuning."""
 
 from __future__ import annotations
 
@@ -63,42 +63,42 @@ logger = logging.getLogger(__name__)
 
 
 class TrackerError(ValueError):
-    """The experiment tracker of a trial does not start."""
+    """The experiment tracker of a trial could not be started."""
 
 
 class FineTuneRunner(StoredRunner):
-    """Fine-tunes candidates, and answers finished trials from a store.
+    """Fine-tunes candidates, and returns finished trials from a store.
 
     Args:
         sources: The candidates, see `as_sources`.
         data: The data set.
-        make_optimizer: From parameter groups to an optimizer (a `functools.partial`, whose
+        make_optimizer: Makes an optimizer from parameter groups (a `functools.partial`, whose
             keywords become part of the trial).
-        make_scheduler: From (optimizer, number of steps) to a schedule (likewise).
-        make_trainer: To a Lightning trainer.
+        make_scheduler: Makes a schedule from (optimizer, number of steps) (likewise).
+        make_trainer: Makes a Lightning trainer.
         settings: Batch size, epochs and early stopping.
         store: Where finished trials are kept and found.
-        make_logger: From (label, config) of a trial to a logger of `lensllm.finetune.loggers`;
-            `None` for none.
+        make_logger: Makes a logger of `lensllm.finetune.loggers` from the (label, config) of a
+            trial; `None` for none.
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
-        measure: Name of what candidates are compared by, see `lensllm.core.measures`; with
-            `loss`, candidates whose tokens differ are compared by loss per byte.
-        finetune: How candidates are fine-tuned that do not say it themselves; in full by default.
-        checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial goes
-            on; they are in the store's folder until the trial is stored. `None` for none.
+        measure: Name of the measure by which candidates are compared, see `lensllm.core.measures`;
+            with `loss`, candidates whose tokens differ are compared by loss per byte.
+        finetune: How to fine-tune candidates that do not set it themselves; in full by default.
+        checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial
+            resumes; they are in the store's folder until the trial is stored. `None` for none.
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
             for none.
-        make_callbacks: By name, to Lightning callbacks that every trial has beside its own.
+        make_callbacks: By name, makers of Lightning callbacks that are added to every trial's own.
 
     Attributes:
-        failures: Candidates that cannot be tried, with the reason; see `inspect`.
+        failures: Candidates that cannot be run, with the reason; see `inspect`.
 
     Raises:
         ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
-            name, or optimizer, schedule or trainer have settings that they reject or that a
-            trial's key cannot hold.
+            name, or optimizer, schedule or trainer reject a setting, or a trial's key cannot hold
+            it.
     """
 
     def __init__(
@@ -150,15 +150,15 @@ class FineTuneRunner(StoredRunner):
 
     @cached_property
     def precision(self) -> str:
-        """Lightning's name of the precision that is trained in."""
+        """Lightning's name of the training precision."""
         return str(getattr(self.make_trainer, "keywords", {}).get("precision", "32-true"))
 
     @cached_property
     def measure(self) -> Measure:
-        """What candidates are compared by: what was asked for, but by byte if their tokens differ.
+        """The measure by which candidates are compared: as asked, but per byte if tokens differ.
 
-        A loss per token is the sum over a target divided by its tokens, so that candidates that cut
-        one target into different numbers of tokens are not on one scale.
+        A loss per token is the sum over a target divided by its number of tokens, so the losses of
+        candidates that split a target into different numbers of tokens are not comparable.
         """
         if self.asked_measure.per == "byte" or len(self.sources) == 1:
             return self.asked_measure
@@ -178,7 +178,7 @@ class FineTuneRunner(StoredRunner):
         return LOSS_PER_BYTE
 
     def data_summary(self) -> dict[str, Any]:
-        """Summary of the data set, with the shares of its target bytes that candidates lack."""
+        """Summary of the data set, with the share of target bytes that each candidate lacks."""
         lost = {name: encoder.counts.lost_share for name, encoder in self._encoders.items()}
         lost = {name: share for name, share in lost.items() if share > 0}
         return {**self.data.summary(), **({"lost_target_bytes": lost} if lost else {})}
@@ -193,10 +193,10 @@ class FineTuneRunner(StoredRunner):
         return partial(make, **{**getattr(self.make_optimizer, "keywords", {}), "lr": rate})
 
     def complete(self, trial: Trial) -> Trial:
-        """Fill in the settings that decide the outcome; the result's key is the stored one.
+        """Fill in the settings that determine the outcome and so the trial's key in the store.
 
         Raises:
-            ValueError: The model is no candidate, the data set another one, there are too few
+            ValueError: The model is not a candidate, the data set is another one, there are too few
                 training pairs, or the candidate's files or tokenizer cannot be used.
         """
         self._check(trial)
@@ -226,13 +226,13 @@ class FineTuneRunner(StoredRunner):
     def run(self, trial: Trial) -> TrialResult:
         """Run one trial, or return its stored result.
 
-        A candidate that cannot be loaded, trained or measured is a result with the status `failed`
-        and the reason. While another campaign on the same store is at the trial, this waits.
+        If a candidate cannot be loaded, trained or measured, the result has the status `failed` and
+        the reason. While another campaign on the same store runs the trial, this waits.
 
         Raises:
-            ValueError: The trial is none of this runner's.
-            StorageError: Its result, or what it needs on the way, cannot be written.
-            TrackerError: The experiment tracker does not start.
+            ValueError: The trial is not one of this runner's.
+            StorageError: Its result, or a file that it needs, cannot be written.
+            TrackerError: The experiment tracker could not be started.
         """
         self._check(trial)
         try:
@@ -246,11 +246,11 @@ class FineTuneRunner(StoredRunner):
         return _with_errors(result)
 
     def attempt(self, trial: Trial) -> TrialResult:
-        """What `run` does, but a candidate that cannot be tried raises.
+        """The same as `run`, but a candidate that cannot be run raises its error.
 
         Raises:
-            Exception: Whatever the candidate, its files or its training raised.
-            StorageError: The result, or what the trial needs on the way, cannot be written.
+            Exception: Any error of the candidate, its files or its training.
+            StorageError: The result, or a file that the trial needs, cannot be written.
         """
         try:
             return self._stored_or_new(self.complete(trial))
@@ -262,7 +262,7 @@ class FineTuneRunner(StoredRunner):
             raise
 
     def _stored_or_new(self, trial: Trial) -> TrialResult:
-        """See `StoredRunner`; processes that train a trial together all go at it."""
+        """See `StoredRunner`; processes that train a trial together all run it."""
         if rank_zero_only.rank > 0 or "LOCAL_RANK" in os.environ:
             return self.store.get(trial) or self._run_new(trial)
         return super()._stored_or_new(trial)
@@ -271,15 +271,15 @@ class FineTuneRunner(StoredRunner):
         return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
 
     def keep(self, trial: Trial, folder: Path, merge: bool = False) -> TrialResult:
-        """Run a trial whose weights stay on disk, whether the store has its result or not.
+        """Run a trial and keep its weights on disk, even if the store has its result.
 
         Args:
             trial: The trial.
-            folder: Where the model is to be; see `lensllm.finetune.model_folder`.
-            merge: Whether adapters are added to the weights.
+            folder: Folder for the model; see `lensllm.finetune.model_folder`.
+            merge: Whether adapters are merged into the weights.
 
         Raises:
-            ValueError: The trial is none of this runner's, its weights are shared out (FSDP), or
+            ValueError: The trial is not one of this runner's, its weights are sharded (FSDP), or
                 the folder is not a new one.
             StorageError: The folder cannot be written.
         """
@@ -313,7 +313,7 @@ class FineTuneRunner(StoredRunner):
                 token_cache=self.token_cache,
                 keep=keep,
             )
-            # Before anything is logged: a tracker that fails must not lose what has finished.
+            # Before anything is logged: a failing tracker must not lose a finished trial.
             if rank_zero_only.rank == 0:  # of several processes that train together
                 self.store.add(result)
                 self._checkpoint(trial).unlink(missing_ok=True)
@@ -323,7 +323,7 @@ class FineTuneRunner(StoredRunner):
                 _close(tracker, result)
 
     def _tracker(self, trial: Trial) -> Any:
-        """The experiment tracker of a trial; `None` where there is to be none."""
+        """The experiment tracker of a trial; `None` if none is wanted."""
         if self.make_logger is None:
             return None
         label = f"{trial.model}-D{trial.n_samples}-s{trial.seed}"
@@ -336,20 +336,20 @@ class FineTuneRunner(StoredRunner):
             ) from error
 
     def inspect(self, n_processes: int = 1) -> dict[str, str]:
-        """Look at every candidate before anything is spent: can it be loaded, and measured?
+        """Check for every candidate, before anything is spent, that it can be loaded and measured.
 
-        Files and tokenizer, the tokens of the counted pairs, memory, and the loss of a few test
-        pairs on the CPU, which is noted in the store and not taken again.
+        The checks are of files and tokenizer, the tokens of the counted pairs, memory, and the loss
+        of a few test pairs on the CPU, which is stored and not measured again.
 
         Args:
             n_processes: Processes that share this machine's main memory.
 
         Returns:
-            Those that cannot be tried, with the reason; `task` leaves them out.
+            Candidates that cannot be run, with the reason; `task` leaves them out.
 
         Raises:
             StorageError: The store cannot be written.
-            UnknownModelError: Nothing has the name of a candidate.
+            UnknownModelError: No model has the name of a candidate.
         """
         self.store.check_writable()
         for look in (self._counts, partial(self._inspect, n_processes=n_processes)):
@@ -359,7 +359,7 @@ class FineTuneRunner(StoredRunner):
         return self.failures
 
     def _note_failure(self, look: Callable[[str], Any], name: str) -> None:
-        """Look at a candidate, and note why it cannot be tried, unless that is noted already."""
+        """Check a candidate, and record why it cannot be run unless that is recorded already."""
         if name in self.failures:
             return
         try:
@@ -372,7 +372,7 @@ class FineTuneRunner(StoredRunner):
             self.failures[name] = reason_of(error)
 
     def _inspect(self, name: str, n_processes: int) -> None:
-        """Raise where a candidate cannot be tried."""
+        """Raise an error if a candidate cannot be run."""
         source, counts = self.sources[name], self._counts(name)
         tokenizer = self._encoder(name).tokenizer
         if tokenizer.eos_token_id is None:
@@ -384,7 +384,7 @@ class FineTuneRunner(StoredRunner):
             raise ValueError(refusal)
         settings = self.complete(Trial(name, self.data.name, 0)).settings
         if (source.finetune or FULL).method == "qlora":
-            return  # four-bit weights want a device of their own
+            return  # four-bit weights need a device of their own
         note = self.store.folder / ".inspected" / digest_of([settings, self.measure.per])
         try:
             loss = float(note.read_text(encoding="ascii"))
@@ -394,13 +394,13 @@ class FineTuneRunner(StoredRunner):
         self._losses_before[name] = loss
 
     def _check_lost(self, name: str) -> None:
-        """Say once, or raise, what share of the targets a candidate has no tokens for."""
+        """Warn once, or raise, about the share of the targets that a candidate cannot encode."""
         if name not in self._spelled:
             check_lost(self._encoder(name), name, self.measure.per)
             self._spelled.add(name)
 
     def _say_rounding(self, source: ModelSource) -> None:
-        """Say where weights in half precision are too coarse for the learning rate."""
+        """Warn if weights in half precision are too coarse for the learning rate."""
         is_true = self.precision in ("bf16-true", "16-true")
         if not ((source.finetune or FULL).is_full or is_true):
             return  # adapters are in float32
@@ -420,11 +420,11 @@ class FineTuneRunner(StoredRunner):
             )
 
     def _check_disk(self) -> None:
-        """Say where a checkpoint of the largest candidate would not fit on the store's disk."""
+        """Warn if a checkpoint of the largest candidate would not fit on the store's disk."""
         sources = [source for name, source in self.sources.items() if name not in self.failures]
         if self.checkpoint_minutes is None or not sources:
             return
-        # Weights, two moments, and the best weights so far.
+        # Weights, the optimizer's two moments, and the best weights so far.
         needed = 16.0 * max(source.n_trainable for source in sources)
         free = shutil.disk_usage(self.store.folder).free
         if needed > free:
@@ -438,13 +438,13 @@ class FineTuneRunner(StoredRunner):
             )
 
     def task(self) -> Task:
-        """The question, with the most that each trial can cost, by configs and token counts.
+        """The selection task, with upper bounds on costs from model configs and token counts.
 
-        Candidates that cannot be tried are left out, and are in `failures`.
+        Candidates that cannot be run are left out, and are in `failures`.
 
         Raises:
-            NoCandidateError: No candidate can be tried; with all reasons.
-            UnknownModelError: Nothing has the name of a candidate.
+            NoCandidateError: No candidate can be run; with all reasons.
+            UnknownModelError: No model has the name of a candidate.
         """
         return self._task
 
@@ -485,7 +485,7 @@ class FineTuneRunner(StoredRunner):
         return _with_errors(result)
 
     def longest(self, name: str) -> tuple[int, int]:
-        """Tokens of a candidate's longest input and longest target, of those that were counted."""
+        """Tokens of a candidate's longest input and longest target among the counted pairs."""
         return self._counts(name).longest
 
     def _encoder(self, name: str) -> PairEncoder:
@@ -516,7 +516,7 @@ class FineTuneRunner(StoredRunner):
         return self._token_counts[name]
 
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
-        """The most FLOPs of one trial: that of training for all its epochs."""
+        """An upper bound on the FLOPs of one trial: training for all of its epochs."""
         trained = counts.train[n_samples] * self.settings.max_epochs
         evaluated = counts.validation[n_samples] + counts.test
         per_trained, per_evaluated = source.flops_per_token
@@ -524,7 +524,7 @@ class FineTuneRunner(StoredRunner):
 
 
 def _with_errors(result: TrialResult) -> TrialResult:
-    """A result with its standard error per byte, which earlier versions left to its examples."""
+    """A result with its standard error per byte, from its examples if it was not stored."""
     examples = ExampleLosses.from_json(result.examples)
     if examples is None or math.isfinite(result.test_loss_per_byte_se):
         return result
@@ -532,7 +532,7 @@ def _with_errors(result: TrialResult) -> TrialResult:
 
 
 def _close(tracker: Any, result: TrialResult | None) -> None:
-    """Give a tracker the result and close it; what it raises then is said and costs no trial."""
+    """Pass the result to a tracker and close it; its errors are reported and lose no trial."""
     try:
         if result is not None:
             tracker.log_result(result)
@@ -545,10 +545,10 @@ def _close(tracker: Any, result: TrialResult | None) -> None:
 
 
 def _check_scheduler(make_scheduler: Callable[..., Any]) -> None:
-    """Let the schedule look at its settings before anything is loaded.
+    """Check the schedule's settings by making one, before anything is loaded.
 
     Raises:
-        ValueError: It rejects them, or a trial's key cannot hold them.
+        ValueError: The schedule rejects them, or a trial's key cannot hold them.
     """
     describe(make_scheduler, "scheduler")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -559,7 +559,7 @@ def _check_scheduler(make_scheduler: Callable[..., Any]) -> None:
 
 
 def _check_optimizer(make_optimizer: Callable[..., torch.optim.Optimizer]) -> None:
-    """Let the optimizer look at its settings before anything is loaded."""
+    """Check the optimizer's settings by making one, before anything is loaded."""
     try:
         make_optimizer([torch.nn.Parameter(torch.zeros(1))])
     except (ValueError, TypeError, RuntimeError) as error:

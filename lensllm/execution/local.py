@@ -6,4 +6,4 @@ from lensllm.core.protocols import Executor
 
 
 class LocalExecutor(Executor):
-    """Executes trials here, each when the one before has ended."""
+    """Executes trials in this process, one after the other."""

@@ -34,11 +34,11 @@ OUT_OF_TRIES = (
 
 @dataclass
 class Worker:
-    """One process, and the trial that it is at.
+    """One process, and the trial that it is running.
 
     Attributes:
         process: The process.
-        connection: Where trials go to it and results come from it.
+        connection: Connection for trials to it and results from it.
         at: Position of its trial; `None` while it waits for one.
     """
 
@@ -47,13 +47,13 @@ class Worker:
     at: int | None = None
 
     def give(self, at: int, trials: Sequence[Trial]) -> None:
-        """Hand it a trial."""
+        """Send it a trial."""
         self.at = at
-        with contextlib.suppress(OSError):  # it died before: `take` will tell
+        with contextlib.suppress(OSError):  # it died before, which `take` will report
             self.connection.send(trials[at])
 
     def take(self) -> tuple[int, Any]:
-        """Position of its trial, and the result, the error, or `None` where it died."""
+        """Position of its trial, and the result, the error, or `None` if it died."""
         at, self.at = self.at, None
         assert at is not None
         try:
@@ -67,19 +67,19 @@ class PoolExecutor(Executor):
     """Executes trials in processes of its own, each of which runs one at a time.
 
     The trials of one decision are independent, so their results do not depend on how many run at
-    once. A process that dies (killed for its memory, say) is replaced and its trial started again,
-    from its checkpoint where there is one; a trial at which processes keep dying has failed, and
-    the others go on. Results are stored by the process that found them, so what has finished is
-    never lost. After an error no new trial is started, and those that run are waited for. Where
-    this process is killed, the others end within about a second.
+    once. A process that dies (for lack of memory, say) is replaced and its trial restarted, from
+    its checkpoint if there is one. A trial whose processes keep dying has failed, and the others
+    continue. Each process stores its own results, so a finished trial is never lost. After an error
+    no new trial is started, and running ones are waited for. If this process is killed, the others
+    end within about a second.
 
     Attributes:
-        n_workers: Processes. Each has the data and one model in memory.
-        retries: How often a trial is started again after its process died.
-        gpus: Indices of the GPUs that the processes take, in turn; `None` leaves it to CUDA.
+        n_workers: Number of processes. Each has the data and one model in memory.
+        retries: How often a trial is restarted after its process died.
+        gpus: Indices of the GPUs that the processes use, in turn; `None` leaves it to CUDA.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
     """
 
     n_workers: int = 2
@@ -108,10 +108,10 @@ class PoolExecutor(Executor):
             raise ValueError(f"Expected indices >= 0 in executor.gpus, got {list(gpus or ())}")
 
     def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results, in the order of the trials, each as soon as those before it are there.
+        """The results, in the order of the trials, each as soon as all before it are available.
 
         Raises:
-            Exception: Whatever a trial raised.
+            Exception: Any error that a trial raised.
         """
         self._start(runner, min(self.n_workers, len(trials)))
         waiting = deque(range(len(trials)))
@@ -145,7 +145,7 @@ class PoolExecutor(Executor):
                 following += 1
 
     def close(self) -> None:
-        """End the processes: what they are at is given a second to clean up."""
+        """End the processes; running trials get a second to clean up."""
         for worker in self._workers:
             worker.connection.close()
             worker.process.terminate()
@@ -162,7 +162,7 @@ class PoolExecutor(Executor):
                 worker.give(waiting.popleft(), trials)
 
     def _start(self, runner: Runner, n_workers: int) -> None:
-        """Have so many processes for this runner."""
+        """Start `n_workers` processes for this runner."""
         if self._runner is not runner:
             self.close()
             self._runner = runner
@@ -178,12 +178,12 @@ class PoolExecutor(Executor):
         with children_without_interrupts():
             process.start()
         there.close()
-        with contextlib.suppress(OSError):  # it died already: `take` will tell
+        with contextlib.suppress(OSError):  # it died already, which `take` will report
             here.send(self._runner)
         return Worker(process, here)
 
     def _replace(self, worker: Worker) -> str:
-        """Put a new process into the place of a dead one; in words, how that died."""
+        """Replace a dead process; return how it died, in words."""
         worker.connection.close()
         worker.process.join()
         number = self._workers.index(worker)
@@ -193,7 +193,7 @@ class PoolExecutor(Executor):
 
 
 def _work(connection: Connection, gpu: int | None, n_workers: int) -> None:
-    """Run the trials that come, until the connection ends; the main function of a process."""
+    """The main function of a process: run incoming trials until the connection is closed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     end_with(parent.pid)
@@ -207,7 +207,7 @@ def _work(connection: Connection, gpu: int | None, n_workers: int) -> None:
             try:
                 if runner is None:
                     runner = pickle.loads(pickled)
-                    quiet_libraries()  # after the imports, some of which speak up again
+                    quiet_libraries()  # after the imports, some of which turn messages on again
                     _share_cores(n_workers)
                 answer: Any = runner.run(trial)
             except Exception as error:
@@ -216,13 +216,13 @@ def _work(connection: Connection, gpu: int | None, n_workers: int) -> None:
 
 
 def _share_cores(n_workers: int) -> None:
-    """Leave cores to the other processes, unless the environment says how many to take."""
+    """Leave cores to the other processes, unless the environment sets the number of threads."""
     if "torch" in sys.modules and "OMP_NUM_THREADS" not in os.environ:
         sys.modules["torch"].set_num_threads(max(1, (os.cpu_count() or 1) // n_workers))
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself, or its text where it cannot go to another process."""
+    """The error itself, or its text if it cannot be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

@@ -19,20 +19,20 @@ logger = logging.getLogger(__name__)
 
 
 class ReplayRunner(Runner):
-    """Answers trials from a table of recorded curves of one data set.
+    """Looks trials up in a table of recorded curves of one data set.
 
-    Where the table has FLOPs for all points, a trial costs what was recorded. Elsewhere it costs
+    If the table has FLOPs for all points, a trial has the recorded cost. Otherwise it costs
     6 · parameters · D · `tokens_per_sample` · `n_epochs` FLOPs, D = 0 is free (the cost of the
-    Rectified Scaling Law paper), and a model of unknown size counts as the mean of the others.
+    Rectified Scaling Law paper), and a model of unknown size is given the mean of the others.
 
     Args:
         curves: Tidy table of curves (see `lensllm.core.curves`).
-        dataset: Which data set of the table.
+        dataset: Name of the data set in the table.
         n_samples_full: Size D_full at which candidates are compared; the largest one by default.
-        seed: Which seed of the table; the smallest by default.
-        tokens_per_sample: Source and target tokens a sample, where no FLOPs were recorded.
-        n_epochs: Passes over the data, where no FLOPs were recorded.
-        measure: Name of what candidates are compared by, see `lensllm.core.measures`.
+        seed: Seed of the recorded runs; the smallest by default.
+        tokens_per_sample: Source and target tokens per sample, used if no FLOPs were recorded.
+        n_epochs: Passes over the data, used if no FLOPs were recorded.
+        measure: Name of the measure by which candidates are compared, see `lensllm.core.measures`.
 
     Raises:
         ValueError: The data set, seed, size or measure is not in the table.
@@ -124,7 +124,7 @@ class ReplayRunner(Runner):
         return dict(zip(pairs, self.curves[column].astype(float), strict=True))
 
     def _recorded_steps(self) -> dict[tuple[str, int], int]:
-        """Early-stopping steps by model and size, where the table has them."""
+        """Early-stopping steps by model and size, if the table has them."""
         if "best_step" not in self.curves:
             return {}
         rows = self.curves.dropna(subset=["best_step"])
@@ -136,7 +136,7 @@ class ReplayRunner(Runner):
         return self._task
 
     def truth(self) -> dict[str, float]:
-        """Recorded measure at D_full by model; `nan` where it was not recorded."""
+        """Recorded measure at D_full by model; `nan` if it was not recorded."""
         losses = self._losses[self.measure.column]
         return {
             name: losses.get((name, self.n_samples_full), math.nan) for name in self._task.names

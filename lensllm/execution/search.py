@@ -1,4 +1,4 @@
-"""Settings that lower the loss of one trial: Optuna asks, a trial is run, Optuna is told."""
+"""Search for the settings of one trial with the smallest loss, with Optuna."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Range:
-    """What a setting may be: a number between two others, or one of several values.
+    """The range of a setting: a number between two others, or one of several values.
 
     Attributes:
         name: The setting, such as `optimizer.lr`.
         low: Smallest number; > 0 where `log` is true.
         high: Largest number.
-        log: Whether numbers are drawn evenly in their logarithm.
+        log: Whether numbers are drawn uniformly in their logarithm.
         choices: The values; `None` for a range of numbers.
 
     Raises:
-        ValueError: It is neither, or both.
+        ValueError: Neither a range nor choices are given, or both.
     """
 
     name: str
@@ -62,25 +62,25 @@ def search(
     n_random: int = 4,
     seed: int = 0,
 ) -> list[tuple[dict[str, Any], TrialResult]]:
-    """Settings by a tree-structured Parzen estimator (Bergstra et al. 2011), one trial at a time.
+    """Search by a tree-structured Parzen estimator (Bergstra et al. 2011), one trial at a time.
 
-    A trial that diverges or fails ranks below all others, and the search goes on.
+    A trial that diverges or fails ranks below all others, and the search continues.
 
     Args:
-        run: From settings by their names to the result of a trial with them.
-        space: What each setting may be.
-        objective: Field of the result that is to be small.
-        n_trials: How many trials.
-        n_random: Of these, how many are drawn at random at first.
-        seed: Of the draws.
+        run: Runs a trial with the given settings, by name, and returns its result.
+        space: The range of each setting.
+        objective: Field of the result to minimise.
+        n_trials: Number of trials.
+        n_random: How many of these are drawn at random, before the others.
+        seed: Seed of the draws.
 
     Returns:
-        Settings and results in their order.
+        Settings and results, in the order of the trials.
 
     Raises:
         ValueError: The space is empty.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its plugins
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs its plugins
     import optuna
 
     if not space:
@@ -97,8 +97,8 @@ def search(
         if result.status == "completed" and math.isfinite(loss):
             study.tell(asked, loss)
         else:
-            # Worse than any that has a loss. Of failed ones the sampler would learn nothing, and
-            # ask again where training diverges.
+            # Worse than any trial with a loss. If told that a trial failed, the sampler would learn
+            # nothing, and would try settings at which training diverges again.
             study.tell(asked, state=optuna.trial.TrialState.PRUNED)
         found.append((values, result))
     return found

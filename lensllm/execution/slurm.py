@@ -1,4 +1,4 @@
-"""Trials as jobs of a cluster, through submitit."""
+"""Trials as jobs on a Slurm cluster, through submitit."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ CLUSTERS = ("slurm", "local", "debug")
 class SlurmExecutor(Executor):
     """Submits the trials of a decision as one job each, and waits for them.
 
-    A job that dies (its node, its time, its memory) is submitted again, and its trial goes on from
-    its checkpoint; a trial whose jobs keep dying has failed, and the others go on. Results are
-    stored by the job that found them. The folders of the store, of the data and of the jobs' logs
-    have to be the same on all nodes.
+    A job that dies (of a node failure, a time limit or lack of memory) is resubmitted, and its
+    trial resumes from its checkpoint. A trial whose jobs keep dying has failed, and the others
+    continue. Each job stores its own result. The folders of the store, of the data and of the jobs'
+    logs must be shared by all nodes.
 
-    Jobs that have not finished when the campaign ends early are cancelled. Where this process is
-    killed, jobs of a cluster go on and store what they find; those of this machine end.
+    Unfinished jobs are cancelled when the campaign ends early. If this process is killed, jobs on a
+    cluster continue and store their results; those on this machine end.
 
     Attributes:
         folder: Folder of the jobs' logs.
-        cluster: `slurm`; `local` for processes of this machine, `debug` for this process.
-        retries: How often a trial is submitted again after its job died.
-        parameters: What `submitit.AutoExecutor.update_parameters` takes.
+        cluster: `slurm`; `local` for processes on this machine, `debug` for this process.
+        retries: How often a trial is resubmitted after its job died.
+        parameters: Arguments of `submitit.AutoExecutor.update_parameters`.
 
     Raises:
-        ValueError: submitit is missing, or an argument is out of its range.
+        ValueError: submitit is missing, or an argument is out of range.
     """
 
     folder: str
@@ -65,8 +65,8 @@ class SlurmExecutor(Executor):
         """The results, in the order of the trials; all jobs are submitted first.
 
         Raises:
-            RuntimeError: A trial raised; with the path of its job's log. Jobs that have not begun
-                are cancelled first, and the others are waited for.
+            RuntimeError: A trial raised an error; the message has the path of its job's log.
+                Before, jobs that have not begun are cancelled, and the others are waited for.
         """
         import submitit
 
@@ -83,13 +83,13 @@ class SlurmExecutor(Executor):
         return executor.submit(_run, runner, trial, owner)
 
     def _result(self, executor: Any, job: Any, runner: Runner, trial: Trial) -> TrialResult:
-        """The result of a job, or of another one in its place where it died."""
+        """The result of a job, or of its replacement if it died."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         for left in reversed(range(self.retries + 1)):
             try:
                 return job.result()
-            except FailedJobError as error:  # raised by the trial: it would again
+            except FailedJobError as error:  # raised by the trial, which would raise it again
                 self._wind_up()
                 raise RuntimeError(
                     f"Expected job {job.job_id} of {trial.model}, D = {trial.n_samples}, to "
@@ -132,12 +132,12 @@ class SlurmExecutor(Executor):
 
 
 def _last_line(trace: str) -> str:
-    """Of a trace that submitit put between two lines of dashes: what was raised."""
+    """The error in a traceback that submitit put between two lines of dashes."""
     return trace.split("-" * 22)[-2].strip().splitlines()[-1]
 
 
 def _run(runner: Runner, trial: Trial, owner: int | None) -> TrialResult:
-    """One trial; the function of a job, which ends with its owner on this machine."""
+    """The function of a job: run one trial; on this machine it ends when its owner ends."""
     end_with(owner)
     quiet_libraries()
     return runner.run(trial)

@@ -1,4 +1,4 @@
-"""What runners that run trials for real share: one data set, candidates by name, and a store."""
+"""The base class of runners that train: one data set, candidates by name, and a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoredRunner(Runner):
-    """Runs trials on one data set, and answers those that have finished from a store.
+    """Runs trials on one data set, and returns finished ones from a store.
 
     Args:
         sources: The candidates.
@@ -28,7 +28,7 @@ class StoredRunner(Runner):
         seed: Seed of the trials of a campaign.
 
     Raises:
-        ValueError: There are no candidates or two of one name, or fewer training pairs than
+        ValueError: There are no candidates, two share a name, there are fewer training pairs than
             `n_samples_full`, or sizes are out of range.
     """
 
@@ -58,18 +58,18 @@ class StoredRunner(Runner):
 
     @abstractmethod
     def _ladder(self) -> tuple[int, ...]:
-        """Sizes of trials where none were given."""
+        """Sizes of trials if none were given."""
 
     @abstractmethod
     def _run_new(self, trial: Trial) -> TrialResult:
-        """Run a trial that is complete, and store what it found."""
+        """Run a trial with all its settings, and store its result."""
 
     @abstractmethod
     def _in_unit(self, result: TrialResult) -> TrialResult:
         """A stored result in the units in which a campaign compares and pays."""
 
     def _check(self, trial: Trial) -> None:
-        """Refuse trials that are none of this runner's."""
+        """Raise an error for trials that are not this runner's."""
         if trial.model not in self.sources:
             raise ValueError(
                 f"Expected one of the candidates {', '.join(self.sources)}, got {trial.model!r}"
@@ -85,7 +85,7 @@ class StoredRunner(Runner):
             )
 
     def _stored_or_new(self, trial: Trial) -> TrialResult:
-        """The stored result, or a new one, which one process at a time is in search of."""
+        """The stored result, or a new one, for which one process at a time runs the trial."""
         is_told = False
         while True:
             result = self.store.get(trial)
@@ -106,9 +106,9 @@ class StoredRunner(Runner):
             time.sleep(POLL_SECONDS)
 
     def known(self) -> list[TrialResult]:
-        """Results in the store of trials that a campaign could ask for, the full size included.
+        """Stored results of trials that a campaign could ask for, including the full size.
 
-        They have this recipe, these data and this seed.
+        They have the same recipe, data and seed.
         """
         task = self.task()
         results = []
@@ -124,7 +124,7 @@ class StoredRunner(Runner):
 
 
 def _by_name(sources: Sequence[Any]) -> dict[str, Any]:
-    """Candidates by their names, of which each has its own."""
+    """Candidates by their names, which must be distinct."""
     if not sources:
         raise ValueError("Expected at least one candidate in `candidates.models`, got none")
     names = [source.name for source in sources]
@@ -135,7 +135,7 @@ def _by_name(sources: Sequence[Any]) -> dict[str, Any]:
 
 
 def _check_sizes(sizes: tuple[int, ...], n_samples_full: int) -> None:
-    """Sizes of trials, ascending: distinct, and from 0 to `n_samples_full`."""
+    """Check that ascending sizes are distinct, and from 0 to `n_samples_full`."""
     for size, following in zip(sizes, (*sizes[1:], None), strict=True):
         if size < 0:
             raise ValueError(f"Expected sizes >= 0, got {size}")

@@ -1,4 +1,4 @@
-"""Fine-tuning the candidate that a campaign chose on all the data, and keeping it."""
+"""Fine-tune the candidate that a campaign chose on all the data, and save the model."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lensllm.finetune.models import ModelSource
 
 @dataclass(frozen=True)
 class Winner:
-    """A model that was fine-tuned on all the data, and what a campaign had predicted.
+    """A model that was fine-tuned on all the data, with the campaign's prediction.
 
     Attributes:
         source: The candidate.
         folder: Its model folder.
-        result: What the full fine-tuning found and cost.
-        measure: What candidates were compared by.
-        predicted: The predicted value at D_full; `nan` where there was none.
-        lower80: Lower end of its 80 % interval; `nan` where there was none.
-        upper80: Upper end of the same.
+        result: Result and cost of the full fine-tuning.
+        measure: The measure by which candidates were compared.
+        predicted: The predicted value at D_full; `nan` if there was none.
+        lower80: Lower end of its 80 % interval; `nan` if there was none.
+        upper80: Upper end of the same interval.
         others: Values of other contenders that were fine-tuned in full.
     """
 
@@ -44,23 +44,23 @@ class Winner:
 
     @property
     def value(self) -> float:
-        """What the full fine-tuning reached."""
+        """The value that the full fine-tuning reached."""
         return float(getattr(self.result, self.measure.column))
 
     @property
     def held(self) -> bool | None:
-        """Whether it is inside the interval; `None` where there was none."""
+        """Whether that value is inside the interval; `None` if there was no interval."""
         if not (math.isfinite(self.lower80) and math.isfinite(self.upper80)):
             return None
         return self.lower80 <= self.value <= self.upper80
 
 
 def read_selection(path: Path) -> dict[str, Any]:
-    """What a campaign by fine-tuning has written as `selection.json`.
+    """Read the `selection.json` of a campaign that fine-tuned.
 
     Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is another file, or one of a replay or of an older version.
+        FileNotFoundError: There is no such file.
+        ValueError: It is another kind of file, or comes from a replay or an older version.
     """
     path = path / "selection.json" if path.is_dir() else path
     if not path.is_file():
@@ -92,18 +92,18 @@ def finetune_winner(
     """Fine-tune the chosen candidate, or the best of several contenders, on D_full samples.
 
     The trial is the one that the campaign predicted: same recipe, seed and data. Its result goes
-    into the store, so that it counts from then on, also as an earlier task.
+    into the store and is used from then on, also as part of an earlier task.
 
     Args:
-        runner: With the campaign's settings.
+        runner: A runner with the campaign's settings.
         record: See `read_selection`.
-        folder: Where the model is to be: a new or an empty folder.
-        model: Which candidate; `None` for the one that was chosen.
-        confirm: How many contenders to fine-tune; the best one is kept.
-        merge: Whether adapters are added to the weights.
+        folder: A new or empty folder for the model.
+        model: Name of the candidate; `None` for the chosen one.
+        confirm: Number of contenders to fine-tune; the best one is kept.
+        merge: Whether adapters are merged into the weights.
 
     Raises:
-        ValueError: The data have changed, the candidate is none, or nothing completed.
+        ValueError: The data have changed, the candidate is unknown, or no trial completed.
         StorageError: The folder cannot be written.
     """
     check_free(folder)
@@ -151,7 +151,7 @@ def finetune_winner(
 
 
 def _contenders(record: Mapping[str, Any], count: int) -> list[str]:
-    """The chosen candidate, then other contenders, then others in the order of the ranking."""
+    """The chosen candidate, then the other contenders, then the rest in the order of ranking."""
     held = (record.get("verdict") or {}).get("contenders", [])
     ranked = [entry["model"] for entry in record["ranking"] if entry["status"] == "ranked"]
     if not ranked:

@@ -1,4 +1,4 @@
-"""How a campaign went: who was measured where and when, and who was stopped why."""
+"""A figure of a campaign: when each candidate was measured, at which D, and why it was stopped."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COLORS = "viridis"
 
 
 def campaign_figure(events: Sequence[Event], ranking: Sequence[str]) -> Figure | None:
-    """One row a candidate, one mark a trial, its colour saying when it was run.
+    """One row per candidate and one mark per trial, coloured by when it was run.
 
     Args:
-        events: Of a `Selection`.
+        events: The events of a `Selection`.
         ranking: Names of the candidates, the best one first.
 
     Returns:
-        The figure; `None` where nobody was stopped, so that there is no story to tell.
+        The figure; `None` if no candidate was stopped.
     """
     trials, stopped = _history(events)
     if not trials or not stopped:
@@ -64,7 +64,7 @@ def campaign_figure(events: Sequence[Event], ranking: Sequence[str]) -> Figure |
 
 
 def _history(events: Sequence[Event]) -> tuple[list[tuple[str, int]], dict[str, Event]]:
-    """(candidate, D > 0) of the trials in their order, and who is stopped in the end, with why."""
+    """(candidate, D > 0) of the trials in order, and the events of finally stopped candidates."""
     trials: list[tuple[str, int]] = []
     stopped: dict[str, Event] = {}
     for event in events:

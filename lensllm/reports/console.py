@@ -20,14 +20,14 @@ class PlainConsole(Console):
     """A console that prints texts as they are: no markup, no control characters, no secrets."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Turn a text, also a cell's, into what is rendered."""
+        """Convert a text, including a cell's, into a renderable without markup."""
         return super().render_str(
             plain(redact(text)), **{**options, "markup": False, "emoji": False}
         )
 
 
 def wide_console() -> Console:
-    """A console that is wide enough for tables, also where the output is a file or a pipe."""
+    """A console that is wide enough for tables, even if the output is a file or a pipe."""
     return PlainConsole(width=max(MIN_WIDTH, Console().width))
 
 
@@ -37,7 +37,7 @@ def say(*lines: str) -> None:
 
 
 def updating(status: Status) -> Callable[[str], None]:
-    """What shows a text beside a spinner, as it is."""
+    """A function that shows a text beside a spinner, without markup."""
     return lambda text: status.update(Text(plain(redact(text))))
 
 
@@ -46,7 +46,7 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
     Args:
         table: The table.
-        console: Where to; a new console by default.
+        console: Console to print on; a new one by default.
     """
     rich = RichTable(caption=table.caption, caption_justify="left")
     for i, column in enumerate(table.frame.columns):

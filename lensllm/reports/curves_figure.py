@@ -22,11 +22,11 @@ _ZERO_GAP = 2.0  # D = 0 is drawn this factor below the smallest D > 0, past a b
 
 @dataclass(frozen=True)
 class CurvePlot:
-    """What to draw of one curve.
+    """One curve with its fits, as drawn in a panel.
 
     Attributes:
         title: Title of the panel.
-        n_samples: Measured sizes D, shape (n_points,); 0 included.
+        n_samples: Measured sizes D, including 0, shape (n_points,).
         losses: Measured losses.
         fits: Fits to draw; the first one gives the interval, the transition and the phases.
         n_samples_full: Size to extrapolate to; the largest measured one by default.
@@ -44,14 +44,14 @@ class CurvePlot:
 
 
 def draw_curve(axes: Axes, plot: CurvePlot) -> None:
-    """Draw one curve on given axes, both in log scale.
+    """Draw one curve on the given log-log axes.
 
     Points that a fit did not use are hollow. The pre-power phase (D below the transition size) is
-    shaded in sand, the power phase in blue. D = 0 stands to the left of the axis' break.
+    shaded in sand, the power phase in blue. D = 0 is drawn to the left of the axis break.
 
     Args:
-        axes: Where to draw.
-        plot: What to draw.
+        axes: Axes to draw on.
+        plot: The curve with its fits.
 
     Raises:
         ValueError: There is no size > 0.
@@ -87,7 +87,7 @@ def _label(fit: LawFit) -> str:
 
 
 def _draw_interval(axes: Axes, plot: CurvePlot, grid: np.ndarray) -> None:
-    """Shade the interval of the law and mark that of a measured loss at the largest size."""
+    """Shade the law's interval, and mark the interval of a measured loss at the largest size."""
     posterior = plot.fits[0].posterior
     low, high = posterior.interval(grid, plot.level, noise=False)
     axes.fill_between(grid, low, high, color=_COLORS[0], alpha=0.22, lw=0, zorder=2)
@@ -147,11 +147,11 @@ def draw_curves(
 
     Args:
         plots: The curves, at least one.
-        n_columns: Panels a row.
+        n_columns: Panels per row.
         unit: Unit of the losses.
 
     Returns:
-        A figure with its own Agg canvas; nothing global is touched.
+        A figure with its own Agg canvas; no global state of matplotlib is changed.
 
     Raises:
         ValueError: There is nothing to draw.
@@ -179,10 +179,10 @@ def save_curves(
 
     Args:
         plots: The curves.
-        folder: Where to write; made if absent.
+        folder: Output folder; created if absent.
         stem: Start of the file names; characters other than letters, digits, `-` and `.` become
             `_`.
-        per_page: Curves a page.
+        per_page: Curves per page.
 
     Returns:
         The files written.

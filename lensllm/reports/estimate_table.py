@@ -1,4 +1,4 @@
-"""What a campaign would take, as a table and in a sentence."""
+"""The estimated cost of a campaign, as a table and as a sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lensllm.finetune.hardware import Hardware
 
 
 def duration(seconds: float) -> str:
-    """Seconds in a unit that suits them.
+    """A duration in a suitable unit.
 
     Example:
         >>> duration(42), duration(600), duration(9000), duration(400000)
@@ -26,12 +26,12 @@ def duration(seconds: float) -> str:
 
 
 def money(amount: float | None, currency: str) -> str:
-    """An amount with its currency; nothing where no price is known."""
+    """An amount with its currency; empty if no price is known."""
     return "" if amount is None else f"{amount:.2f} {currency}"
 
 
 def estimate_table(estimates: Sequence[CandidateEstimate], hardware: Hardware) -> Table:
-    """One row a candidate: memory, and its largest trial and full fine-tuning."""
+    """One row per candidate: memory, and the cost of its largest trial and full fine-tuning."""
     table = Table(title=f"Estimate for {hardware.name}")
     for name in (
         "candidate",
@@ -66,7 +66,7 @@ def estimate_table(estimates: Sequence[CandidateEstimate], hardware: Hardware) -
 def estimate_sentence(
     estimates: Sequence[CandidateEstimate], hardware: Hardware, budget_flops: float
 ) -> str:
-    """The campaign's budget beside fine-tuning every candidate in full."""
+    """The campaign's budget compared with fine-tuning every candidate in full."""
     full = sum(estimate.flops[max(estimate.flops)] for estimate in estimates)
     parts = [
         f"{flops:.3g} FLOPs, {duration(hardware.seconds(flops))}"
@@ -105,7 +105,7 @@ def smallest_sentence(smallest: Mapping[str, float], full: float, budget_flops: 
 
 
 def _rounded_up(share: float) -> float:
-    """Two digits, never below the share itself."""
+    """The share rounded up to two digits."""
     if share == 0 or not math.isfinite(share):
         return share
     unit = 10.0 ** (math.floor(math.log10(share)) - 1)

@@ -1,4 +1,4 @@
-"""What `lensllm fit` writes: tables of fits, comparisons of laws, drawings of curves."""
+"""The output of `lensllm fit`: tables of fits, comparisons of laws, figures of curves."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def write_law_report(
     figures: bool = True,
     **options: Any,
 ) -> str:
-    """Fit laws to curves and write `fits.csv`, the comparison and the drawings.
+    """Fit laws to curves and write `fits.csv`, the comparison and the figures.
 
     Args:
         curves: Tidy table of curves (see `lensllm.core.curves`).
         laws: The laws; the first one is drawn with its interval.
-        folder: Where to write.
-        datasets: Which data sets; all by default.
-        models: Which models; all by default.
-        max_n_samples: Fit sizes up to this one only.
+        folder: Output folder.
+        datasets: Names of data sets; all by default.
+        models: Names of models; all by default.
+        max_n_samples: Fit only sizes up to this one.
         predict_at: Sizes D to predict the loss at.
-        target_loss: Loss of which to say how much data it takes.
+        target_loss: Loss for which to report the amount of data needed.
         level: Level of the intervals.
-        forward: Whether to validate forward (`forward.csv`); by default if there are several laws.
-        figures: Whether to draw.
-        **options: Those of `fit_laws`.
+        forward: Whether to do forward validation (`forward.csv`); by default with several laws.
+        figures: Whether to draw figures.
+        **options: Options of `fit_laws`.
 
     Returns:
-        What to print.
+        The text to print.
 
     Raises:
         ValueError: A name is not in the table, or no law can be fitted to a curve.
@@ -114,7 +114,7 @@ def _choose(curves: pd.DataFrame, column: str, names: Sequence[str] | None) -> p
 
 
 def _left_out(stack: CurveStack, usable: np.ndarray, laws: Sequence[ScalingLaw]) -> list[str]:
-    """What to say of the curves that no law could be fitted to."""
+    """Lines about the curves that no law could be fitted to."""
     least = min(law.n_params for law in laws)
     seen = np.isfinite(stack.losses) & (stack.n_samples > 0)
     sizes = [len(set(stack.n_samples[row])) for row in seen]
@@ -127,7 +127,7 @@ def _left_out(stack: CurveStack, usable: np.ndarray, laws: Sequence[ScalingLaw])
 
 
 def _print_fits(table: pd.DataFrame) -> str:
-    """The fits as text, one line a curve and law, intervals beside what was asked for."""
+    """The fits as text, one line per curve and law, with intervals of the requested values."""
     names = ["dataset", "model", "law", "scale", "beta", "pre_learned_size", "n_steps"]
     names += ["irreducible_loss", "alpha", "transition_size", "rmse_log"]
     shown = table[[name for name in names if name in table]].copy()
@@ -164,7 +164,7 @@ def _write_forward(
     level: float,
     options: dict[str, Any],
 ) -> str:
-    """Validate forward, write both tables, and return the shorter one."""
+    """Do forward validation, write both tables, and return the shorter one."""
     validation = forward_validation(curves, laws, level=level, **options)
     write_csv(validation, folder / "forward.csv")
     table = forward_table(validation)

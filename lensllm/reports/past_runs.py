@@ -1,4 +1,4 @@
-"""What was taken from past runs, as a table."""
+"""The values taken from past runs, as a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = {
 
 
 def taken_table(taken: Sequence[Taken]) -> Table:
-    """One row a run: each value with where it stands in brackets."""
+    """One row per run: each value, with its source in brackets."""
     frame = pd.DataFrame([_row(item) for item in taken])
     return Table("past_runs", "In brackets: where a run's files tell it.", frame)
 

@@ -1,4 +1,4 @@
-"""Progress of a campaign in the terminal: one line a trial, and the budget."""
+"""Progress of a campaign in the terminal: one line per trial, and the budget."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lensllm.reports.words import outcome_words
 
 
 class CampaignProgress:
-    """Prints one line a finished trial: what, its loss, the budget spent, the time elapsed.
+    """Prints one line per finished trial: its name and loss, the budget spent, the time elapsed.
 
     Args:
-        console: Where to print.
-        measure: What the candidates are compared by.
+        console: Console to print on.
+        measure: The measure by which candidates are compared.
     """
 
     def __init__(self, console: Console, measure: Measure = LOSS) -> None:

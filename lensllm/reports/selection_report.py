@@ -1,4 +1,4 @@
-"""What a campaign leaves behind: `selection.json`, a figure, a table and one sentence."""
+"""The output of a campaign: `selection.json`, a figure, a table and one sentence."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PREDICTED = "#b5442e"
 
 
 def _versions() -> dict[str, str]:
-    """Versions of the packages that decide, of those that are installed: a replay needs few."""
+    """Versions of the installed packages that affect results; a replay needs few of them."""
     found = {}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -55,7 +55,7 @@ def observed_points(
     """Measured points by model, ascending by size.
 
     Returns:
-        `n_samples`, `test_loss`, the measure's column where it is another one, `status`, `flops`.
+        `n_samples`, `test_loss`, the measure's column if it is another one, `status`, `flops`.
     """
     losses = list(dict.fromkeys((LOSS.column, measure.column)))
     columns = ["n_samples", *losses, "status", "flops"]
@@ -74,7 +74,7 @@ def selection_record(
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """All of a selection as plain JSON types.
+    """A complete selection as plain JSON types.
 
     Args:
         selection: The answer.
@@ -120,7 +120,7 @@ def selection_record(
 
 
 def selection_sentence(selection: Selection) -> str:
-    """Which model to fine-tune, how sure that is, and what it cost, in one sentence."""
+    """One sentence: which model to fine-tune, how certain that is, and what it cost."""
     best = selection.best
     if best.status != "ranked":
         return f"No candidate could be ranked on {selection.dataset}: {best.status}."
@@ -146,7 +146,7 @@ def selection_sentence(selection: Selection) -> str:
 
 
 def _doubt(selection: Selection) -> str:
-    """How the sentence begins: not with a bare name where the evidence is not enough for one."""
+    """The beginning of the sentence, with a caveat if the evidence is not sufficient."""
     verdict = selection.verdict
     if verdict is None or verdict.kind == "clear":
         return "F"
@@ -156,7 +156,7 @@ def _doubt(selection: Selection) -> str:
 
 
 def _evidence(verdict: Verdict | None) -> str:
-    """What the choice may cost, and what the next trial would bring."""
+    """The expected regret of the choice, and the expected gain of the next trial."""
     if verdict is None or verdict.kind == "clear":
         return ""
     text = (
@@ -192,7 +192,7 @@ def _verdict_record(verdict: Verdict | None) -> dict[str, Any] | None:
 
 
 def _evidence_record(evidence: Evidence | None) -> dict[str, Any] | None:
-    """What the test set can tell as plain JSON types."""
+    """The evidence of the test set as plain JSON types."""
     if evidence is None:
         return None
     differences = [_plain({**asdict(item), "z": item.z}) for item in evidence.differences]
@@ -246,22 +246,21 @@ def write_selection(
     settings: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
 ) -> dict[str, Path]:
-    """Write `selection.json`, `curves.csv` and, where there is a curve to draw, `curves.png`.
+    """Write `selection.json`, `curves.csv` and, if there is a curve to draw, `curves.png`.
 
-    Where the selector stopped candidates on the way, `campaign.png` shows whom and when.
+    If the selector stopped candidates during the campaign, `campaign.png` shows which and when. If
+    the folder cannot be written, everything goes into a new temporary folder, and a warning says
+    where, so that no result is lost. A figure that cannot be drawn is left out.
 
     Args:
         selection: The answer.
         curves: Tidy table of the campaign's trials.
-        folder: Where to write.
+        folder: Output folder.
         settings: The resolved configuration.
         data: Summary of the data set.
 
-    Where that folder cannot be written, all of it goes into a new temporary folder, and a warning
-    says where: what was found is never lost. A figure that cannot be drawn costs the figure alone.
-
     Returns:
-        What was written: kind -> path.
+        The paths of the files written, by kind.
     """
     record = selection_record(selection, curves, settings, data or {})
     text = json.dumps(redact(record), indent=1, allow_nan=False) + "\n"
@@ -298,18 +297,18 @@ def write_selection(
 
 
 def _save(figure: Figure | None, path: Path) -> bool:
-    """Write a figure where there is one; whether there was."""
+    """Write a figure if there is one; return whether there was."""
     if figure is not None:
         figure.savefig(path, dpi=150)
     return figure is not None
 
 
 def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
-    """Learning curves on the same log-log axes, one panel a candidate, the best ones first.
+    """Learning curves on the same log-log axes, one panel per candidate, the best ones first.
 
     Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
-    interval; the blue curve and band are the rectified law and its posterior, drawn from
-    `MIN_FIT_POINTS` points at D > 0 on.
+    interval; the blue curve and band are the rectified law and its posterior, drawn if there are at
+    least `MIN_FIT_POINTS` points at D > 0.
 
     Returns:
         The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
@@ -363,14 +362,14 @@ def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_
 
 
 def _behind(item: Difference | None) -> str:
-    """A difference, its standard error over the same test examples, and where it was measured."""
+    """A difference, its standard error over the same test examples, and the D of measurement."""
     if item is None:
         return "-"
     return f"{item.difference:.3f} ± {item.standard_error:.3f} at {item.n_samples} (z {item.z:.1f})"
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with null in the place of numbers that are not finite."""
+    """Values with null instead of numbers that are not finite."""
     return {
         key: _finite(value) if isinstance(value, float) else value for key, value in values.items()
     }

@@ -1,4 +1,4 @@
-"""A summary of an evaluation: one row a selector and protocol."""
+"""A summary of an evaluation: one row per selector and protocol."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def summary_table(
     seed: int = 0,
     unit: str = LOSS.unit,
 ) -> Table:
-    """Means over all cells of a protocol, and who cannot be told from the best.
+    """Means over all cells of a protocol, and the selectors not distinguishable from the best.
 
     Args:
         scores: Scores of an evaluation.
         predictions: Its predictions.
         n_resamples: Resamples of the paired bootstrap over candidates.
-        seed: Its seed.
+        seed: Seed of the bootstrap.
         unit: Unit of regret.
 
     Returns:
-        The table; `lead` marks the selectors whose regret differs from the smallest one by no more
-        than the bootstrap's 95 % interval.
+        The table; `lead` marks the selectors whose regret does not differ from the smallest one by
+        more than the bootstrap's 95 % interval.
 
     Raises:
         ValueError: There are no scores.
@@ -75,7 +75,7 @@ def summary_table(
 
 
 def _targets(scores: pd.DataFrame) -> str:
-    """Which data sets, at which D_full, over how many candidates."""
+    """The data sets, their D_full and their numbers of candidates."""
     cells = scores.groupby("dataset", sort=False)[["n_samples_full", "n_candidates"]].max()
     parts = [f"{row.Index} {row.n_samples_full} ({row.n_candidates})" for row in cells.itertuples()]
     return f"D_full (candidates): {', '.join(parts)}."
@@ -89,7 +89,7 @@ _DECIMALS = {
 
 
 def _lead(found: PairedBootstrap, name: str) -> dict[str, object]:
-    """Interval, mean rank and mark of one selector."""
+    """Interval, mean rank and `lead` mark of one selector."""
     i = found.selectors.index(name) if name in found.selectors else -1
     if i < 0 or not np.isfinite(found.mean[i]):
         return {"95 %": None, "rank": None, "lead": ""}

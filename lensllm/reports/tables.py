@@ -19,7 +19,7 @@ class Table:
 
     Attributes:
         name: File name without its ending.
-        caption: What it shows, with the command and the settings that made it.
+        caption: A description, with the command and the settings that made it.
         frame: Cells, unrounded; the index is not printed.
         decimals: Decimals of the numbers, by column; 1 by default.
     """
@@ -114,11 +114,11 @@ def _row(cells: list[str]) -> str:
 
 
 def _md(text: str) -> str:
-    """Escape what Markdown would read as the end of a cell, as a tag, a link or code."""
+    """Escape characters that Markdown reads as the end of a cell, a tag, a link or code."""
     text = one_row(text).replace("](", "]\\(").replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([|`*])", r"\\\1", text)
 
 
 def _tex(text: str) -> str:
-    """Escape what LaTeX would read as a command."""
+    """Escape characters that LaTeX reads as commands."""
     return "".join(_TEX.get(mark, mark) for mark in one_row(text))

@@ -1,4 +1,4 @@
-"""What is said of a model that was fine-tuned on all the data: a sentence, and its model card."""
+"""The sentence and the model card of a model that was fine-tuned on all the data."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from lensllm.system.harmless import one_row, plain
 
 
 def winner_sentence(winner: Winner) -> str:
-    """What was reached, whether the prediction held, and where the model is."""
+    """The loss reached, whether the prediction held, and where the model is."""
     trial, result = winner.result.trial, winner.result
     text = (
         f"Fine-tuned {trial.model} on {trial.n_samples} samples of {trial.dataset}: "
         f"{winner.measure.label} {winner.value:.4f} {winner.measure.unit}"
     )
     if math.isfinite(winner.predicted):
-        text += f"; predicted were {winner.predicted:.4f}"
+        text += f"; the prediction was {winner.predicted:.4f}"
         if winner.held is not None:
             text += (
                 f", 80 % interval {winner.lower80:.4f} to {winner.upper80:.4f}, which "
-                f"{'held' if winner.held else 'did NOT hold'}"
+                f"{'contains it' if winner.held else 'does NOT contain it'}"
             )
     others = "; ".join(f"{name} reached {value:.4f}" for name, value in winner.others.items())
     text += f". {others}." if others else "."

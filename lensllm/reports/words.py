@@ -1,4 +1,4 @@
-"""What happened in a campaign, and what its answer rests on, in words."""
+"""The events of a campaign and the basis of its answer, in words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_NAMES = 6
 
 
 def decision_words(selection: Selection) -> list[str]:
-    """One sentence for each event of a selection, in their order, but for what it is ranked by."""
+    """One sentence per event of a selection, in order, without the basis of the ranking."""
     said: list[str] = []
     known: dict[str, list[str]] = {}
     for event in selection.events:
@@ -40,7 +40,7 @@ def decision_words(selection: Selection) -> list[str]:
 
 
 def event_words(event: Event, measure: Measure = LOSS) -> str:
-    """One event in words; of a kind that is not known here, its name and its content."""
+    """One event in words; for an unknown kind, its name and its content."""
     if event.kind == RAN:
         outcome = _outcome(event.reason, event.value, event.message, measure)
         return f"ran {event.model} at D = {event.n_samples}: {outcome}"
@@ -53,7 +53,7 @@ def event_words(event: Event, measure: Measure = LOSS) -> str:
 
 
 def outcome_words(result: TrialResult, measure: Measure) -> str:
-    """What came of one trial."""
+    """The outcome of one trial."""
     return _outcome(result.status, result.value(measure), result.reason, measure)
 
 
@@ -63,7 +63,7 @@ def stop_words(event: Event) -> str:
 
 
 def reason_words(selection: Selection) -> str:
-    """What the choice rests on, in one sentence."""
+    """The basis of the choice, in one sentence."""
     best = selection.best
     if best.status != "ranked":
         return f"No candidate could be ranked: {best.status}"
@@ -77,7 +77,7 @@ def reason_words(selection: Selection) -> str:
 
 
 def _predicted(selection: Selection, basis: str) -> str:
-    """The best candidate with its prediction, interval and probability, where it has them."""
+    """The best candidate with its prediction, interval and probability, if it has them."""
     best = selection.best
     words = f"{best.model} is ranked first"
     if math.isfinite(best.predicted_loss):
@@ -95,14 +95,14 @@ def _chance(best: RankedModel) -> str:
 
 
 def _basis(by: Event) -> str:
-    """What predictions rest on."""
+    """The basis of the predictions."""
     known = _BASES.get(by.reason)
     if known is not None:
         return known.format(n_samples=by.n_samples, message=by.message, **by.numbers)
     return by.message or by.reason.replace("_", " ")
 
 
-# Of predictions, as formats of an event's message and numbers.
+# Bases of predictions, as formats of an event's message and numbers.
 _BASES = {
     "last_line": "a log-log line through its last {n_points:.0f} points",
     "accepted_line": (
@@ -120,7 +120,7 @@ _BASES = {
         "kappa = {kappa:g})"
     ),
 }
-# Of choices that rest on no prediction, after the name of the best candidate.
+# Bases of choices without a prediction, which follow the name of the best candidate.
 _CHOICES: dict[str, Callable[[RankedModel, Event, Measure], str]] = {
     "measured": lambda best, by, measure: (
         f"has the smallest {f'loss at D = {by.n_samples}' if by.n_samples else 'zero-shot loss'}: "
@@ -169,7 +169,7 @@ def _next(event: Event) -> str:
 
 
 def _ended(event: Event) -> str:
-    """Why a selector asks for no more."""
+    """Why a selector asks for no more trials."""
     if event.reason == "all_failed":
         return "no more trials: every candidate failed"
     numbers = event.numbers
@@ -193,7 +193,7 @@ def _now(event: Event) -> str:
 
 
 def _plan(event: Event) -> str:
-    """What a plan is, brings and costs."""
+    """The trials of a plan, its expected gain and its cost."""
     numbers = event.numbers
     then = ""
     if "then_count" in numbers:

@@ -1,4 +1,4 @@
-"""Selectors, the question they answer, and the loop that runs them."""
+"""Selectors, the task that they solve, and the loop that runs them."""
 
 from lensllm.selectors.accept_then_stop import AcceptThenStop
 from lensllm.selectors.adaptive import Adaptive

@@ -19,12 +19,12 @@ from lensllm.selectors.line import LogLogLine
 
 @dataclass(frozen=True)
 class Walk:
-    """Where the walk down from D_max has come to for one candidate.
+    """The state of one candidate's walk from D_max down to smaller sizes.
 
     Attributes:
-        accepted: Sizes of the line, descending.
-        ask: Size to be tested next, where it has not been seen; `None` when the walk has ended.
-        note: In words, why it stopped.
+        accepted: Sizes that the line is fitted to, descending.
+        ask: Size to be tested next, if it has not been measured; `None` when the walk has ended.
+        note: Why it stopped, in words.
     """
 
     accepted: tuple[int, ...]
@@ -38,12 +38,12 @@ class AcceptThenStop(Selector):
 
     Fit a line of log L on log D to the k largest sizes. Accept the next smaller size while
     |its residual| ≤ δ · (population standard deviation of the residuals of the points accepted so
-    far), else stop; then extrapolate to D_full. As in the paper's published figures, with k sizes
-    or fewer all of them are used, and otherwise the smallest size never enters the line, so that it
-    is not asked for either. D = 0 is not used.
+    far), else stop; then extrapolate to D_full. As in the paper's published figures, all sizes are
+    used if there are at most k; otherwise the smallest size never enters the line, and so is not
+    asked for either. D = 0 is not used.
 
     Under a budget of FLOPs, D_max is the largest size at which even the longest walk of every
-    candidate could be paid for; what is charged is what the walks really ask for.
+    candidate is affordable; the budget is charged only for the trials actually asked for.
 
     Attributes:
         k: Points that are accepted untested, ≥ 3 (two leave no residuals).
@@ -82,7 +82,7 @@ class AcceptThenStop(Selector):
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the accepted lines' predictions, smallest first."""
+        """Rank by the predictions of the accepted lines, smallest first."""
         losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts: dict[str, Forecast | str] = {}
@@ -91,7 +91,7 @@ class AcceptThenStop(Selector):
             seen = losses.get(model, {})
             sizes = [n for n in task.available[model] if n in seen and n > 0]
             smallest = next((n for n in task.available[model] if n > 0), 0)
-            # A size below that was available but not run still is the one that never enters.
+            # The smallest available size never enters the line, even if it was not run.
             if len(sizes) >= self.k and sizes[0] != smallest:
                 sizes = [smallest, *sizes]
             accepted = self.walk(tuple(sizes), seen).accepted
@@ -108,14 +108,14 @@ class AcceptThenStop(Selector):
         return rank_forecasts(self.name, task, forecasts, basis, notes)
 
     def walk(self, sizes: tuple[int, ...], seen: dict[int, float]) -> Walk:
-        """Walk down from the largest size as far as points are seen and accepted.
+        """Walk down from the largest size as far as points are measured and accepted.
 
         Args:
             sizes: Sizes 0 < D ≤ D_max of one candidate, ascending.
-            seen: Its losses by size; `nan` for a diverged trial, which is passed over.
+            seen: Its losses by size; `nan` for a diverged trial, which is skipped.
 
         Returns:
-            The sizes accepted and, where the next one has not been seen, that one.
+            The accepted sizes and, if it has not been measured yet, the next size.
         """
         accepted: list[int] = []
         for n in reversed(sizes):
@@ -132,7 +132,7 @@ class AcceptThenStop(Selector):
         return Walk(tuple(accepted), note="used all sizes")
 
     def _accepts(self, accepted: list[int], seen: dict[int, float], n: int) -> bool:
-        """Whether the residual of size n is within δ standard deviations of the line's own."""
+        """Whether the residual of size n is within δ standard deviations of the accepted ones."""
         line = LogLogLine.fit(
             np.array(accepted, dtype=float), np.array([seen[size] for size in accepted])
         )

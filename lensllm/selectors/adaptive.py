@@ -18,29 +18,30 @@ from lensllm.selectors.base import Decision, Selector, ask_for
 from lensllm.selectors.value import Outlook, Plan
 from lensllm.selectors.verdict import HELD, rank_by
 
-# Draws for P(best) when trials are decided on.
+# Draws for P(best) when the next trials are chosen.
 N_DRAWS = 600
 # Candidates with at most this probability of being best get no more trials.
 HOPELESS = 0.002
-# Candidates whose trials are weighed, the likeliest best ones.
+# Candidates whose trials are considered: those with the largest P(best).
 MAX_WEIGHED = 40
-# Trials of a candidate that may fail before it is given up.
+# Failed trials after which a candidate is given up.
 MAX_FAILED = 2
 
 
 @dataclass(frozen=True)
 class Adaptive(Selector):
-    """The next round is the first part of the plan whose choice is expected to be best.
+    """Run the first round of the plan with the smallest expected loss of the final choice.
 
-    A predictor believes in all candidates' curves at once. Every decision compares plans for the
-    whole budget that is left, of one round or of two, by the expected loss of the candidate that
-    would be chosen after them (`Outlook.best_plan`), runs the first round of the best one, and
-    plans again. Before anything is known, plans differ in the size that all candidates begin with.
+    A predictor gives a joint posterior over the curves of all candidates. Every decision compares
+    plans of one or two rounds for the whole remaining budget, by the expected loss of the candidate
+    that would be chosen after them (`Outlook.best_plan`). It runs the first round of the best plan
+    and then plans again. Before the first trial, plans differ in the size at which all candidates
+    begin.
 
     Attributes:
-        predictor: Who believes.
-        nats_per_full_tuning: λ, the least expected fall in regret for which one would pay the FLOPs
-            of fine-tuning every candidate in full; 0 spends whatever may still change the choice.
+        predictor: The predictor of the curves.
+        nats_per_full_tuning: λ, the smallest expected fall in regret that justifies the FLOPs of
+            fine-tuning every candidate in full; 0 spends whatever may still change the choice.
         seed: Seed of the draws.
     """
 
@@ -55,7 +56,7 @@ class Adaptive(Selector):
             )
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """The next round and why, or why no more.
+        """The next round and the reason for it, or the reason for stopping.
 
         Raises:
             BudgetTooSmallError: Not even one trial of every candidate is affordable.
@@ -79,7 +80,7 @@ class Adaptive(Selector):
         return self._spend(task, curves, budget, sizes, alive, seen)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By expected log loss at D_full, smallest first."""
+        """Rank by expected log loss at D_full, smallest first."""
         return rank_by(self.predictor, self.name, task, curves, self.seed)
 
     def _start(
@@ -116,7 +117,7 @@ class Adaptive(Selector):
         price = self.nats_per_full_tuning / scale / task.full_cost
         plan = outlook.best_plan(costs, left, self.seed, firsts, price)
         first = 0 if plan is None else firsts.index(list(plan.cells))
-        while cost[first] > allowed:  # of many candidates only some were weighed
+        while cost[first] > allowed:  # of many candidates only some were considered
             first -= 1
         chosen = rounds[first]
         share = sum(task.costs[pair] for pair in chosen) / task.full_cost
@@ -132,7 +133,7 @@ class Adaptive(Selector):
         usable: Collection[str],
         seen: Mapping[str, Mapping[int, float]],
     ) -> Decision:
-        """The first round of the best plan for what is left."""
+        """The first round of the best plan for the remaining budget."""
         every = task.names
         beliefs = self.predictor.posterior(task, curves, sizes)
         rows = np.array([i for i, model in enumerate(every) if model in usable])
@@ -179,7 +180,7 @@ class Adaptive(Selector):
         return Decision((), (*stopped, end))
 
     def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
-        """Whether a plan's value is told from nothing and worth its price."""
+        """Whether a plan's value is significantly above 0 and worth its price."""
         price = self.nats_per_full_tuning * plan.cost / task.full_cost
         return plan.value > 2 * plan.error and scale * plan.value > price
 
@@ -217,7 +218,7 @@ def _again(
     sizes: Sequence[int],
     failed: Mapping[str, Mapping[int, float]],
 ) -> list[tuple[str, int]]:
-    """The next larger size of candidates all of whose few trials failed, if that is affordable."""
+    """The next larger size of candidates whose few trials all failed, if that is affordable."""
     pairs = []
     for model, points in failed.items():
         larger = [n for n in task.available[model] if n > max(points) and n in set(sizes)]
@@ -234,14 +235,14 @@ def _second_sizes(
     p_best: np.ndarray,
     seen: Mapping[str, Mapping[int, float]],
 ) -> list[tuple[str, int]]:
-    """One more size of the contenders that have but one, as large as the budget allows.
+    """A second size, as large as the budget allows, of contenders measured at only one.
 
     Args:
-        task: The question.
+        task: The selection task.
         budget: What may be spent.
-        models: Candidates, the likeliest best first.
+        models: Candidates, in descending order of P(best).
         p_best: Their probabilities of being best.
-        seen: Losses so far.
+        seen: Losses so far, by candidate and size.
     """
     count = int(np.searchsorted(np.cumsum(p_best), HELD * p_best.sum() - 1e-9)) + 1
     single = [model for model in models[: min(count, 4)] if len(seen[model]) == 1]
@@ -262,7 +263,7 @@ def _second_sizes(
 def _planned(
     event: Event, plan: Plan, names: Sequence[str], sizes: Sequence[int], scale: float, task: Task
 ) -> Event:
-    """An event with what a plan is, costs and is expected to bring (nats)."""
+    """The event with a plan's trials, its cost and its expected gain (nats)."""
     numbers = {
         **event.numbers,
         "gain": scale * max(plan.value, 0.0),

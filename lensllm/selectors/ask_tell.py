@@ -33,24 +33,24 @@ Cost = Callable[[str, int], float]
 
 
 class Study:
-    """Which candidate to fine-tune, when the training loop is one's own.
+    """Selects the candidate to fine-tune when the training loop is your own.
 
-    `ask` names the next trial, `tell` takes its loss. What was told decides everything: the same
-    answers lead to the same questions, however many workers share the folder and in whatever order
-    they come back, since a round of trials is decided when the one before is complete.
+    `ask` returns the next trial, `tell` takes its loss. The results told so far determine the next
+    trials: a round of trials is chosen only when the previous one is complete, so neither the
+    number of workers that share the folder nor the order of their results matters.
 
     Args:
         candidates: Names, or `Candidate` objects, whose families and numbers of parameters help.
-        n_samples_full: Size D_full of the data on which the chosen one will be fine-tuned.
+        n_samples_full: Size D_full of the data on which the chosen candidate will be fine-tuned.
         budget: What all trials may cost, in the unit of `costs`; or a share of fine-tuning every
             candidate on all of the data, as in `"10%"`.
         sizes: Sizes D that trials may have; doublings up to half of `n_samples_full` by default.
         costs: The cost of a trial of (model, D), in FLOPs, seconds or money. `None`: it is learned
-            from what `tell` is told, and until then taken as proportional to D and parameters.
-        folder: Where the study is kept; several workers may open it, and one that was killed goes
-            on. `None` keeps it for the life of this object.
-        selector: Who decides.
-        max_failures: Failed or diverged trials after which a candidate is set aside.
+            from the costs given to `tell`, and until then assumed proportional to D and parameters.
+        folder: Where the study is kept; several workers may open it, and a killed one can resume.
+            `None` keeps it for the life of this object.
+        selector: The selector; `Adaptive` by default.
+        max_failures: Failed or diverged trials after which a candidate is excluded.
         seed: Seed that the trials carry.
 
     Raises:
@@ -109,9 +109,9 @@ class Study:
     def ask(self) -> Trial | None:
         """The next trial to run; `None` when there is nothing more to learn or to spend.
 
-        A worker (a thread of a process) has one trial at a time: asking again without having told
-        its outcome gives the same one. While all trials of a round are with other workers it waits
-        for them; the trial of one that was killed is given again.
+        A worker (a thread of a process) has one trial at a time: asking again before telling its
+        outcome returns the same trial. While other workers hold all trials of a round, the call
+        waits for them; the trial of a killed worker is handed out again.
 
         Raises:
             BudgetTooSmallError: The budget does not pay for the first trials.
@@ -127,7 +127,7 @@ class Study:
             for trial in missing:
                 held = contextlib.ExitStack()
                 mine = held.enter_context(self._claims.hold(trial.key))
-                if mine and self._told.get(trial) is None:  # nobody told it meanwhile
+                if mine and self._told.get(trial) is None:  # not told by another worker meanwhile
                     self._current[me], self._held[me, trial.key] = trial, held
                     return trial
                 held.close()
@@ -142,17 +142,17 @@ class Study:
         status: Status = "completed",
         reason: str = "",
     ) -> None:
-        """Say how a trial ended.
+        """Report how a trial ended.
 
         Args:
-            trial: What `ask` gave.
-            value: Its test loss, in one unit for all candidates; lower is better.
-            cost: What it cost, in the unit of the budget; `costs` tells by default.
-            status: `completed`, `diverged` (training left the finite numbers) or `failed`.
+            trial: A trial that `ask` returned.
+            value: Its test loss, in the same unit for all candidates; lower is better.
+            cost: Its cost, in the unit of the budget; taken from `costs` by default.
+            status: `completed`, `diverged` (the loss became infinite or NaN) or `failed`.
             reason: Why it failed, in one line.
 
         Raises:
-            ValueError: The trial was never asked for, or told before; or a value is out of range.
+            ValueError: The trial was not asked for or was told before, or a value is out of range.
         """
         if status not in get_args(Status):
             raise ValueError(
@@ -189,7 +189,7 @@ class Study:
 
     @property
     def selection(self) -> Selection:
-        """The answer by what was told so far: ranking, intervals, P(best) and verdict.
+        """The answer from the results told so far: ranking, intervals, P(best) and verdict.
 
         Raises:
             ValueError: Nothing was told yet.
@@ -207,7 +207,7 @@ class Study:
 
     @property
     def best(self) -> str:
-        """The candidate to fine-tune, by what was told so far.
+        """The candidate to fine-tune, given the results told so far.
 
         Raises:
             NoCandidateError: No candidate has a usable trial.
@@ -219,7 +219,7 @@ class Study:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """What was told so far, as a tidy table (`lensllm.core.curves`)."""
+        """The results told so far, as a tidy table (`lensllm.core.curves`)."""
         trials = [self.task.trial(model, n) for model in self.task.names for n in self.task.sizes]
         return results_table([told for t in trials if (told := self.outcome(t)) is not None])
 
@@ -228,7 +228,7 @@ class Study:
         return pd.DataFrame([asdict(entry) for entry in self.selection.ranking])
 
     def outcome(self, trial: Trial) -> TrialResult | None:
-        """The result of a trial as it was told, its cost in `flops`; `None` where it is open."""
+        """The result of a trial as it was told, its cost in `flops`; `None` if it is still open."""
         told = self._told.get(trial)
         if told is None:
             return None
@@ -245,7 +245,7 @@ class Study:
         )
 
     def priced(self, task: Task, curves: pd.DataFrame) -> Task:
-        """A task with its costs as far as they can be known after some trials."""
+        """The task with the costs as estimated from the trials so far."""
         if not self._learns:
             return task
         told = self._costs(curves)
@@ -253,7 +253,7 @@ class Study:
         return replace(task, costs=proportional_costs(task.candidates, sizes, told))
 
     def spent(self, task: Task, curves: pd.DataFrame) -> float:
-        """What trials have cost, as told or else as the task has it."""
+        """Total cost of the trials: the told costs, or else the task's."""
         told = self._costs(curves)
         pairs = zip(curves["model"], curves["n_samples"].astype(int), strict=True)
         return sum(told.get(pair, task.costs[pair]) for pair in pairs)
@@ -263,7 +263,7 @@ class Study:
         return self._amount if self._share is None else self._share * task.full_cost
 
     def is_unpriced(self, curves: pd.DataFrame) -> bool:
-        """Whether the budget is in a unit in which nothing was told yet."""
+        """Whether the budget is in a unit in which no cost has been told yet."""
         return self._learns and self._share is None and not self._costs(curves)
 
     def _costs(self, curves: pd.DataFrame) -> dict[tuple[str, int], float]:
@@ -273,7 +273,7 @@ class Study:
         return {pair: o.cost for pair, o in told.items() if o is not None and o.cost is not None}
 
     def _missing(self) -> tuple[Trial, ...]:
-        """Trials of the round that is open; none when the campaign has ended."""
+        """Trials of the current round that were not told yet; none when the campaign has ended."""
         try:
             self._campaign()
         except _OpenError as found:
@@ -281,7 +281,7 @@ class Study:
         return ()
 
     def _campaign(self) -> tuple[Selection, pd.DataFrame]:
-        """The campaign from its start, with the results that were told.
+        """Replay the campaign from its start, with the results told so far.
 
         Raises:
             _OpenError: Trials of a round were not told yet.
@@ -295,7 +295,7 @@ class Study:
         )
 
     def _check_same(self) -> None:
-        """Keep what the study asks beside its results, and compare it when it is opened again."""
+        """Store the study's settings beside its results, and compare them when it is reopened."""
         check_writable(self.folder)
         task = self.task
         question = {
@@ -319,7 +319,7 @@ class Study:
 
 
 class _OpenError(Exception):
-    """Trials that were not told yet."""
+    """Trials of a round were not told yet."""
 
     def __init__(self, trials: tuple[Trial, ...]) -> None:
         super().__init__(trials)
@@ -327,20 +327,20 @@ class _OpenError(Exception):
 
 
 class _Teller(Runner):
-    """A runner that knows what was told."""
+    """A runner that returns the results that were told."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
 
     def task(self) -> Task:
-        """The question."""
+        """The selection task."""
         return self._study.task
 
     def run(self, trial: Trial) -> TrialResult:
-        """What was told of a trial.
+        """The result that was told of a trial.
 
         Raises:
-            _OpenError: Nothing was.
+            _OpenError: It was not told yet.
         """
         result = self._study.outcome(trial)
         if result is None:
@@ -349,13 +349,13 @@ class _Teller(Runner):
 
 
 class _WholeRounds(Executor):
-    """An executor that has a round when all of its trials were told."""
+    """An executor that returns a round only when all of its trials were told."""
 
     def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """Results of a round.
+        """The results of a round.
 
         Raises:
-            _OpenError: With all trials that were not told.
+            _OpenError: Some trials were not told yet; the error carries all of them.
         """
         found, missing = [], []
         for trial in trials:
@@ -369,7 +369,7 @@ class _WholeRounds(Executor):
 
 
 class _Remembering(Selector):
-    """A selector that decides by the study's costs, and each question once."""
+    """A selector that uses the study's costs and caches each of its decisions."""
 
     def __init__(self, selector: Selector, study: Study) -> None:
         self._selector = selector
@@ -406,7 +406,7 @@ class _Remembering(Selector):
 
 @dataclass(frozen=True)
 class _Told:
-    """What was told of a trial."""
+    """The values that were told of a trial."""
 
     value: float | None
     cost: float | None
@@ -415,7 +415,7 @@ class _Told:
 
 
 class _ToldTrials:
-    """A folder with one JSON file a trial that was told; what is there never changes."""
+    """A folder with one JSON file per told trial; files in it never change."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -440,16 +440,16 @@ def proportional_costs(
     sizes: Sequence[int],
     told: Mapping[tuple[str, int], float],
 ) -> dict[tuple[str, int], float]:
-    """Costs of trials that are proportional to D.
+    """Costs of trials under the assumption that they are proportional to D.
 
-    A candidate's cost per sample is that of its trials. Where it has none, it is the others' cost
-    per sample and parameter (their median) times its parameters, or per sample alone where numbers
-    of parameters are not known; where nothing was told, 1 takes the place of that median.
+    A candidate's cost per sample is that of its trials. A candidate without trials gets the median
+    of the others' cost per sample and parameter, times its parameters; where numbers of parameters
+    are unknown, the median cost per sample. Where no cost was told, that median is replaced by 1.
 
     Args:
         candidates: The candidates.
         sizes: Sizes D > 0.
-        told: What trials of (model, D) have cost.
+        told: Costs of the trials of (model, D) so far.
 
     Example:
         >>> few, many = Candidate("few", 10.0), Candidate("many", 30.0)
@@ -472,7 +472,7 @@ def proportional_costs(
 
 
 def _budget(budget: float | str) -> tuple[float | None, float]:
-    """A share, or `None` and an amount."""
+    """The budget as a share with a `nan` amount, or as `None` and an amount."""
     if isinstance(budget, str):
         found = re.fullmatch(r"\s*([0-9.]+)\s*%\s*", budget)
         if found is None:

@@ -1,9 +1,9 @@
-"""Who decides: the protocol of all selectors.
+"""The base class of all selectors.
 
-Every way to select a model is the same loop: `Selector.ask` names the trials to run next, a runner
-runs them, and `Selector.rank` turns the curves so far into a `Selection`. A selector sees what was
-measured only through the tidy table of curves (`lensllm.core.curves`) and keeps no state of its
-own, so that a campaign can be killed and taken up again.
+Every selection method is the same loop: `Selector.ask` names the trials to run next, a runner runs
+them, and `Selector.rank` turns the curves so far into a `Selection`. A selector sees measurements
+only through the tidy table of curves (`lensllm.core.curves`) and keeps no state of its own, so that
+a killed campaign can be resumed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from lensllm.core.trials import Trial
 
 @dataclass(frozen=True)
 class Decision:
-    """What a selector asks for next, and why.
+    """The trials that a selector asks for next, with its reasons.
 
     Attributes:
         trials: The trials to run; none when there is nothing more to learn or to spend.
-        events: Why these, or why no more, and one of the kind `stopped` for each candidate that is
-            not worth another trial as things stand. A candidate can come back when later trials of
-            others change the picture.
+        events: The reasons for these trials, or for stopping, and one event of the kind `stopped`
+            for each candidate that is currently not worth another trial. Later trials of other
+            candidates can change that.
     """
 
     trials: tuple[Trial, ...] = ()
@@ -38,7 +38,7 @@ class Decision:
 
 
 class Selector(ABC):
-    """Decides which trials to run, and ranks the candidates by what they found.
+    """Chooses which trials to run, and ranks the candidates by their results.
 
     Attributes:
         score_sign: Sign by which scores are multiplied before an evaluation correlates them with
@@ -54,7 +54,7 @@ class Selector(ABC):
         return "".join(letters).lstrip("_")
 
     def preparation_cost(self, task: Task) -> float:
-        """FLOPs of what is needed before the first trial; a campaign charges them once."""
+        """FLOPs needed before the first trial; a campaign charges them once."""
         return 0.0
 
     @abstractmethod
@@ -62,9 +62,9 @@ class Selector(ABC):
         """The trials to run next; none when there is nothing more to learn or to spend.
 
         Args:
-            task: The question.
+            task: The selection task.
             curves: Tidy table of the points seen; losses that are not finite mean a diverged run.
-            budget: What may be spent, and what was; the campaign charges it.
+            budget: The budget and what was spent of it; the campaign charges it.
 
         Raises:
             BudgetTooSmallError: The budget does not pay for the first trials.
@@ -75,7 +75,7 @@ class Selector(ABC):
         """Rank all candidates of the task by the curves seen.
 
         Args:
-            task: The question.
+            task: The selection task.
             curves: Tidy table of the points seen; losses that are not finite mean a diverged run.
 
         Returns:
@@ -86,7 +86,7 @@ class Selector(ABC):
 def ask_for(
     task: Task, curves: pd.DataFrame, pairs: Iterable[tuple[str, int]], *events: Event
 ) -> Decision:
-    """Ask for those (candidate, D) pairs that were not seen, each once, in their order."""
+    """Ask for the (candidate, D) pairs that were not measured yet, each once, in their order."""
     seen = set(zip(curves["model"], curves["n_samples"].astype(int), strict=True))
     wanted = (task.trial(*pair) for pair in dict.fromkeys(pairs) if pair not in seen)
     return Decision(tuple(wanted), events)
@@ -96,13 +96,13 @@ def affordable_size(task: Task, budget: Budget, *, cumulative: bool, include_zer
     """The largest D that the budget allows for all candidates.
 
     Args:
-        task: The question.
-        budget: What may be spent in all; what was spent already counts as available.
-        cumulative: Whether all smaller sizes are to be paid for as well.
-        include_zero: Whether D = 0 may be the answer, and is paid for when `cumulative`.
+        task: The selection task.
+        budget: The total budget; what was already spent counts as available.
+        cumulative: Whether all smaller sizes must be paid for as well.
+        include_zero: Whether D = 0 may be returned, and is paid for when `cumulative`.
 
     Returns:
-        D, a size of at least one candidate; a candidate that lacks it counts with what it has.
+        D, a size of at least one candidate; a candidate without this size adds no cost for it.
 
     Raises:
         ValueError: No size is permitted.

@@ -1,4 +1,4 @@
-"""Budget-optimal probing: level by level, the budget shared over the best so many candidates."""
+"""Budget-optimal probing: by levels, the budget divided among the best candidates."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from lensllm.selectors.forecast import N_DRAWS
 
 @dataclass(frozen=True)
 class BudgetOptimalProbing(Selector):
-    """Probe all candidates, then go deeper with the best so many.
+    """Probe all candidates, then probe an optimal number of the best ones at larger sizes.
 
-    A probe is a run on D < D_full samples; its cost c is D / D_full. After each level the budget
-    that is left is shared over the best so many candidates as deep as it pays, by the law
-    R(c) = σ²_int + κ c^(−α) of past tasks in units of the variance of the candidates' losses (after
-    Luo, Wang and Tang, arXiv:2606.17649), corrected by how the losses of this task moved: see
-    `lensllm.prehoc.standing.judge`. Candidates are ranked by their latest losses, those that
-    stopped early taken down by what the others fell since; no loss at D_full is predicted.
+    A probe is a run on D < D_full samples; its cost c is D / D_full. After each level, the law
+    R(c) = σ²_int + κ c^(−α) of past tasks decides among how many of the best candidates, and up to
+    which size, the remaining budget is divided. The law is in units of the variance of the
+    candidates' losses (after Luo, Wang and Tang, arXiv:2606.17649) and is corrected by how the
+    losses of this task changed: see `lensllm.prehoc.standing.judge`. Candidates are ranked by their
+    latest losses; the losses of those that stopped early are lowered by what the others' losses
+    fell since. No loss at D_full is predicted.
 
     Attributes:
-        intrinsic: σ²_int of the relative law. The defaults are that of the zoo's recorded curves,
-            where docstrings alone and wiki alone give nearly the same one (docs/prehoc.md).
+        intrinsic: σ²_int of the relative law. The defaults are the law of the zoo's recorded
+            curves; docstrings alone and wiki alone give nearly the same one (docs/prehoc.md).
         scale: κ, its reducible risk at c = 1.
         decay: α.
-        n_tasks: Past tasks that the law comes from: how much it is trusted.
-        price: λ per full run in the same unit: below it a candidate's next probe is not worth its
-            price; 0 where the budget alone limits.
+        n_tasks: Number of past tasks behind the law, which determines its weight.
+        price: λ per full run in the unit of the law: a candidate's next probe is not run if its
+            expected gain is below its price; 0 if only the budget limits.
         seed: Seed of the draws for the probability of being best.
     """
 
@@ -63,7 +64,7 @@ class BudgetOptimalProbing(Selector):
         return StoppingRule(law, self.price, n_tasks=self.n_tasks)
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """The next level of those still in the race, as far as the budget pays; why others stop.
+        """The next level of the remaining candidates, within the budget; why the others stop.
 
         Raises:
             BudgetTooSmallError: Not even the smallest size of every candidate can be paid for.
@@ -82,7 +83,7 @@ class BudgetOptimalProbing(Selector):
         return ask_for(task, curves, pairs, *stopped)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the latest losses, made comparable."""
+        """Rank by the latest losses, corrected to the same depth."""
         sizes = _sizes(task, Budget())
         standing = self._standing(task, curves, sizes, 0.0)
         chances = self._chances(task, standing, sizes)
@@ -101,7 +102,7 @@ class BudgetOptimalProbing(Selector):
     def _standing(
         self, task: Task, curves: pd.DataFrame, sizes: tuple[int, ...], left: float
     ) -> Standing:
-        """The race as far as the curves go."""
+        """The state of all candidates, given the curves so far."""
         seen = losses_by_size(curves, task.measure)
         losses = np.array(
             [[_loss(seen.get(name, {}), size) for size in sizes] for name in task.names]
@@ -110,7 +111,7 @@ class BudgetOptimalProbing(Selector):
         return judge(self.rule, np.array(sizes) / task.n_samples_full, losses, costs, left)
 
     def _chances(self, task: Task, standing: Standing, sizes: tuple[int, ...]) -> np.ndarray:
-        """Probability of each to end below all others: Gaussian, variance R(c) of its depth."""
+        """Probability of each to have the smallest loss: Gaussian, with variance R(c) at its c."""
         costs = np.array([sizes[max(level, 0)] for level in standing.reached]) / task.n_samples_full
         spread = np.sqrt(self.rule.law(costs) * standing.unit)
         usable = np.isfinite(standing.losses) & (standing.reached >= 0)

@@ -1,4 +1,4 @@
-"""The one loop: ask, run, charge, rank."""
+"""The loop of every campaign: ask, run, charge, rank."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def run_campaign(
     known: Sequence[TrialResult] = (),
     prior_curves: PriorCurves | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
-    """Run a selector until it asks for nothing more, then let it rank.
+    """Run a selector until it asks for no more trials, then let it rank the candidates.
 
-    The selector sees what this campaign asked for, and what was known before. Taking up a killed
-    campaign is running it again: the same questions come in the same order, and a runner with a
-    store answers the finished ones from there, charged at what they cost.
+    The selector sees the results of this campaign and those known before it. To resume a killed
+    campaign, run it again: the same trials are asked for in the same order, and a runner with a
+    store returns the finished ones from there, charged at their original cost.
 
-    A trial that fails or diverges is a result: its candidate goes on without it, and is set aside
-    after `max_failures` of them. Candidates that were set aside, or have no usable trial, are
+    A trial that fails or diverges is a result: its candidate continues without it, and is excluded
+    after `max_failures` such trials. Candidates that were excluded or have no usable trial are
     ranked last, with the reason.
 
     Args:
-        selector: Who decides.
-        runner: Who executes.
-        budget: What may be spent; it is charged in place. A failed trial is charged with what it
-            cost, or with the most that it could have cost where nobody can tell.
+        selector: The selector.
+        runner: The runner of the trials.
+        budget: The budget; it is charged in place. A failed trial is charged with its cost, or with
+            its largest possible cost if the cost is unknown.
         on_result: Called after every trial, for progress.
-        executor: Where the trials of a decision are executed; here by default.
-        max_failures: Failed or diverged trials after which a candidate is set aside.
+        executor: Where the trials of a decision are executed; by default in this process.
+        max_failures: Failed or diverged trials after which a candidate is excluded.
         known: Results that were paid for before; they are not charged.
-        prior_curves: Curves of earlier tasks; those that the task has by default.
+        prior_curves: Curves of earlier tasks; by default those of the task.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -128,13 +128,13 @@ def run_campaign(
 
 
 def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str, ...]:
-    """A warning where the test set is too small for an answer that is not clear."""
+    """A warning if the answer is not clear and the test set is too small to make it so."""
     is_clear = selection.verdict is not None and selection.verdict.kind == "clear"
     return () if evidence is None or is_clear else evidence.warnings
 
 
 def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:
-    """Candidates of the task with that many trials that failed or diverged, and why."""
+    """Candidates with `max_failures` or more failed or diverged trials, with the reason."""
     bad: dict[str, list[TrialResult]] = {}
     for result in results:
         if result.status != "completed" and result.trial.model in task.names:
@@ -143,7 +143,7 @@ def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) ->
 
 
 def _why(results: Sequence[TrialResult]) -> str:
-    """The last reason of failed trials, or where trials diverged."""
+    """The reason of the last failed trial, or the sizes at which trials diverged."""
     reasons = [result.reason for result in results if result.status == "failed"]
     sizes = ", ".join(str(r.trial.n_samples) for r in results if r.status == "diverged")
     return reasons[-1] if reasons else f"it diverged at D = {sizes}"
@@ -152,7 +152,7 @@ def _why(results: Sequence[TrialResult]) -> str:
 def _with_failures(
     ranking: tuple[RankedModel, ...], task: Task, results: Sequence[TrialResult]
 ) -> tuple[RankedModel, ...]:
-    """A ranking that says why candidates have no place in it, those left out last."""
+    """The ranking with the reasons of unranked candidates; those left out come last."""
     why: dict[str, str] = {}
     for result in results:
         if result.status != "completed":
@@ -177,16 +177,16 @@ def tuning_warnings(
     losses_before: Mapping[str, float] | None = None,
     measure: Measure = LOSS,
 ) -> tuple[str, ...]:
-    """A warning where fine-tuning made every candidate worse than it was.
+    """A warning if fine-tuning made every candidate worse than it was before.
 
     Args:
         curves: Tidy table of a campaign's trials.
         losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
-            measured at D = 0; they count with a margin of a quarter.
-        measure: What the candidates are compared by.
+            measured at D = 0; they are compared with a margin of a quarter.
+        measure: The measure by which candidates are compared.
 
     Returns:
-        At most one text.
+        At most one warning.
     """
     worse, better = 0, 0
     rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
@@ -206,7 +206,7 @@ def tuning_warnings(
 
 
 def _ran(result: TrialResult, measure: Measure) -> Event:
-    """What came of a trial."""
+    """The event of a trial that was run."""
     value = result.value(measure)
     loss = value if math.isfinite(value) else None
     trial = result.trial
@@ -214,11 +214,11 @@ def _ran(result: TrialResult, measure: Measure) -> Event:
 
 
 def _news(stopped: set[str], decision: Decision) -> list[Event]:
-    """What a decision says that was not said before: who gets a trial after all, who is stopped.
+    """The new events of a decision: candidates that are resumed, and those newly stopped.
 
     Args:
-        stopped: Candidates that were said to be stopped; brought up to date in place.
-        decision: What is decided now.
+        stopped: Candidates already reported as stopped; updated in place.
+        decision: The current decision.
     """
     back = sorted(stopped & {trial.model for trial in decision.trials})
     stopped -= set(back)
@@ -232,7 +232,7 @@ def make_budget(task: Task, fraction: float | None = None, flops: float | None =
     """A budget in FLOPs, or as a share of fine-tuning every candidate in full.
 
     Args:
-        task: The question, which knows what full fine-tuning costs.
+        task: The selection task, which holds the cost of full fine-tuning.
         fraction: Share of that cost.
         flops: FLOPs; overrides the share.
 

@@ -1,4 +1,4 @@
-"""Every size: a fixed design, ranked as another selector ranks."""
+"""Every size: a fixed design, ranked by another selector."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lensllm.selectors.base import Decision, Selector, ask_for
 
 @dataclass(frozen=True)
 class EverySize(Selector):
-    """Measure every candidate at every size that the task lists, D = 0 included.
+    """Measure every candidate at every size that the task lists, including D = 0.
 
-    For curves to look at, where a selector that decides would leave out what it does not need:
-    Accept then Stop never asks for D = 0. Trials are asked for in one piece, smallest sizes first.
+    Use it to get complete curves: other selectors leave out the sizes that they do not need, as
+    Accept then Stop does D = 0. All trials are asked for at once, smallest sizes first.
 
     Attributes:
-        ranker: Who ranks by the curves; its own questions are not asked.
+        ranker: The selector that ranks by the curves; its `ask` is not called.
     """
 
     ranker: Selector = field(default_factory=AcceptThenStop)
 
     def preparation_cost(self, task: Task) -> float:
-        """What the ranker needs."""
+        """FLOPs that the ranker needs before the first trial."""
         return self.ranker.preparation_cost(task)
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
@@ -51,7 +51,7 @@ class EverySize(Selector):
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """As the ranker does."""
+        """Rank as the ranker does."""
         selection = self.ranker.rank(task, curves)
         whole = Event("every_size", reason=self.ranker.name)
         return replace(selection, selector=self.name, events=(whole, *selection.events))

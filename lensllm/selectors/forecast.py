@@ -18,14 +18,14 @@ N_DRAWS = 4000
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of one candidate at D_full.
+    """The forecast of one candidate's loss at D_full.
 
     Attributes:
         loss: Predicted loss in the unit of the task's measure.
-        lower80: Lower end of its 80 % interval; `nan` where the points allow none.
-        upper80: Upper end.
-        log_draws: Draws of the log loss, shape (n_draws,); `None` where there is no interval.
-        score: What the candidate is ranked by; its predicted loss by default.
+        lower80: Lower end of its 80 % interval; `nan` if there are too few points for one.
+        upper80: Upper end of the same interval.
+        log_draws: Draws of the log loss, shape (n_draws,); `None` if there is no interval.
+        score: The score that the candidate is ranked by; its predicted loss by default.
     """
 
     loss: float
@@ -46,10 +46,10 @@ def rank_forecasts(
 
     Args:
         name: Name of the selector.
-        task: The question.
+        task: The selection task.
         forecasts: For each candidate its forecast, or the reason why there is none.
-        basis: What a prediction rests on, an event of the kind `ranked_by`.
-        notes: What else was found.
+        basis: The basis of the predictions, an event of the kind `ranked_by`.
+        notes: Further events to report.
 
     Returns:
         The ranking; candidates without a forecast come last, with the reason as their status.
@@ -75,14 +75,14 @@ def rank_forecasts(
 
 
 def forecasts_of_draws(draws: LossDraws, seed: int) -> dict[str, Forecast | str]:
-    """Forecasts of a measured loss at D_full, by joint draws.
+    """Forecasts of a measured loss at D_full, from joint draws.
 
     Args:
         draws: The draws.
         seed: Seed of the noise of a measurement.
 
     Returns:
-        By candidate its expected log loss, as a loss, and 80 % interval.
+        For each candidate the exponential of its expected log loss, and its 80 % interval.
     """
     end = draws.log_loss[:, :, -1]
     rng = np.random.default_rng(seed)
@@ -96,13 +96,13 @@ def forecasts_of_draws(draws: LossDraws, seed: int) -> dict[str, Forecast | str]
 
 
 def probabilities_of_best(forecasts: Mapping[str, Forecast | str]) -> dict[str, float]:
-    """Probability that each candidate has the smallest loss, by joint draws.
+    """Probability that each candidate has the smallest loss, from joint draws.
 
-    The candidates' forecasts count as independent. Candidates without a forecast are left out;
-    where a forecast has no distribution, no probability can be had for any.
+    Forecasts of different candidates are taken as independent. Candidates without a forecast are
+    left out. If any forecast has no distribution, no probabilities are computed.
 
     Returns:
-        Shares that sum to 1, or an empty mapping.
+        Probabilities that sum to 1, or an empty mapping.
     """
     given = {model: item for model, item in forecasts.items() if isinstance(item, Forecast)}
     draws = [item.log_draws for item in given.values() if item.log_draws is not None]
@@ -116,12 +116,12 @@ def probabilities_of_best(forecasts: Mapping[str, Forecast | str]) -> dict[str, 
 def rank_losses_at(
     name: str, task: Task, losses: Mapping[str, Mapping[int, float]], n_samples: int
 ) -> Selection:
-    """Rank candidates by their test loss at one size, which predicts no loss at D_full.
+    """Rank candidates by their test loss at one size, without predicting a loss at D_full.
 
     Args:
         name: Name of the selector.
-        task: The question.
-        losses: Losses seen, by candidate and size.
+        task: The selection task.
+        losses: Measured losses, by candidate and size.
         n_samples: The size.
 
     Returns:

@@ -1,8 +1,9 @@
-"""What a campaign knew when it began, so that one that was killed ends as an unbroken one.
+"""The results known when a campaign began, so that a resumed one ends like an uninterrupted one.
 
-A campaign takes in what the store has already, at no charge. Taken up after a kill, it must not
-take its own trials for such: it would spend its budget twice, and decide otherwise. So the keys of
-what was known are written down when a campaign first begins, and removed when it has ended.
+A campaign uses results that are already in the store at no charge. When it resumes after a kill,
+it must not count its own trials among these: it would spend its budget twice and choose other
+trials. So the keys of the known results are written when a campaign first begins, and removed when
+it has ended.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from lensllm.system.atomic import set_aside, write_whole
 logger = logging.getLogger(__name__)
 
 
-# Settings that decide nothing of a campaign, or that its trials have in their keys.
+# Settings that do not affect a campaign's outcome, or that are in the keys of its trials.
 _FREE = ("paths", "logger", "executor", "runner", "preflight", "allowed_targets")
 
 
 def campaign_key(runner: Runner, settings: Mapping[str, Any]) -> str:
-    """A hash of all that decides a campaign: its settings, and its candidates' files.
+    """A hash of everything that determines a campaign: its settings and its candidates' files.
 
     Args:
-        runner: Who runs its trials.
+        runner: The runner of its trials.
         settings: The configuration as it is stored.
     """
     task = runner.task()
@@ -43,24 +44,24 @@ def campaign_key(runner: Runner, settings: Mapping[str, Any]) -> str:
 
 
 class Ledger:
-    """The note of one campaign in its store.
+    """The record, in the store, of the results that one campaign knew at its beginning.
 
     Args:
         folder: Folder of the store.
-        key: What tells the campaign from others: a hash of everything that decides it.
+        key: Key of the campaign: a hash of everything that determines it.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / ".campaigns" / f"{key}.json"
 
     def open(self, results: Sequence[TrialResult]) -> list[TrialResult]:
-        """Those results that were there when the campaign first began.
+        """The results that were in the store when the campaign first began.
 
         Args:
-            results: Those that are there now.
+            results: The results that are in the store now.
 
         Raises:
-            StorageError: The note cannot be written.
+            StorageError: The record cannot be written.
         """
         known = self._read()
         if known is None:
@@ -70,11 +71,11 @@ class Ledger:
         return [result for result in results if result.trial.key in set(known)]
 
     def close(self) -> None:
-        """The campaign has ended: the next one knows what it found."""
+        """End the campaign: the next one may use its results."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> list[str] | None:
-        """The keys that were written down; `None` where there are none, or none any more."""
+        """The recorded keys; `None` if there is no readable record."""
         if not self.path.is_file():
             return None
         try:

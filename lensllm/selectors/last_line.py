@@ -1,4 +1,4 @@
-"""A line through the last few points: the baseline that needs no law."""
+"""A log-log line through the largest sizes: the baseline that needs no law."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LastLine(Selector):
     """Extrapolate a log-log line through the `n_points` largest affordable sizes to D_full.
 
     Attributes:
-        n_points: Points of the line, ≥ 2. With two there is no interval.
+        n_points: Number of points of the line, ≥ 2. With two there is no interval.
         seed: Seed of the draws for the probability of being best.
     """
 
@@ -42,7 +42,7 @@ class LastLine(Selector):
         return ask_for(task, curves, largest_window(task, budget, self.n_points))
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the lines' predictions, smallest first."""
+        """Rank by the lines' predictions, smallest first."""
         losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts = {
@@ -62,7 +62,7 @@ def last_line(seen: dict[int, float], n_points: int) -> LogLogLine | None:
 def line_forecast(
     seen: dict[int, float], n_points: int, n_samples: int, rng: np.random.Generator
 ) -> Forecast | str:
-    """Forecast of that line at size D, or why there is none."""
+    """The forecast of that line at size D, or the reason why there is none."""
     line = last_line(seen, n_points)
     if line is None:
         n_usable = len(finite_points(seen, include_zero=False)[0])

@@ -21,10 +21,10 @@ from lensllm.selectors.forecast import N_DRAWS, Forecast, rank_forecasts
 class LawExtrapolation(Selector):
     """Fit a law to all D ≤ D_max of each candidate, extrapolate to D_full (RSL's baselines).
 
-    `vanilla_fit` and `rectified_fit` of the papers' tables are this with the vanilla and the
-    rectified law. D = 0 is a point where the law is finite there. Candidates are ranked by the
-    fit, as in the papers; the predicted loss, its interval and the probability of being best are
-    those of the posterior of the law given the points.
+    `vanilla_fit` and `rectified_fit` of the papers' tables are this selector with the vanilla and
+    the rectified law. D = 0 is included if the law is finite there. Candidates are ranked by the
+    fit, as in the papers; the predicted loss, its interval and the probability of being best come
+    from the posterior of the law given the points.
 
     Attributes:
         law: The law.
@@ -49,7 +49,7 @@ class LawExtrapolation(Selector):
         """All sizes up to the largest one that can be paid for together with all below it.
 
         Raises:
-            BudgetTooSmallError: They are fewer than the law has parameters.
+            BudgetTooSmallError: There are fewer affordable sizes than the law has parameters.
         """
         zero = self.law.defined_at_zero
         largest = affordable_size(task, budget, cumulative=True, include_zero=zero)
@@ -64,7 +64,7 @@ class LawExtrapolation(Selector):
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the fitted laws at D_full, smallest first."""
+        """Rank by the fitted laws at D_full, smallest first."""
         losses = losses_by_size(curves, task.measure)
         zero = self.law.defined_at_zero
         sizes = sorted({n for seen in losses.values() for n in seen if n > 0 or zero})
@@ -94,17 +94,17 @@ class LawExtrapolation(Selector):
 
 
 def law_forecasts(fits: LawFits, n_samples: int, rng: np.random.Generator) -> list[Forecast | str]:
-    """Forecasts at size D: all that is predicted is the posterior's, the score is the fit's.
+    """Forecasts at size D: predictions come from the posterior, the score from the fit.
 
-    With few points the best fit can be far from the middle of what the points allow.
+    With few points, the best fit can be far from the centre of the posterior.
 
     Args:
-        fits: Fits of one law to every candidate; skipped ones have `nan` parameters.
+        fits: Fits of one law to every candidate; skipped candidates have `nan` parameters.
         n_samples: Size D.
         rng: Source of the draws.
 
     Returns:
-        For each curve its forecast, or why it was not fitted.
+        For each curve its forecast, or the reason why it was not fitted.
     """
     scores = fits.predict([float(n_samples)])[:, 0]
     forecasts: list[Forecast | str] = []

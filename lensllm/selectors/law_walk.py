@@ -1,4 +1,4 @@
-"""Accept, then stop, for many candidates at once: one batch of fits a step."""
+"""Accept, then stop, for many candidates at once: one batch of fits per step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from lensllm.laws import LawFits, LensLLMLaw
 
-# As many points as parameters leave no residual, and no point would ever be within τ times that.
+# With as many points as parameters the residuals are 0, and no further point would ever be within
+# τ times their standard deviation.
 SMALLEST_STD = 1e-3
 
 Points = Mapping[int, float]
@@ -19,15 +20,15 @@ Fit = Callable[[Sequence[LensLLMLaw], Sequence[Points]], LawFits]
 
 @dataclass
 class LawWalk:
-    """Where the walk down from the largest size has come to for one candidate.
+    """The state of one candidate's walk from the largest size down to smaller ones.
 
     Attributes:
         law: The law whose fit is tested.
         sizes: Sizes D > 0 of the candidate, ascending.
-        seen: Its losses by size; `nan` for a diverged trial, which is passed over.
-        zero: Its loss at D = 0 where that is a point of every fit, else `nan`.
+        seen: Its losses by size; `nan` for a diverged trial, which is skipped.
+        zero: Its loss at D = 0 if that is included in every fit, else `nan`.
         accepted: Sizes accepted so far, descending.
-        ask: Size to be tested next that was not seen; `None` where there is none.
+        ask: Size to be tested next that was not measured; `None` if there is none.
         ended: Whether nothing is left to test.
     """
 
@@ -42,12 +43,12 @@ class LawWalk:
 
     @property
     def points(self) -> dict[int, float]:
-        """The points of the law: those accepted, and D = 0 where that is one."""
+        """The points that the law is fitted to: the accepted ones, and D = 0 if it is included."""
         points = {n: self.seen[n] for n in self.accepted}
         return {**points, 0: self.zero} if math.isfinite(self.zero) else points
 
     def advance(self, n_first: int) -> int | None:
-        """Accept what needs no test; the size to be tested next, or `None` at the end."""
+        """Accept the sizes that need no test; return the next size to test, `None` at the end."""
         while not self.ended and self._place < len(self.sizes):
             n = self.sizes[-1 - self._place]
             if n not in self.seen:
@@ -62,7 +63,7 @@ class LawWalk:
         return None
 
     def decide(self, n: int, accept: bool) -> None:
-        """Take the answer of the test of size n."""
+        """Record the result of the test of size n."""
         if accept:
             self.accepted.append(n)
             self._place += 1
@@ -77,7 +78,7 @@ def walk_together(
     tau: float,
     known: dict[object, bool] | None = None,
 ) -> None:
-    """Walk all candidates to their ends, all tests of a step in one batch of fits.
+    """Complete the walks of all candidates, with one batch of fits for all tests of a step.
 
     A size is accepted while |log residual| ≤ τ · max(standard deviation of the log residuals of the
     points accepted so far, `SMALLEST_STD`).
@@ -87,8 +88,8 @@ def walk_together(
         fit: Fits laws to points.
         n_first: Points that are accepted untested.
         tau: τ.
-        known: Answers of earlier tests, looked up and added to: a campaign repeats its walks
-            whenever it has seen one more size.
+        known: A cache of test results, which is read and extended: a campaign repeats its walks
+            after every newly measured size.
     """
     known = {} if known is None else known
     while pending := [(w, n) for w in walks if (n := w.advance(n_first)) is not None]:
@@ -102,13 +103,13 @@ def walk_together(
 
 
 def _question(walk: LawWalk, n: int) -> object:
-    """What decides a test; the law's curve is one object a candidate."""
+    """The cache key of a test; each candidate's law has one curve object."""
     law, points = walk.law, tuple(walk.points.items())
     return (id(law.ntk_loss), law.n_steps, law.ntk_scale, points, n, walk.seen[n])
 
 
 def _accepts(pairs: Sequence[tuple[LawWalk, int]], fit: Fit, tau: float) -> list[bool]:
-    """Whether each size is near enough to the law of its walk's accepted points."""
+    """Whether each size passes the test against the law of its walk's accepted points."""
     fits = fit([walk.law for walk, _ in pairs], [walk.points for walk, _ in pairs])
     predicted = fits.predict([float(n) for _, n in pairs]).diagonal()
     answers = []

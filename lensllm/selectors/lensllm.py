@@ -1,4 +1,4 @@
-"""LensLLM: accept, then stop, with the NTK law in place of the line."""
+"""LensLLM: accept, then stop, with the NTK law instead of the line."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class LensLLM(Selector):
     For each candidate, fit L = B / (κ F(Θ, t) + D^β) + E to the γ largest sizes; accept the next
     smaller size while |its log residual| ≤ τ · (standard deviation of the log residuals of the
     points accepted so far, see `lensllm.selectors.law_walk`), else stop; extrapolate the law of
-    the accepted points to D_full. Where γ points are fewer than the law's parameters, as many as
-    it has are taken to begin with. D = 0 is a point of every fit, since F is a statement about the
+    the accepted points to D_full. If γ is smaller than the law's number of parameters, the walk
+    begins with as many points as parameters. D = 0 is included in every fit, since F describes the
     pre-trained model; `use_zero=False` leaves it out.
 
     Attributes:
@@ -42,10 +42,10 @@ class LensLLM(Selector):
         gamma: γ ≥ 3, points accepted untested.
         tau: τ > 0, the threshold.
         mode: `prediction` fits t; `phase` takes the early-stopping step of the largest accepted
-            size, which the curves have to contain (`best_step`).
-        ntk_scale: κ; 1 as in the paper, `None` to fit one over all candidates of the task (the
+            size, which the curves must contain (`best_step`).
+        ntk_scale: κ; 1 as in the paper, `None` to fit one κ over all candidates of the task (the
             member of `SCALES` with the smallest sum of the fits' objectives).
-        use_zero: Whether D = 0 is a point.
+        use_zero: Whether D = 0 is included in the fits.
         objective: See `lensllm.laws.fit_law`.
         delta: δ of the Huber objective.
         n_starts: Starting points of each fit.
@@ -77,7 +77,7 @@ class LensLLM(Selector):
 
     @property
     def name(self) -> str:
-        """`lensllm`, with `_phase` in that mode and `_kappa` where κ is fitted."""
+        """`lensllm`, with `_phase` in that mode and `_kappa` if κ is fitted."""
         phase = "_phase" if self.mode == "phase" else ""
         return "lensllm" + phase + ("_kappa" if self.ntk_scale is None else "")
 
@@ -127,7 +127,7 @@ class LensLLM(Selector):
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the laws of the accepted points at D_full, smallest first."""
+        """Rank by the laws of the accepted points at D_full, smallest first."""
         losses = losses_by_size(curves, task.measure)
         scale = self._scale(task, curves)
         usable = {m: tuple(n for n in sorted(losses.get(m, {})) if n > 0) for m in task.names}
@@ -149,7 +149,7 @@ class LensLLM(Selector):
         return rank_forecasts(self.name, task, forecasts, basis, notes)
 
     def _record(self, model: str) -> Any:
-        """The provider's answer for one candidate, asked for once."""
+        """The provider's result for one candidate, computed once."""
         if model not in self._curves:
             if self.ntk is None:
                 raise ValueError(
@@ -165,14 +165,14 @@ class LensLLM(Selector):
         return self._curves[model]
 
     def _law(self, model: str, curves: pd.DataFrame, n_samples: int, scale: float) -> LensLLMLaw:
-        """The law of one candidate, its t fixed in phase mode."""
+        """The law of one candidate, with t fixed in phase mode."""
         record = self._record(model)
         curve = getattr(record, "curve", record)
         steps = None if self.mode == "prediction" else _observed_step(curves, model, n_samples)
         return LensLLMLaw(curve, n_steps=steps, ntk_scale=scale)
 
     def _zero(self, seen: Points) -> float:
-        """Loss at D = 0, `nan` where that is no point."""
+        """Loss at D = 0; `nan` if it is not included or not measured."""
         return seen.get(0, math.nan) if self.use_zero else math.nan
 
     def _fit(self, laws: Sequence[LensLLMLaw], points: Sequence[Points]) -> LawFits:
@@ -198,7 +198,7 @@ class LensLLM(Selector):
         curves: pd.DataFrame,
         scale: float,
     ) -> dict[str, LawWalk]:
-        """The walks of some candidates down their sizes, as far as points are seen and accepted."""
+        """The walks of some candidates, as far as points are measured and accepted."""
         walks = {
             model: LawWalk(
                 self._law(model, curves, own[-1], scale),
@@ -247,7 +247,7 @@ def _observed_step(curves: pd.DataFrame, model: str, n_samples: int) -> float:
 
 
 def _describe(model: str, accepted: Sequence[int], fit: LawFit) -> Event:
-    """What was fitted, and whether the term with F matters."""
+    """The event with the fitted law, and whether the term with F matters."""
     term = fit.transition_size ** fit.named_params["beta"]
     numbers = {
         "n_points": len(accepted),

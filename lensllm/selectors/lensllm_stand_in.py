@@ -1,4 +1,4 @@
-"""LensLLM where only losses were recorded: L(0)² in place of what the NTK would give."""
+"""LensLLM for curves with losses only: L(0)² replaces the value from the NTK."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lensllm.selectors.lensllm import LensLLM
 class LensLLMStandIn(LensLLM):
     r"""`LensLLM` with F(0) = L(0)² and one decay, for recorded curves without the models' weights.
 
-    With t fitted, F takes any value in (0, F(0)] whatever the spectrum of the NTK is; the weights
-    decide F(0) alone, the mean squared loss of the probe examples, of which L(0)² is the squared
-    mean and a lower bound. Nothing is charged for a kernel. Candidates without a recorded loss at
-    D = 0 cannot be ranked.
+    With t fitted, F takes any value in (0, F(0)], whatever the spectrum of the NTK. The weights
+    determine only F(0), the mean squared loss of the probe examples; L(0)² is the squared mean of
+    these losses and so a lower bound. No kernel is charged for. Candidates without a recorded loss
+    at D = 0 cannot be ranked.
 
     Raises:
         ValueError: `ntk` is given, the mode is not `prediction`, or D = 0 is to be left out.
@@ -40,7 +40,7 @@ class LensLLMStandIn(LensLLM):
 
     @property
     def name(self) -> str:
-        """`lensllm_stand_in`, with `_kappa` where κ is fitted."""
+        """`lensllm_stand_in`, with `_kappa` if κ is fitted."""
         return super().name.replace("lensllm", "lensllm_stand_in")
 
     def preparation_cost(self, task: Task) -> float:
@@ -48,7 +48,7 @@ class LensLLMStandIn(LensLLM):
         return 0.0
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """As `LensLLM`; walks go on for the candidates whose L(0) is known."""
+        """As `LensLLM`; only candidates whose L(0) is known continue their walks."""
         wanted = super().ask(task, self._prepared(task, curves), budget).trials
         return ask_for(task, curves, [(trial.model, trial.n_samples) for trial in wanted])
 
@@ -62,7 +62,7 @@ class LensLLMStandIn(LensLLM):
         rows = curves[(curves["n_samples"] == 0) & curves[column].notna()]
         zeros = rows.groupby("model")[column].mean()
         for model, zero in zeros.items():
-            # One object for one bound: the walks know answered tests by it.
+            # The same object for the same bound, since the cache of tests is keyed by it.
             bound = self._bounds.setdefault((model, zero), ExponentialCurve([zero**2], [1.0]))
             self._curves[model] = bound
         return curves[curves["model"].isin(zeros.index)]

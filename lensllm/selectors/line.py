@@ -17,7 +17,7 @@ class LogLogLine:
 
     The predictive distribution of log L at a new size is Student's t with n − 2 degrees of freedom,
     centre a + b x and scale s √(1 + 1/n + (x − x̄)² / Σ (x_i − x̄)²), where x = log D and s² is the
-    residual sum of squares over n − 2. It knows of noise about the line, not of a bend in it.
+    residual sum of squares over n − 2. It accounts for noise about the line, not for curvature.
 
     Attributes:
         intercept: a.

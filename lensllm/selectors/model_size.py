@@ -1,4 +1,4 @@
-"""Model size: the most parameters win."""
+"""Model size: the candidate with the most parameters is chosen."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from lensllm.selectors.base import Decision, Selector
 
 @dataclass(frozen=True)
 class ModelSize(Selector):
-    """Choose the largest model (RSL, arXiv:2402.02314). It costs nothing and learns nothing.
+    """Choose the largest model (RSL, arXiv:2402.02314), without any trial.
 
-    Candidates are scored by −log N, N the number of parameters, so that smaller is better; RSL's
-    tables correlate log N itself, which `score_sign` tells the evaluation.
+    Candidates are scored by −log N, with N the number of parameters, so that smaller is better.
+    RSL's tables correlate log N itself, so `score_sign` is −1 in an evaluation.
     """
 
     score_sign: ClassVar[float] = -1.0
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """Nothing."""
+        """No trials."""
         return Decision()
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By number of parameters, largest first."""
+        """Rank by number of parameters, largest first."""
         entries = [
             RankedModel(candidate.name, -math.log(candidate.n_params))
             if candidate.n_params > 0

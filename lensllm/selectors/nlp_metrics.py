@@ -26,8 +26,8 @@ class NLPMetrics(Selector):
 
     Attributes:
         metric: `pl_alpha` or `e_tpl_lambda`.
-        metrics: Both of each candidate: a mapping by name, or a function of the name such as
-            `lensllm.curvature.provider.SpectrumProvider`.
+        metrics: Both metrics of each candidate: a mapping by name, or a function of the name, such
+            as `lensllm.curvature.provider.SpectrumProvider`.
     """
 
     metric: str = "pl_alpha"
@@ -39,15 +39,15 @@ class NLPMetrics(Selector):
 
     @property
     def name(self) -> str:
-        """`nlp_metrics`, or `nlp_metrics_e_tpl_lambda` by that metric."""
+        """`nlp_metrics`, or `nlp_metrics_e_tpl_lambda` for that metric."""
         return "nlp_metrics" if self.metric == "pl_alpha" else f"nlp_metrics_{self.metric}"
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """Nothing."""
+        """No trials."""
         return Decision()
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the metric, smallest first."""
+        """Rank by the metric, smallest first."""
         entries = [RankedModel(model, self._value(model)) for model in task.names]
         by = Event(RANKED_BY, reason="spectra", message=_NAMES[self.metric])
         return Selection.of(self.name, task, entries, by)

@@ -1,4 +1,4 @@
-"""The winner of the other data sets: what is known before the first trial."""
+"""The winner of other data sets: a ranking without any trial."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from lensllm.selectors.base import Decision, Selector
 
 @dataclass(frozen=True)
 class OtherWinner(Selector):
-    """Rank by the mean relative accuracy on other data sets, which costs nothing on this one.
+    """Rank by the mean relative accuracy on other data sets, at no cost on this one.
 
-    On each earlier data set (`Task.prior_curves`), at the largest size that it has, a candidate's
-    relative accuracy is (L_worst − L) / (L_worst − L_best) over the candidates of this task. Any
-    selector has to be read against this one.
+    On each earlier data set (`Task.prior_curves`), at its largest size, a candidate's relative
+    accuracy is (L_worst − L) / (L_worst − L_best) over the candidates of this task. Every other
+    selector should be compared with this baseline.
     """
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """Nothing."""
+        """No trials."""
         return Decision()
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By mean relative accuracy elsewhere, largest first.
+        """Rank by mean relative accuracy on the other data sets, largest first.
+
+        If the earlier curves contain no other data set, no candidate is ranked.
 
         Raises:
-            ValueError: There are no earlier curves. Where they hold no other data set, no candidate
-                is ranked.
+            ValueError: There are no earlier curves.
         """
         shares = self._relative_accuracies(task)
         entries = []
@@ -44,7 +45,7 @@ class OtherWinner(Selector):
         return Selection.of(self.name, task, entries, by)
 
     def _relative_accuracies(self, task: Task) -> dict[str, float]:
-        """Mean relative accuracy by candidate, over the other data sets that it is in."""
+        """Mean relative accuracy by candidate, over the other data sets that contain it."""
         if task.prior_curves is None:
             raise ValueError(
                 "Expected `prior_curves` of other data sets for the selector other_winner, "

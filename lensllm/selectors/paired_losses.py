@@ -1,4 +1,4 @@
-"""What the test set can tell of the candidates, and what evaluation cost."""
+"""How well the test set separates the candidates, and the cost of evaluation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from lensllm.core.selection import Selection
 def examples_by_size(
     curves: pd.DataFrame, measure: Measure = LOSS
 ) -> dict[str, dict[int, ExampleLosses]]:
-    """Losses of test examples, by candidate and size D > 0, where they were kept.
+    """Losses of test examples, by candidate and size D > 0, for trials that stored them.
 
     Args:
         curves: Tidy table of a campaign's trials, with the packed losses as `examples`.
-        measure: What candidates are compared by.
+        measure: The measure by which candidates are compared.
     """
     found: dict[str, dict[int, ExampleLosses]] = {}
     if "examples" not in curves:
@@ -47,11 +47,11 @@ def covariance_over_examples(
     Args:
         models: Names of the candidates.
         curves: As for `examples_by_size`.
-        measure: What candidates are compared by.
+        measure: The measure by which candidates are compared.
 
     Returns:
-        Shape (n_models, n_models); 0 for candidates whose losses were not kept, or are of other
-        examples than most candidates' (pairs whose target has no token are left out).
+        Shape (n_models, n_models); 0 for candidates whose losses were not stored, or were measured
+        on other examples than most candidates' (pairs whose target has no token are left out).
     """
     last = {model: by[max(by)] for model, by in examples_by_size(curves, measure).items()}
     covariance = np.zeros((len(models), len(models)))
@@ -63,14 +63,15 @@ def covariance_over_examples(
 
 
 def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
-    """What the test set can tell of an answer.
+    """How well the test set separates the chosen candidate from the others.
 
     Args:
-        selection: The answer.
+        selection: The selection.
         curves: As for `examples_by_size`.
 
     Returns:
-        `None` where losses of examples were not kept, or the choice was compared with nobody.
+        `None` if losses of examples were not stored, or no other candidate can be compared with
+        the chosen one.
     """
     best, *others = selection.ranking
     by_size = examples_by_size(curves, selection.measure)
@@ -102,7 +103,7 @@ def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
 def _difference(
     best: str, other: str, by_size: Mapping[str, Mapping[int, ExampleLosses]]
 ) -> Difference | None:
-    """A candidate's difference to the choice, where they were measured on the same examples."""
+    """A candidate's difference to the choice, if both were measured on the same examples."""
     own, theirs = by_size[best], by_size.get(other, {})
     common = [n for n in own if n in theirs and len(own[n]) == len(theirs[n])]
     if not common:
@@ -111,7 +112,7 @@ def _difference(
 
 
 def evaluation_share(curves: pd.DataFrame) -> float:
-    """Share of the FLOPs of completed trials that evaluation took; `nan` where it is not known."""
+    """Share of evaluation in the FLOPs of completed trials; `nan` if unknown."""
     if "train_flops" not in curves:
         return math.nan
     rows = curves[curves["status"] == "completed"]

@@ -16,19 +16,19 @@ from lensllm.predictors.pooled import PooledModel, PooledPredictor
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import forecasts_of_draws, rank_forecasts
 
-# Points of a candidate below which nothing but its own slope is known of it.
+# With fewer points than this, only the slope of a candidate's own curve is known.
 _MIN_SIZES = 3
 _MAX_DRAWN = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class PooledFit(Selector):
-    """All sizes D ≤ D_max of all candidates, predicted together (see docs/pooled.md).
+    """Predict all candidates jointly from all sizes D ≤ D_max (see docs/pooled.md).
 
     Attributes:
         predictor: The predictor.
-        n_draws: Joint draws for intervals and the probability of being best; fewer where there are
-            more than a thousand candidates.
+        n_draws: Joint draws for intervals and the probability of being best; fewer with more than a
+            thousand candidates.
         seed: Seed of the draws.
     """
 
@@ -44,7 +44,7 @@ class PooledFit(Selector):
         """All sizes up to the largest one that can be paid for together with all below it.
 
         Raises:
-            BudgetTooSmallError: They are fewer than three.
+            BudgetTooSmallError: Fewer than three sizes are affordable.
         """
         largest = affordable_size(task, budget, cumulative=True, include_zero=False)
         require_sizes(task, budget, largest, _MIN_SIZES, "the pooled predictor", include_zero=False)
@@ -54,7 +54,7 @@ class PooledFit(Selector):
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By expected log loss at D_full, smallest first."""
+        """Rank by expected log loss at D_full, smallest first."""
         model = self.predictor.fit(task, curves)
         if model is None:
             return rank_forecasts(self.name, task, {}, Event(RANKED_BY, reason="pooled"))
@@ -73,7 +73,7 @@ class PooledFit(Selector):
 
 
 def _learned(model: PooledModel) -> Event:
-    """What was learned of the task: rates are per doubling of D, in log loss."""
+    """The event with the task's parameters; rates are per doubling of D, in log loss."""
     betas = model.laws[0].betas
     numbers = {
         "exponent": math.exp(float(model.weights.sum(axis=0) @ np.log(betas))),

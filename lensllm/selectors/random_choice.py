@@ -1,4 +1,4 @@
-"""Random choice: what any selector has to beat."""
+"""Random choice: the baseline that every selector has to beat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lensllm.selectors.base import Decision, Selector
 
 @dataclass(frozen=True)
 class RandomChoice(Selector):
-    """Rank the candidates at random: one seeded permutation a data set, at no cost.
+    """Rank the candidates at random: one seeded permutation per data set, at no cost.
 
     Every candidate has the same probability of being best.
 
@@ -27,11 +27,11 @@ class RandomChoice(Selector):
     seed: int = 0
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """Nothing."""
+        """No trials."""
         return Decision()
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """In random order."""
+        """Rank in random order."""
         rng = np.random.default_rng([self.seed, task.seed, zlib.crc32(task.dataset.encode())])
         n = len(task.names)
         entries = [

@@ -21,13 +21,13 @@ class SubTuning(Selector):
     """
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """D_max of every candidate that has it."""
+        """A trial at D_max of every candidate that has this size."""
         size = affordable_size(task, budget, cumulative=False, include_zero=False)
         pairs = [(model, size) for model in task.names if size in task.available[model]]
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the loss at the largest size seen, smallest first."""
+        """Rank by the loss at the largest measured size, smallest first."""
         losses = losses_by_size(curves, task.measure)
         size = max((n for seen in losses.values() for n in seen), default=0)
         return rank_losses_at(self.name, task, losses, size)

@@ -1,4 +1,4 @@
-"""Successive halving on a line: compute goes to the candidates that still look good."""
+"""Successive halving on extrapolated losses: compute goes to the most promising candidates."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from lensllm.selectors.last_line import last_line, line_forecast
 
 @dataclass(frozen=True)
 class SuccessiveHalving(Selector):
-    """Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) on the last points' line.
+    """Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) on extrapolated losses.
 
-    All candidates get `n_points` sizes; then, round by round, the 1/η with the smallest loss
-    extrapolated by a log-log line get the next larger size, until one would be left. The largest
-    first size is taken at which all rounds can be paid for, whoever survives. In the end all
-    candidates are ranked by their latest lines: halving decides where compute goes, not who wins.
+    All candidates are measured at `n_points` sizes. Then, round by round, the share 1/η with the
+    smallest loss extrapolated by a log-log line gets the next larger size, until one candidate
+    would be left. The first size is the largest one at which all rounds are affordable, whichever
+    candidates survive. In the end all candidates are ranked by their latest lines: halving
+    allocates the compute, but does not decide the ranking.
 
     Attributes:
-        eta: η > 1, the share 1/η goes on.
-        n_points: Points of a line, ≥ 2.
+        eta: η > 1; the share 1/η of the candidates survives each round.
+        n_points: Number of points of a line, ≥ 2.
         seed: Seed of the draws for the probability of being best.
     """
 
@@ -62,7 +63,7 @@ class SuccessiveHalving(Selector):
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By the latest lines' predictions, smallest first."""
+        """Rank by the predictions of the latest lines, smallest first."""
         losses = losses_by_size(curves, task.measure)
         rng = np.random.default_rng(self.seed)
         forecasts = {
@@ -83,7 +84,7 @@ class SuccessiveHalving(Selector):
         n_samples: int,
         count: int,
     ) -> list[str]:
-        """The `count` candidates with the smallest prediction from points up to one size."""
+        """The `count` candidates with the smallest predictions from points up to a given size."""
 
         def prediction(model: str) -> float:
             seen = {n: x for n, x in losses.get(model, {}).items() if n <= n_samples}
@@ -94,12 +95,12 @@ class SuccessiveHalving(Selector):
         return [model for model in alive if model in best]
 
     def schedule(self, task: Task, grid: list[int], budget: Budget) -> tuple[list[int], int]:
-        """How many candidates each round has, and the position in the grid of the first D.
+        """The number of candidates in each round, and the position in the grid of the first D.
 
-        As many rounds as can be had come before a large first size.
+        The number of rounds takes precedence over a large first size.
 
         Raises:
-            BudgetTooSmallError: Not even the first round can be paid for.
+            BudgetTooSmallError: Not even the first round is affordable.
         """
         if len(grid) < 2:
             raise too_small(task, budget, "at least two sizes, which a line needs", None)

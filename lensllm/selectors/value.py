@@ -1,4 +1,4 @@
-"""What measurements are worth: the expected fall in regret of plans of one and of two rounds."""
+"""The value of measurements: the expected fall in regret of plans of one and of two rounds."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 
 # A measurement: (position of the candidate, position of the size).
 Cell = tuple[int, int]
-# Candidates, the most promising first, who may be measured together.
+# Numbers of candidates, the most promising first, that may be measured together.
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-# Candidates of a second round.
+# Numbers of candidates in a second round.
 SECOND_COUNTS = (2, 4, 8, 16)
-# Pairs of antithetic draws by which plans are compared, and by which the best few are, afresh.
+# Pairs of antithetic draws for comparing all plans, then fresh ones for comparing the finalists.
 N_FIRST, N_FRESH, N_FINALISTS = 48, 256, 6
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What could be measured with the budget that is left.
+    """A plan of measurements for the remaining budget.
 
     Attributes:
-        cells: The first round.
+        cells: The measurements of the first round.
         cost: Cost of the whole plan.
-        count: Candidates in the second round, those who look best after the first; 0 for none.
+        count: Candidates in the second round, those that look best after the first; 0 for none.
         size: Position of the size of the second round.
-        value: Expected fall of the log loss at D_full of the choice.
+        value: Expected fall of the chosen candidate's log loss at D_full.
         error: Standard error of that value.
     """
 
@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Outlook:
-    """Joint Gaussian beliefs about log losses, and what measurements would make of them.
+    """A joint Gaussian posterior of log losses, and how measurements would change it.
 
     Attributes:
         mean: Expected log losses at all sizes, D_full last, shape (m, t).
@@ -74,14 +74,14 @@ class Outlook:
     def value_of_two(
         self, cells: Sequence[Cell], size: int, count: int, news: np.ndarray, later: np.ndarray
     ) -> np.ndarray:
-        """The same for two rounds, the second for those who look best after the first.
+        """The same for two rounds, the second with the candidates that look best after the first.
 
         Args:
-            cells: The first round.
+            cells: The measurements of the first round.
             size: Position of the size of the second round.
             count: Candidates in the second round.
             news: Standard normal numbers, shape (n_draws, at least n_cells).
-            later: Of the second round, shape (n_draws, at least `count`).
+            later: Those of the second round, shape (n_draws, at least `count`).
 
         Returns:
             The fall for each draw, shape (n_draws,).
@@ -107,7 +107,7 @@ class Outlook:
         return {}
 
     def _moves(self, cells: tuple[Cell, ...]) -> np.ndarray:
-        """By what expected log losses move per unit of news, shape (m, t, n_cells)."""
+        """Change of expected log losses per unit of each normal number, shape (m, t, n_cells)."""
         if cells not in self._known_moves:
             self._known_moves[cells] = self._moves_of(cells)
         return self._known_moves[cells]
@@ -128,19 +128,19 @@ class Outlook:
         rounds: Sequence[Sequence[Cell]] | None = None,
         price: float = 0.0,
     ) -> Plan | None:
-        """The plan whose choice is expected to be best.
+        """The plan with the smallest expected loss of the final choice.
 
-        Plans are compared on the same draws; the best few once more on fresh ones, so that the
-        largest of many noisy values does not pass for the value of the best.
+        Plans are compared on common random draws. The best few are compared again on fresh draws,
+        which removes the upward bias of the largest of many noisy values.
 
         Args:
-            cost: Cost of each measurement, `inf` where it cannot be had, the most promising
+            cost: Cost of each measurement, `inf` if it is not available, the most promising
                 candidates first, shape (m, t - 1).
-            budget: What may be spent.
+            budget: The remaining budget.
             seed: Seed of the draws.
             rounds: First rounds to choose from; by default one size for the most promising
                 candidates, for any number of them.
-            price: By how much the log loss must fall per unit of cost to be worth it.
+            price: Fall of the log loss that justifies one unit of cost.
 
         Returns:
             The plan, with its value on fresh draws; `None` when nothing is affordable.
@@ -159,7 +159,7 @@ class Outlook:
         return min((self._valued(plan, *fresh) for plan in ranked[:N_FINALISTS]), key=loss)
 
     def _valued(self, plan: Plan, news: np.ndarray, later: np.ndarray) -> Plan:
-        """A plan with its value on some draws."""
+        """The plan with its value on these draws."""
         if plan.count:
             falls = self.value_of_two(plan.cells, plan.size, plan.count, news, later)
         else:
@@ -175,7 +175,7 @@ def _antithetic(rng: np.random.Generator, n_pairs: int, width: int) -> np.ndarra
 
 
 def _rounds(cost: np.ndarray) -> Iterator[list[Cell]]:
-    """One size for the 1, 2, 3, 4, 6, ... most promising candidates that can have it, and all."""
+    """One size for the 1, 2, 3, 4, 6, ... or all most promising candidates that have it."""
     for s in range(cost.shape[1]):
         open_to = [(int(i), s) for i in np.flatnonzero(np.isfinite(cost[:, s]))]
         yield from (open_to[:c] for c in COUNTS if c < len(open_to))
@@ -184,10 +184,10 @@ def _rounds(cost: np.ndarray) -> Iterator[list[Cell]]:
 
 
 def _plans(cost: np.ndarray, budget: float, rounds: Iterable[Sequence[Cell]]) -> Iterator[Plan]:
-    """Rounds that are affordable, alone or with a second one.
+    """Affordable plans of one round, alone or followed by a second one.
 
-    The second round takes what the first one leaves: the largest size at which its candidates can
-    be paid for. Among the plans of one round is sub-tuning's: all at the largest size affordable.
+    The second round uses the rest of the budget: the largest size that is affordable for its
+    candidates. The plans of one round include sub-tuning: all at the largest affordable size.
     """
     allowed = budget * (1 + 1e-9)
     known = np.isfinite(cost)

@@ -1,4 +1,4 @@
-"""From joint beliefs about all curves to a ranking and a verdict."""
+"""From a joint posterior of all curves to a ranking and a verdict."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lensllm.predictors.tree import root_of
 from lensllm.selectors.paired_losses import covariance_over_examples
 from lensllm.selectors.value import Outlook
 
-# Draws of log losses at D_full; fewer where there are more than a thousand candidates.
+# Draws of log losses at D_full; fewer with more than a thousand candidates.
 N_DRAWS = 4000
 _MAX_DRAWN = 4_000_000
-# A choice that is the best with this probability is clear.
+# The choice is clear if it is the best candidate with at least this probability.
 CLEAR = 0.95
-# Contenders hold the best with this probability.
+# The contenders include the best candidate with at least this probability.
 HELD = 0.9
-# Contenders whose next trials are weighed.
+# Contenders whose next trials are considered.
 MAX_WEIGHED = 12
-# Candidates up to which the next trial is named and the error of the test set counts.
+# Up to this many candidates, a next trial is suggested and the error of the test set is included.
 MAX_IN_DETAIL = 500
 
 
@@ -42,18 +42,18 @@ def rank_posterior(
 ) -> Selection:
     """Rank candidates by expected log loss at D_full, with intervals, P(best) and a verdict.
 
-    Intervals are of losses on this test set. P(best), contenders and regret are of losses on all
-    text like it: what the test set itself cannot tell, more trials cannot tell either.
+    Intervals are for losses on this test set. P(best), contenders and regret are for losses on the
+    population that it was drawn from: more trials do not reduce the sampling error of the test set.
 
     Args:
         name: Name of the selector.
-        task: The question.
-        beliefs: About all candidates of the task, at all its sizes D > 0 and D_full.
+        task: The selection task.
+        beliefs: Posterior of all candidates of the task, at all its sizes D > 0 and D_full.
         usable: Candidates with a usable point; the others come last.
-        tried: (candidate, D) of the trials so far.
+        tried: The (candidate, D) pairs of the trials so far.
         seed: Seed of the draws.
         test_error: Covariance over test examples of the candidates' log losses, in the order of the
-            task, shape (n_models, n_models); taken to be that at D_full.
+            task, shape (n_models, n_models); assumed to hold at D_full.
 
     Returns:
         The ranking without its cost.
@@ -113,10 +113,10 @@ def rank_posterior(
 def _next_trial(
     task: Task, beliefs: Posterior, contenders: np.ndarray, tried: Collection[tuple[str, int]]
 ) -> tuple[tuple[str, int] | None, float, float]:
-    """The trial that is worth most for its price, its share of full cost, and its gain in nats.
+    """The trial with the best ratio of gain to cost, its share of full cost, its gain in nats.
 
-    Of those that gain at least half as much as the one that gains most: what costs and brings next
-    to nothing is no advice.
+    Only trials with at least half of the largest gain are considered, so that a cheap trial with
+    next to no gain is not suggested.
     """
     outlook = Outlook(*beliefs.moments(contenders))
     news = np.random.default_rng(0).standard_normal((500, 1))
@@ -142,10 +142,10 @@ def rank_by(
     """Rank all candidates of a task by a predictor.
 
     Args:
-        predictor: Who believes.
+        predictor: The predictor of the curves.
         name: Name of the selector.
-        task: The question.
-        curves: Tidy table of the points seen.
+        task: The selection task.
+        curves: Tidy table of the measured points.
         seed: Seed of the draws.
     """
     seen = losses_by_size(curves, task.measure)

@@ -1,4 +1,4 @@
-"""Zero-shot: the pre-trained loss decides."""
+"""Zero-shot: the loss of the pre-trained model decides."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class ZeroShot(Selector):
     """Choose the smallest L(0), the test loss before any fine-tuning (RSL, arXiv:2402.02314)."""
 
     def ask(self, task: Task, curves: pd.DataFrame, budget: Budget) -> Decision:
-        """D = 0 of every candidate that has it."""
+        """A trial at D = 0 of every candidate that has this size."""
         if 0 in task.sizes:
             affordable_size(task, budget, cumulative=False, include_zero=True)
         pairs = [(model, 0) for model in task.names if 0 in task.available[model]]
         return ask_for(task, curves, pairs)
 
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
-        """By L(0), smallest first."""
+        """Rank by L(0), smallest first."""
         return rank_losses_at(self.name, task, losses_by_size(curves, task.measure), 0)

@@ -1,4 +1,4 @@
-"""Training runs of other programs as curves: what each source tells, and what has to be told."""
+"""Training runs of other programs as curves: what each source records, and what users must add."""
 
 from lensllm.core.past_runs.lightning_logs import is_lightning_csv
 from lensllm.core.past_runs.sources import read_past_runs, recognise

@@ -12,12 +12,12 @@ METRICS, HPARAMS = "metrics.csv", "hparams.yaml"
 
 
 def is_lightning_csv(path: Path) -> bool:
-    """Whether a file is a log of Lightning's CSV logger, which always has a column `step`."""
+    """Whether a file was written by Lightning's CSV logger, which always has a column `step`."""
     return path.name == METRICS and "step" in csv_header(path)
 
 
 def read_lightning_runs(path: Path) -> list[PastRun]:
-    """Runs of one `metrics.csv`, or of all in the folders below."""
+    """The run of one `metrics.csv`, or those of all such files below a folder."""
     files = [path] if path.is_file() else sorted(path.rglob(METRICS))
     root = path.parent if path.is_file() else path
     return [_read_run(file, root) for file in files]
@@ -35,6 +35,6 @@ def _read_run(path: Path, root: Path) -> PastRun:
         try:
             found = parse_yaml(hparams.read_text(encoding="utf-8"), hparams)
             settings = flat(found) if isinstance(found, dict) else {}
-        except ValueError as error:  # as where it names Python objects, which nobody builds here
+        except ValueError as error:  # such as a file with Python objects, which are not built here
             notes.append(f"{HPARAMS} is not read: {error}".partition("\n")[0])
     return PastRun(name, path, {HPARAMS: settings}, tuple(rows), notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""Trials of Optuna's studies, from a storage: a URL, an SQLite file, or a journal file.
+"""Trials of Optuna studies, from a storage: a URL, an SQLite file, or a journal file.
 
 Optuna is optional: `pip install optuna` (at least 3.1 for journal files).
 """
@@ -16,7 +16,7 @@ _SCHEME = "sqlite:///"
 
 
 def is_optuna_storage(path: str | Path) -> bool:
-    """Whether a text is a URL, or a file holds an SQLite database or a journal of Optuna."""
+    """Whether a text is a URL, or a file is an SQLite database or an Optuna journal."""
     if "://" in str(path):
         return True
     if not Path(path).is_file():
@@ -35,11 +35,11 @@ def _start(path: str | Path) -> bytes:
 
 
 def read_optuna_trials(path: str | Path) -> list[PastRun]:
-    """Complete trials of all studies, each a run with its objective as loss `value`.
+    """Complete trials of all studies, each as a run with its objective as the loss `value`.
 
     Raises:
         ValueError: Optuna is not installed or cannot read the storage, or there are no studies.
-        FileNotFoundError: There is no such file; Optuna would make one.
+        FileNotFoundError: There is no such file; Optuna itself would create one.
     """
     text = str(path)
     file = Path(text.removeprefix(_SCHEME))
@@ -47,7 +47,7 @@ def read_optuna_trials(path: str | Path) -> list[PastRun]:
         raise FileNotFoundError(f"Expected a storage of Optuna, found no file at {file}")
     try:
         import optuna
-    except Exception as error:  # an old Optuna beside a new SQLAlchemy fails in ways of its own
+    except Exception as error:  # an old Optuna with a new SQLAlchemy can raise any exception
         raise ValueError(
             f"Expected Optuna to read {text}, got: {error or type(error).__name__}; it is "
             "optional: pip install optuna"
@@ -70,7 +70,7 @@ def read_optuna_trials(path: str | Path) -> list[PastRun]:
 
 
 def _storage(text: str) -> Any:
-    """A URL for databases, an object for journals, whose names Optuna 4 has changed."""
+    """A URL for databases, a storage object for journals, whose classes Optuna 4 has renamed."""
     if "://" in text:
         return text
     if _start(text).startswith(_SQLITE):

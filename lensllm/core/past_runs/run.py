@@ -1,4 +1,4 @@
-"""One training run as its files tell it, before anything is made of it."""
+"""One training run as recorded in its files, before any interpretation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Of a tracker's states: the run did not come to its end, and its last loss is not that of its D.
+# States of a tracker: the run did not finish, so its last loss is not the loss for its D.
 UNFINISHED = ("crashed", "failed", "killed", "preempted", "running")
 
 
 @dataclass(frozen=True)
 class Count:
-    """D as it is computed from other counts.
+    """A value of D that was computed from other counts.
 
     Attributes:
         n_samples: D.
-        how: From what.
-        caveat: Why it may be another one; empty where it may not.
+        how: The counts that it was computed from.
+        caveat: Why it may be wrong; empty if it is certain.
     """
 
     n_samples: int
@@ -34,14 +34,14 @@ class PastRun:
     """One training run.
 
     Attributes:
-        name: Its folder below the one that was read, or its name in a tracker.
+        name: Its folder relative to the one that was read, or its name in a tracker.
         path: The file of its losses.
-        config: Settings by the file that told them, nested keys joined by dots.
-        history: What was logged, oldest first; `step` where it is known.
-        untrained: What was logged before the first step.
-        n_samples: D where the source lets it be computed from other counts.
-        notes: What is to be known of the run.
-        problem: Why nothing can be made of it; empty where something can.
+        config: Settings by the file that records them, nested keys joined by dots.
+        history: Logged values, oldest first, with `step` if it is known.
+        untrained: Values that were logged before the first step.
+        n_samples: D, if the source allows it to be computed from other counts.
+        notes: Remarks about the run.
+        problem: Why the run is unusable; empty if it is usable.
     """
 
     name: str
@@ -54,7 +54,7 @@ class PastRun:
     problem: str = ""
 
     def setting(self, key: str) -> tuple[Any, str] | None:
-        """A setting, or the last value that was logged under this name, and where it stands."""
+        """A setting, or the last value logged under this name, and where it was found."""
         for file, values in self.config.items():
             if not is_blank(values.get(key)):
                 return values[key], f"{key} in {file}"
@@ -65,12 +65,12 @@ class PastRun:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a cell or a JSON value says nothing."""
+    """Whether a cell or a JSON value is empty."""
     return value is None or value == ""
 
 
 def number(value: Any) -> float:
-    """A value as a float; `nan` where it is none.
+    """A value as a float; `nan` if it is not a number.
 
     Example:
         >>> number("2.5"), number(True), number("x")
@@ -83,7 +83,7 @@ def number(value: Any) -> float:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, keys joined by dots.
+    """Nested mappings as a flat one, keys joined by dots.
 
     Example:
         >>> flat({"data": {"name": "x"}, "seed": 1})
@@ -102,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ValueError: The file is no whole JSON object, as where a run was killed while it wrote it.
+        ValueError: The file is not a complete JSON object, for example after a kill while writing.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def csv_header(path: Path) -> list[str]:
-    """The first row of a CSV file; empty where it is no text.
+    """The first row of a CSV file; empty if the file is not text.
 
     Example:
         >>> csv_header(Path("no such folder"))
@@ -131,7 +131,7 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Header and rows of a CSV file; empty cells are left out.
 
     Raises:
-        ValueError: The file is no UTF-8 text with commas.
+        ValueError: The file is not UTF-8 text with commas.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -145,7 +145,7 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def run_name(folder: Path, root: Path) -> str:
-    """The name of a run's folder below the one that was read."""
+    """The path of a run's folder relative to the one that was read."""
     folder, root = folder.resolve(), root.resolve()
     inside = folder != root and folder.is_relative_to(root)
     return folder.relative_to(root).as_posix() if inside else folder.name

@@ -1,4 +1,4 @@
-"""Which program wrote what is at a path, and its runs."""
+"""Detect which program wrote the runs at a path, and read them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ READERS: dict[str, Callable[[Path], list[PastRun]]] = {
 
 
 def recognise(path: str | Path) -> str | None:
-    """The source of what is at a path.
+    """The source of the runs at a path.
 
     Args:
         path: A file, a folder, or the URL of an Optuna storage.
 
     Returns:
-        A key of `READERS`; `None` where nothing there is a past run.
+        A key of `READERS`; `None` if there is no past run.
 
     Raises:
         ValueError: A folder holds runs of several sources.
@@ -75,11 +75,11 @@ def read_past_runs(path: str | Path, source: str | None = None) -> list[PastRun]
 
     Args:
         path: A file, a folder, or the URL of an Optuna storage.
-        source: A key of `READERS`; by default it is recognised.
+        source: A key of `READERS`; detected by default.
 
     Raises:
         FileNotFoundError: There is nothing at the path.
-        ValueError: There are no runs there, or it cannot be read.
+        ValueError: There are no runs, or they cannot be read.
     """
     if "://" not in str(path) and not Path(path).exists():
         raise FileNotFoundError(f"Expected past runs, found nothing at {path}")

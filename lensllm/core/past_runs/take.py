@@ -1,4 +1,4 @@
-"""What a run says of model, data set, D, seed and loss, and what a user says in its place."""
+"""Model, data set, D, seed and loss of past runs, from their files or the user's options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lensllm.core.past_runs.run import PastRun, is_blank, number
 
 Evaluation = Literal["best", "last"]
 
-# Names in use, the first one first: of settings, and of what is logged.
+# Known names of settings and of logged values, in order of preference.
 KEYS = {
     "model": (
         *("model_name_or_path", "base_model_name_or_path", "_name_or_path", "base_model"),
@@ -35,21 +35,21 @@ SECONDS = (
 
 @dataclass(frozen=True)
 class PastRunOptions:
-    """What to say of past runs that their files do not.
+    """Values of past runs that their files do not record, or where to find them.
 
     Attributes:
         model_name: Model of all runs.
         dataset_name: Data set of all runs.
         n_samples: D of all runs.
-        model_from: Where a run tells its model: the name of a setting or column, or, with a group
-            in parentheses, a regular expression over the run's name.
+        model_from: Where to find each run's model: the name of a setting or column, or, with a
+            group in parentheses, a regular expression over the run's name.
         dataset_from: The same for the data set.
         n_samples_from: The same for D.
-        seed_from: The same for the seed, which is 0 where nothing tells it.
-        loss: Name of the loss among what was logged; by default the first of `LOSSES`.
-        evaluation: `best`: the smallest loss of all evaluations, which is what the trials of this
-            project keep (weights of the best validation loss); `last`: that of the final weights.
-        source: Which program wrote the runs; by default it is recognised.
+        seed_from: The same for the seed, which is 0 if it is not recorded.
+        loss: Name of the logged loss; by default the first of `LOSSES` that was logged.
+        evaluation: `best`: the smallest loss of all evaluations, as in this project's own trials,
+            which keep the weights of the best validation loss; `last`: that of the final weights.
+        source: Which program wrote the runs; detected by default.
     """
 
     model_name: str | None = None
@@ -85,15 +85,15 @@ class PastRunOptions:
 
 @dataclass(frozen=True)
 class Taken:
-    """One run, and what was taken for what.
+    """One run with the values taken from it and where they come from.
 
     Attributes:
         run: The run.
         found: `model`, `dataset`, `n_samples`, `seed`, `test_loss`, `flops`, `seconds` as far as
-            they are known, and `untrained_loss` where it was evaluated before the first step.
-        sources: Where each stands, or how it was found.
-        notes: What is to be known of the run.
-        problem: Why it is no point of a curve; empty where it is one.
+            they are known, and `untrained_loss` if it was evaluated before the first step.
+        sources: Where each value was found, or how it was computed.
+        notes: Remarks about the run.
+        problem: Why it is not a point of a curve; empty if it is one.
     """
 
     run: PastRun
@@ -104,15 +104,15 @@ class Taken:
 
 
 class _UntoldError(Exception):
-    """A run does not tell something; the message says what to do."""
+    """A run does not record a needed value; the message says what to do."""
 
 
 def take(runs: Sequence[PastRun], options: PastRunOptions | None = None) -> list[Taken]:
-    """Take model, data set, D, seed and loss of runs.
+    """Determine model, data set, D, seed and loss of runs.
 
     Args:
         runs: The runs.
-        options: What the user says of them.
+        options: The user's options for them.
     """
     return [_take(run, options or PastRunOptions()) for run in runs]
 
@@ -143,7 +143,7 @@ def _take(run: PastRun, options: PastRunOptions) -> Taken:
 def _quantity(
     run: PastRun, name: str, options: PastRunOptions, notes: list[str]
 ) -> tuple[Any, str]:
-    """A value of `KEYS` and where it stands: what the user says, then settings, then counts."""
+    """A value of `KEYS` and its source: the user's options, then settings, then counts."""
     fixed = {
         "model": ("model_name", options.model_name),
         "dataset": ("dataset_name", options.dataset_name),
@@ -174,7 +174,7 @@ _WORDS = {"model": "model", "dataset": "data set", "n_samples": "D", "seed": "se
 
 
 def _from(run: PastRun, wanted: str, option: str) -> tuple[Any, str]:
-    """What a setting or a pattern over the run's name says."""
+    """The value of a setting, or of a pattern over the run's name."""
     if "(" in wanted:
         match = re.search(wanted, run.name)
         if match is None or match[1] is None:
@@ -191,7 +191,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if name in ("model", "dataset"):
         if not isinstance(value, str) or not value.strip():
             raise _UntoldError(f"expected a name as {_WORDS[name]} ({source}), got {value!r}")
-        # Candidates that are folders go by the folder's name.
+        # Candidates that are folders are named after the folder.
         return Path(value).name if value.startswith(("/", "./", "../", "~")) else value.strip()
     amount = number(value)
     if not (amount >= 0 and amount % 1 == 0):
@@ -202,7 +202,7 @@ def _checked(name: str, value: Any, source: str) -> Any:
 
 
 def _loss_name(run: PastRun, options: PastRunOptions) -> str:
-    """The name of the loss among what was logged."""
+    """The name of the logged loss."""
     columns = list(dict.fromkeys(key for row in run.history for key in row))
     for name in (options.loss,) if options.loss else LOSSES:
         if name in columns:

@@ -1,4 +1,4 @@
-"""Curves of the runs that are points of one, and why others are not."""
+"""Curves from the usable runs, and why other runs were left out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lensllm.core.past_runs.take import Taken
 
 logger = logging.getLogger(__name__)
 
-SAME = 0.01  # of a loss: what batches and precision change in an evaluation
-SHOWN = 5  # runs by name that a remark is about
+SAME = 0.01  # relative change of a loss that batch size and precision can cause in an evaluation
+SHOWN = 5  # runs that a remark names
 _CURVE = ["model", "dataset", "seed"]
 _POINT = [*_CURVE, "n_samples"]
 
 
 def remarks(taken: Sequence[Taken]) -> list[str]:
-    """Why runs were left out, and what is to be known of the others, each said once."""
+    """Why runs were left out, and remarks about the others, each only once."""
     runs: dict[str, list[str]] = {}
     for item in taken:
         for text in [f"left out: {item.problem}"] if item.problem else item.notes:
@@ -35,18 +35,18 @@ def _shown(names: list[str]) -> str:
 
 
 def curves_of(taken: Sequence[Taken], source: str = "the runs") -> pd.DataFrame:
-    """One row for each run that is a point of a curve, and for its model before training.
+    """One row per usable run, and one for its model before training.
 
     Args:
-        taken: What `take` returned.
+        taken: The result of `take`.
         source: What to call the runs in an error message.
 
     Returns:
-        A tidy table of curves (see `lensllm.core.curves`), with `flops` and `seconds` where some
-        run tells them, and the run's name as `run`.
+        A tidy table of curves (see `lensllm.core.curves`), with `flops` and `seconds` if some run
+        records them, and the run's name as `run`.
 
     Raises:
-        ValueError: No run is a point, or two are the same one.
+        ValueError: No run is usable, or two runs are the same point.
     """
     usable = [item for item in taken if not item.problem]
     if not usable:
@@ -76,14 +76,14 @@ def _row(item: Taken) -> dict[str, Any]:
 
 
 def _untrained(usable: Sequence[Taken], known: set[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """The points D = 0 of curves but those that are known; the first run of a curve tells it."""
+    """The points D = 0 that are not known yet, each from the first run of its curve."""
     points: dict[tuple[Any, ...], dict[str, Any]] = {}
     for item in usable:
         loss = item.found["untrained_loss"]
         key = tuple(item.found[name] for name in _CURVE)
         if key in known or not (math.isfinite(loss) and loss > 0):
             continue
-        # The Trainer counts FLOPs of training only, of which there were none.
+        # The Trainer counts only the FLOPs of training, of which there was none.
         spent = {"flops": 0.0 * item.found["flops"], "seconds": math.nan}
         point = {**_row(item), "n_samples": 0, "test_loss": loss, **spent}
         first = points.setdefault(key, point)["test_loss"]

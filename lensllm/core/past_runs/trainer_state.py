@@ -1,7 +1,7 @@
-"""Runs of Hugging Face's Trainer, and of all that build on it: `trainer_state.json`.
+"""Runs of Hugging Face's Trainer, and of programs built on it: `trainer_state.json`.
 
-The Trainer writes it into every checkpoint, and beside them where a program calls `save_state()`.
-`training_args.bin` is a pickle and is not read.
+The Trainer writes this file into every checkpoint, and into the output folder if a program calls
+`save_state()`. `training_args.bin` is a pickle and is not read.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 from lensllm.core.past_runs.run import Count, PastRun, flat, number, read_json, run_name
 
 STATE = "trainer_state.json"
-# Those that may tell the model or D; of adapters the base comes first.
+# Files that may record the model or D; for adapters, that of the base model comes first.
 _BESIDE = ("train_results.json", "all_results.json", "adapter_config.json", "config.json")
 _UNTOLD = "gradient accumulation and devices"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
 def read_trainer_runs(path: Path) -> list[PastRun]:
-    """Runs of one state, or of all states in the folders below: one a run, whole and the latest."""
+    """The run of one state file, or all runs below a folder, each from its latest whole state."""
     if path.is_file():
         return [_read_run(path.parent, [path], path.parent)]
     runs: dict[Path, list[Path]] = {}
@@ -33,13 +33,13 @@ def read_trainer_runs(path: Path) -> list[PastRun]:
 
 
 def _step(state: Path) -> int:
-    """The step of a state in a checkpoint; 0 of one beside checkpoints."""
+    """The step of a state in a checkpoint; 0 for one outside checkpoints."""
     found = _CHECKPOINT.fullmatch(state.parent.name)
     return int(found[1]) if found else 0
 
 
 def _read_run(folder: Path, states: list[Path], root: Path) -> PastRun:
-    """The state beside the checkpoints if it is whole, else that of the latest checkpoint."""
+    """The run from the state outside the checkpoints if complete, else from the latest one."""
     name, notes = run_name(folder, root), []
     for path in sorted(states, key=lambda state: (_step(state) > 0, -_step(state))):
         try:
@@ -66,7 +66,7 @@ def _read_run(folder: Path, states: list[Path], root: Path) -> PastRun:
 
 
 def _settings(folder: Path, state: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
-    """The files beside a run or in its checkpoint, each by its name."""
+    """Settings from the files beside a run or in its checkpoint, by file name."""
     found = {}
     for name in _BESIDE:
         for path in (folder / name, state.parent / name):
@@ -83,18 +83,18 @@ def estimated_n_samples(
 ) -> Count | None:
     """D from the counts of a Trainer.
 
-    At its end a Trainer logs samples and steps per second, whose ratio is the samples of a step on
-    all devices with gradient accumulation: D = samples per step · steps ÷ epochs. Before the end,
-    what is known of the batch stands for the samples of a step.
+    At its end, a Trainer logs samples and steps per second. Their ratio is the number of samples
+    per step, over all devices and with gradient accumulation: D = samples per step · steps ÷
+    epochs. Before the end, the known batch size is used as the samples per step.
 
     Args:
         state: `global_step`, `epoch`, `max_steps`.
-        history: What was logged; the end's speeds under `train_...`.
-        batch: Samples of a step as far as it is known otherwise; `nan` where it is not.
-        untold: What else makes a step beyond this batch.
+        history: Logged values; the final speeds under `train_...`.
+        batch: Samples per step if known from elsewhere, else `nan`.
+        untold: Unknown factors of the samples per step besides this batch.
 
     Returns:
-        D; `None` where the counts are not there.
+        D; `None` if the counts are missing.
     """
     steps, epochs = number(state.get("global_step")), number(state.get("epoch"))
     if not (0 < steps < math.inf and 0 < epochs < math.inf):
@@ -103,7 +103,7 @@ def estimated_n_samples(
     seconds = number(speeds.get("train_runtime"))
     per_second = number(speeds.get("train_samples_per_second"))
     counted = seconds * number(speeds.get("train_steps_per_second"))
-    # Speeds have three decimals: steps are told from them to within half a thousandth a second.
+    # Speeds have three decimals, so steps per second are known to within half a thousandth.
     for known in (number(state.get("max_steps")), steps):
         if abs(known - counted) <= 1 + 0.0005 * seconds:
             counted = known

@@ -1,4 +1,4 @@
-"""Runs of Weights & Biases from its CSV exports: of the table of runs, a history, or a chart."""
+"""Runs of Weights & Biases from its CSV exports: a table of runs, a history, or a chart."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lensllm.core.past_runs.run import UNFINISHED, PastRun, read_rows
 
 # A chart's columns are `run - metric`, and the same with these endings for the ends of its bands.
 _OF_CHART = re.compile(r"(?P<run>.+) - (?P<metric>\S+?)(?P<band>__MIN|__MAX)?")
-_WHICH = ("ID", "Name", "Created")  # what tells runs apart: names may be given twice
+_WHICH = ("ID", "Name", "Created")  # columns that identify a run: names need not be unique
 
 
 def is_wandb_csv(header: list[str]) -> bool:
     """Whether a header is one of W&B's: runs have a `Name`; a chart's columns have two parts."""
     if "Name" in header:
-        # Beside `Name`, curves in the wide layout have sizes alone.
+        # Curves in the wide layout have only sizes besides `Name`.
         return not all(name.isdigit() or name in ("Name", "size", "family") for name in header)
     return len(header) > 1 and all(_OF_CHART.fullmatch(name) for name in header[1:])
 
@@ -25,7 +25,7 @@ def read_wandb_csv(path: Path) -> list[PastRun]:
     """Runs of one CSV file.
 
     Raises:
-        ValueError: There are no rows in it, or it is not W&B's.
+        ValueError: The file has no rows, or was not exported by W&B.
     """
     header, rows = read_rows(path)
     if not rows:
@@ -36,7 +36,7 @@ def read_wandb_csv(path: Path) -> list[PastRun]:
 
 
 def _runs(path: Path, rows: list[dict[str, str]]) -> list[PastRun]:
-    """One run for each row, or for the rows of one name, which are its history."""
+    """One run per row, or per group of rows with the same name, which are its history."""
     groups: dict[tuple[Any, ...], list[dict[str, str]]] = {}
     for row in rows:
         groups.setdefault(tuple(row.get(key) for key in _WHICH), []).append(row)
@@ -51,7 +51,7 @@ def _run(path: Path, rows: list[dict[str, str]]) -> PastRun:
     same = set.intersection(*({*row.items()} for row in rows)) if len(rows) > 1 else set()
     history = tuple({**row, "step": row["_step"]} if "_step" in row else row for row in rows)
     if len(rows) > 1:
-        # Settings are what all rows have alike; what differs was logged.
+        # Values that are the same in all rows are settings; the others were logged.
         varying = {key for row in rows for key in row} - {key for key, _ in same}
         history = tuple(
             {k: v for k, v in row.items() if k in {*varying, "step"}} for row in history

@@ -1,9 +1,9 @@
 """Runs of Weights & Biases from their folders: `wandb/offline-run-*/run-*.wandb`.
 
-W&B has no public reader of these files, and an offline run has its numbers nowhere else. A file is
-a log in LevelDB's format (https://github.com/google/leveldb/blob/main/doc/log_format.md) after
-seven bytes of its own, with CRC-32 of type and data as checksum; its records are the messages that
-W&B's programs of all versions send each other.
+W&B has no public reader for these files, and an offline run has its numbers nowhere else. After
+seven bytes of its own, a file is a log in LevelDB's format
+(https://github.com/google/leveldb/blob/main/doc/log_format.md), with the CRC-32 of type and data as
+checksum. Its records are the messages that the processes of W&B exchange, in all versions.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 
 def read_wandb_folders(path: Path) -> list[PastRun]:
-    """Runs of one `.wandb` file, or of all in the folders below."""
+    """The run of one `.wandb` file, or those of all such files below a folder."""
     files = [path] if path.is_file() else sorted(path.rglob("run-*.wandb"))
     return [_read_run(file) for file in files]
 
 
 def records(data: bytes) -> Iterator[bytes]:
-    """Whole records of a log; it ends at the first one that was not written to its end.
+    """Complete records of a log, up to the first one that was not written completely.
 
     Raises:
-        ValueError: It is no log of W&B.
+        ValueError: It is not a W&B log.
     """
     if not data.startswith(_MAGIC):
         raise ValueError(f"Expected W&B's file to begin with {_MAGIC!r}, got {data[:7]!r}")
@@ -81,7 +81,7 @@ def _read_run(path: Path) -> PastRun:
     if end:
         return PastRun(name, path, problem=f"it ended with exit code {end}")
     logged = {key for row in history for key in row}
-    # What a program put on the summary alone, as lensllm does with a trial's result.
+    # Values that a program wrote to the summary only, as lensllm does with a trial's result.
     only = {key: value for key, value in summary.items() if key not in logged}
     history += [only] if only else []
     return PastRun(
