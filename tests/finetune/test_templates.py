@@ -69,7 +69,7 @@ def test_today_is_always_the_same_day(with_template, caplog):
     ids=lambda value: value[:30],
 )
 def test_templates_that_are_refused(with_template, template, reason):
-    with pytest.raises(ValueError, match=f"(?s)Expected a chat template.*{reason}.*mend the"):
+    with pytest.raises(ValueError, match=f"(?s)Expected a chat template.*{reason}.*fix the"):
         render_chat(with_template(template), TURNS)
 
 

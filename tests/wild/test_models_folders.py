@@ -107,7 +107,7 @@ def test_the_fingerprint_of_an_adapter_follows_adapter_and_base(adapter, base, t
         (lambda f: (f / "adapter_config.json").write_text("[]"), "base_model_name_or_path in"),
         (
             lambda f: rewrite(f, peft_type="PROMPT_TUNING"),
-            "of the kind PROMPT_TUNING: name its base",
+            "type PROMPT_TUNING: name its base",
         ),
     ],
 )
