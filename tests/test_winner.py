@@ -1,6 +1,7 @@
 """From a campaign to a model folder that plain transformers read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,31 @@ def test_the_better_of_two_contenders_is_kept(
     assert f"Fine-tuned {best} on 100 samples" in text
     assert f"{other} reached {full[other]:.4f}" in text
     assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_a_contender_that_fails_costs_no_other_its_model(
+    tmp_path, jsonl_300, model_folders, run_main, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    models = [shutil.copytree(model_folders[name], tmp_path / name) for name in ("gpt2", "opt")]
+    assert run_main(select.main, *words(tmp_path, jsonl_300, models)).code == 0
+    record = json.loads((tmp_path / "campaign" / "selection.json").read_text())
+    second = record["ranking"][1]["model"]
+    weights = tmp_path / second / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    arguments = (f"selection={tmp_path / 'campaign'}", f"hydra.run.dir={tmp_path / 'run'}")
+    done = run_main(finetune.main, *arguments, f"output={tmp_path / 'model'}", "confirm=2")
+    assert done.code == 0, done.err
+    text = " ".join(done.out.split())
+    assert f"Fine-tuned {record['selected']} on 100 samples" in text
+    assert f"{second} failed: " in text
+    AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    alone = run_main(
+        finetune.main, *arguments, f"output={tmp_path / 'other'}", f"candidate={second}"
+    )
+    assert alone.code == 1
+    assert second in alone.err
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_cannot_be_kept_is_refused(tmp_path, jsonl_300, model_folders, run_main, monkeypatch):

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import EstimateConfig
-from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.commands.entry import entry_point, instantiate_finetune_runner, output_dir
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact
 
@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.selectors.campaign import make_budget
 
     console = wide_console()
-    runner, hardware = instantiate_runner(cfg), instantiate(cfg.hardware)
+    runner, hardware = instantiate_finetune_runner(cfg), instantiate(cfg.hardware)
     estimates = estimate_campaign(runner, hardware)
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
     smallest = smallest_budgets(runner.task(), conf_dir() / "selector")

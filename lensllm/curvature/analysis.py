@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from lensllm.curvature.probe import (
     model_inputs,
 )
 from lensllm.curvature.provider import probe_batch
+
+if TYPE_CHECKING:
+    from lensllm.execution.finetune import FineTuneRunner
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class _KeepModel(Callback):
         self.model = pl_module.model
 
 
-def fine_tune(runner: Any, model: str, n_samples: int) -> tuple[TrialResult, Any]:
+def fine_tune(runner: FineTuneRunner, model: str, n_samples: int) -> tuple[TrialResult, Any]:
     """Run one trial and keep its weights; its result goes to the runner's store.
 
     Args:
@@ -177,7 +180,7 @@ def fine_tune(runner: Any, model: str, n_samples: int) -> tuple[TrialResult, Any
 
 
 def analyze_size(
-    runner: Any,
+    runner: FineTuneRunner,
     model: str,
     n_samples: int,
     *,
@@ -233,7 +236,7 @@ def example_losses(model: Any, batch: Any, chunk_size: int = 64) -> tuple[np.nda
 
 
 def analyze(
-    runner: Any,
+    runner: FineTuneRunner,
     ntk: Callable[[str], Any],
     model: str,
     n_samples: Sequence[int],

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lensllm.core.measures import Measure, measure_named
+from lensllm.core.task import NoCandidateError
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune.model_folder import check_free
 from lensllm.finetune.models import ModelSource
+from lensllm.finetune.trial import reason_of
+from lensllm.system.atomic import StorageError
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Winner:
         lower80: Lower end of its 80 % interval; `nan` if there was none.
         upper80: Upper end of the same interval.
         others: Values of other contenders that were fine-tuned in full.
+        failures: Contenders whose full fine-tuning did not complete, with the reason.
     """
 
     source: ModelSource
@@ -41,6 +45,7 @@ class Winner:
     lower80: float
     upper80: float
     others: Mapping[str, float] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -103,7 +108,8 @@ def finetune_winner(
         merge: Whether adapters are merged into the weights.
 
     Raises:
-        ValueError: The data have changed, the candidate is unknown, or no trial completed.
+        ValueError: The data have changed, or the candidate is unknown.
+        NoCandidateError: No trial completed; with all reasons.
         StorageError: The folder cannot be written.
     """
     check_free(folder)
@@ -121,18 +127,25 @@ def finetune_winner(
     measure, seed = measure_named(record["measure"]), int(record["settings"].get("seed", 0))
     n_samples = int(record["n_samples_full"])
     results: dict[str, TrialResult] = {}
+    failures: dict[str, str] = {}
     kept = {name: folder.parent / f".writing-{uuid.uuid4().hex}" for name in names}
     try:
         for name in names:
             trial = Trial(name, runner.data.name, n_samples, seed)
-            results[name] = runner.keep(trial, kept[name], merge)
+            try:
+                results[name] = runner.keep(trial, kept[name], merge)
+            except StorageError:
+                raise
+            except Exception as error:  # the other contenders' models are not lost by it
+                failures[name] = reason_of(error)
         values = {
             name: float(getattr(result, measure.column))
             for name, result in results.items()
             if result.status == "completed"
         }
+        failures |= {name: "it diverged" for name in results if name not in values}
         if not values:
-            raise ValueError(f"Expected a model that can be kept, but {names[0]} diverged")
+            raise NoCandidateError(runner.data.name, failures)
         best = min(values, key=lambda name: values[name])
         if folder.is_dir():
             folder.rmdir()
@@ -147,7 +160,7 @@ def finetune_winner(
     )
     others = {name: value for name, value in values.items() if name != best}
     source = runner.sources[best]
-    return Winner(source, folder, results[best], measure, predicted, lower, upper, others)
+    return Winner(source, folder, results[best], measure, predicted, lower, upper, others, failures)
 
 
 def _contenders(record: Mapping[str, Any], count: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,9 @@ from lensllm.finetune.memory import (
 )
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.trial import TrainingSettings
+
+if TYPE_CHECKING:
+    from lensllm.execution.finetune import FineTuneRunner
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def needed(memory: MemoryEstimate, hardware: Hardware, precision: str) -> float:
     return 1e9 * process + memory.total + holes
 
 
-def estimate_campaign(runner: Any, hardware: Hardware) -> list[CandidateEstimate]:
+def estimate_campaign(runner: FineTuneRunner, hardware: Hardware) -> list[CandidateEstimate]:
     """Estimate the candidates of a runner; loads configs and tokenizers, no weights.
 
     Args:

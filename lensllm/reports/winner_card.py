@@ -29,6 +29,7 @@ def winner_sentence(winner: Winner) -> str:
             )
     others = "; ".join(f"{name} reached {value:.4f}" for name, value in winner.others.items())
     text += f". {others}." if others else "."
+    text += "".join(f" {name} failed: {why}." for name, why in winner.failures.items())
     return f"{text} {result.seconds:.0f} s. The model is in {winner.folder}"
 
 

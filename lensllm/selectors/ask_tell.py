@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -28,6 +28,7 @@ from lensllm.system.atomic import check_writable, write_whole
 from lensllm.system.claims import POLL_SECONDS, Claims
 
 FORMAT_VERSION = 1
+_WAY = "remove the file, and its trial is asked for again"
 
 Cost = Callable[[str, int], float]
 
@@ -95,7 +96,9 @@ class Study:
         self._learns = costs is None
         available = {item.name: tuple(ladder) for item in named}
         guess = known or proportional_costs(named, (*ladder, n_samples_full), {})
-        self.task = Task("study", named, n_samples_full, available, guess, seed)
+        self.task = Task(
+            "study", named, n_samples_full, available, guess, seed, cost_unit="units of cost"
+        )
         self.max_failures = max_failures
         self._selector = _Remembering(selector or Adaptive(), self)
         self._private = None if folder is not None else tempfile.TemporaryDirectory()
@@ -203,7 +206,8 @@ class Study:
             selection = self._selector.rank(self.task, curves)
         task = self.priced(self.task, curves)
         spent = self.spent(task, curves)
-        return replace(selection, cost_flops=spent, cost_fraction=spent / task.full_cost)
+        share = spent / task.full_cost
+        return replace(selection, cost_flops=spent, cost_fraction=share, cost_unit=task.cost_unit)
 
     @property
     def best(self) -> str:
@@ -309,7 +313,7 @@ class Study:
         if not path.is_file():
             write_whole(path, json.dumps(question, indent=1) + "\n")
             return
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _record(path)
         for name, value in question.items():
             if found.get(name) != value:
                 raise ValueError(
@@ -430,9 +434,28 @@ class _ToldTrials:
             path = self._folder / f"{trial.key}.json"
             if not path.is_file():
                 return None
-            record = json.loads(path.read_text(encoding="utf-8"))
-            self._seen[trial.key] = _Told(**{k: record[k] for k in _Told.__dataclass_fields__})
+            record = _record(path)
+            try:
+                told = _Told(**{name: record[name] for name in _Told.__dataclass_fields__})
+            except KeyError as error:
+                raise ValueError(f"Expected {error} in {path}, found none: {_WAY}") from error
+            self._seen[trial.key] = told
         return self._seen[trial.key]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """The JSON object of a file of a study.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"Expected JSON in {path}, got: {error}; {_WAY}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"Expected a JSON object in {path}, got {record!r:.100}; {_WAY}")
+    return record
 
 
 def proportional_costs(

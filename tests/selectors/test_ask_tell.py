@@ -192,6 +192,16 @@ def test_a_budget_that_buys_nothing_says_what_would():
         Study("abc", FULL, "0.1%", sizes=SIZES).ask()
 
 
+@pytest.mark.parametrize("text", ['{"value": 1', "[]", "{}"])
+def test_a_damaged_file_of_a_study_is_named(text, tmp_path):
+    study = Study("abc", FULL, "60%", sizes=SIZES, folder=tmp_path)
+    study.tell(study.ask(), 3.0)
+    (path,) = (tmp_path / "told").glob("*.json")
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path.name}.*remove the file"):
+        Study("abc", FULL, "60%", sizes=SIZES, folder=tmp_path).ask()
+
+
 def test_nothing_is_answered_before_anything_was_told():
     with pytest.raises(ValueError, match="at least one trial that was told"):
         Study("abc", FULL, "60%", sizes=SIZES).best  # noqa: B018

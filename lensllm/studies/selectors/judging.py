@@ -12,7 +12,7 @@ import pandas as pd
 from lensllm.evaluation.judge import TOO_SMALL
 from lensllm.evaluation.statistics import paired_means
 from lensllm.predictors import load_prior
-from lensllm.selectors import Selector
+from lensllm.selectors import Adaptive, Selector
 
 P_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # of bins of P(best)
 _CAMPAIGN = ["dataset", "seed", "candidate_set", "budget_fraction"]
@@ -27,9 +27,8 @@ def unseen(selectors: Sequence[Selector], dataset: str) -> list[Selector]:
     """
     prior, ready = load_prior().without({dataset}), []
     for item in selectors:
-        predictor = getattr(item, "predictor", None)
-        if hasattr(predictor, "prior"):
-            item = replace(item, predictor=replace(predictor, prior=prior))  # type: ignore[type-var]
+        if isinstance(item, Adaptive):
+            item = replace(item, predictor=replace(item.predictor, prior=prior))
         ready.append(item)
     return ready
 
