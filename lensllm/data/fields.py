@@ -77,7 +77,14 @@ def known_formats(loss_on: LossOn = "last", join: str | None = None) -> list[For
 def pair_format(
     given: str, target: str, loss_on: LossOn = "last", join: str | None = None
 ) -> Format:
-    """The format of records with one field for the input and one for the target."""
+    """The format of records with one field for the input and one for the target.
+
+    Args:
+        given: Name of the input's field.
+        target: Name of the target's field.
+        loss_on: For fields that hold conversations, see `conversation_pairs`.
+        join: What stands between the members of a list; `None` refuses lists.
+    """
     return Format(
         f"pairs ({given} -> {target})",
         (given, target),

@@ -66,7 +66,14 @@ def cells_of(
     fractions: Sequence[float],
     candidate_set: int,
 ) -> list[Cell]:
-    """The budgets of one data set, seed and set of candidates."""
+    """The budgets of one data set, seed and set of candidates.
+
+    Args:
+        runner: Replays the curves of these candidates.
+        ratios: D_full / D_max, for the papers' protocol; ratios that leave no size are skipped.
+        fractions: Budgets as shares of the FLOPs of fine-tuning every candidate in full.
+        candidate_set: Number of the set of candidates, for the rows.
+    """
     task = runner.task()
     cells = []
     smallest = min((n for n in task.sizes if n > 0), default=math.inf)
@@ -145,7 +152,16 @@ def random_subsets(
 
 
 def seeds_of(benchmark: Benchmark, dataset: str, seeds: Sequence[int] | None) -> Sequence[int]:
-    """The seeds to evaluate on one data set; the log says which are left out."""
+    """The seeds to evaluate on one data set; the log says which are left out.
+
+    Args:
+        benchmark: The recorded curves.
+        dataset: The data set.
+        seeds: The wanted seeds; `None` for all that have losses at D_full.
+
+    Raises:
+        ValueError: A wanted seed has no losses at D_full.
+    """
     known = benchmark.seeds(dataset)
     listed = ", ".join(map(str, known))
     every = benchmark.curves.loc[benchmark.curves["dataset"] == dataset, "seed"]

@@ -45,7 +45,16 @@ def relative_accuracy(scores: ArrayLike, losses: ArrayLike) -> float:
 
 
 def relative_accuracy_of(chosen: ArrayLike, best: ArrayLike, worst: ArrayLike) -> np.ndarray:
-    """`relative_accuracy` of the losses of choices, elementwise; `nan` where all are equal."""
+    """`relative_accuracy` of the losses of choices, elementwise; `nan` where all are equal.
+
+    Args:
+        chosen: True losses of the chosen candidates in nats, any shape.
+        best: Smallest true losses, a shape that broadcasts with it.
+        worst: Largest true losses, likewise.
+
+    Returns:
+        (worst − chosen) / (worst − best), of the broadcast shape.
+    """
     chosen, best, worst = (np.asarray(x, dtype=float) for x in (chosen, best, worst))
     return (worst - chosen) / np.where(worst > best, worst - best, np.nan)
 

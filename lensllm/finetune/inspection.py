@@ -131,6 +131,11 @@ def check_lost(encoder: PairEncoder, name: str, unit: str) -> None:
     Text without a token becomes one unknown token, or nothing: the model is not scored on it, and
     two candidates that lack different text are not scored on the same text.
 
+    Args:
+        encoder: The candidate's encoder, after the test pairs were encoded.
+        name: Name of the candidate.
+        unit: What candidates are compared by, `token` or `byte`.
+
     Raises:
         ValueError: More than `LOST_REFUSED` of the bytes are lost, and losses are per byte.
     """

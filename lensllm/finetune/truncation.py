@@ -44,6 +44,11 @@ def shortened(text: str, n_tokens: int, side: str) -> str:
     tokenizer's tokens have `LONGEST_TOKEN` characters on average, so that what is left has more
     tokens than the limit, as the whole has.
 
+    Args:
+        text: The text.
+        n_tokens: The limit.
+        side: Which side is cut, see `cut_input`.
+
     Example:
         >>> len(shortened("a" * 10**6, 10, "right"))
         2000

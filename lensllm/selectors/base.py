@@ -86,7 +86,14 @@ class Selector(ABC):
 def ask_for(
     task: Task, curves: pd.DataFrame, pairs: Iterable[tuple[str, int]], *events: Event
 ) -> Decision:
-    """Ask for the (candidate, D) pairs that were not measured yet, each once, in their order."""
+    """Ask for the (candidate, D) pairs that were not measured yet, each once, in their order.
+
+    Args:
+        task: The task.
+        curves: Tidy table of the points seen.
+        pairs: The wanted pairs, measured ones included or not.
+        *events: Why.
+    """
     seen = set(zip(curves["model"], curves["n_samples"].astype(int), strict=True))
     wanted = (task.trial(*pair) for pair in dict.fromkeys(pairs) if pair not in seen)
     return Decision(tuple(wanted), events)
