@@ -73,6 +73,9 @@ def cells_of(
         ratios: D_full / D_max, for the papers' protocol; ratios that leave no size are skipped.
         fractions: Budgets as shares of the FLOPs of fine-tuning every candidate in full.
         candidate_set: Number of the set of candidates, for the rows.
+
+    Raises:
+        ValueError: A ratio is not above 1, or a fraction not in (0, 1].
     """
     task = runner.task()
     cells = []
