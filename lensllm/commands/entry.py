@@ -200,11 +200,36 @@ def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def run_group() -> str:
-    """The group name of all runs of one sweep or campaign: the name of its output folder."""
+def run_group(dataset: str = "") -> str:
+    """The name of the group of all tracked runs of one sweep or campaign.
+
+    It has the command, the data set and the name of the output folder, which is a time by default.
+    """
     hydra_cfg = HydraConfig.get()
     sweep = hydra_cfg.mode == RunMode.MULTIRUN
-    return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
+    folder = Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
+    return " ".join(filter(None, (hydra_cfg.job.name, dataset, folder)))
+
+
+def instantiate_loggers(cfg: DictConfig, dataset: str = "") -> dict[str, Any]:
+    """Makers of the runs of experiment trackers, by name, all in the group of this command."""
+    _set_group(cfg, dataset)
+    return dict(instantiate(cfg.logger, _convert_="all") or {})
+
+
+def _set_group(cfg: DictConfig, dataset: str) -> None:
+    """Write the group into the settings of every tracker.
+
+    Raises:
+        ValueError: The trackers have no names.
+    """
+    for name, node in (cfg.get("logger") or {}).items():
+        if not isinstance(node, DictConfig):
+            raise ValueError(
+                f"Expected trackers by name, as in logger.wandb.mode, got logger.{name}={node!r}"
+            )
+        with open_dict(node):
+            node.group = run_group(dataset)
 
 
 def _prepare(cfg: DictConfig) -> None:
@@ -244,9 +269,7 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
     if "data" not in cfg.runner:
         return instantiate(cfg.runner, _convert_="all")
     data = load_data(cfg)
-    if cfg.get("logger"):
-        with open_dict(cfg.logger):
-            cfg.logger.group = run_group()
+    _set_group(cfg, data.name)
     rest = copy.copy(cfg.runner)
     with open_dict(rest):
         del rest["data"]
