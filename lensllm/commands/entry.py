@@ -43,6 +43,7 @@ from lensllm.commands.targets import check_targets
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
+from lensllm.system.progress import not_progress, note
 
 if TYPE_CHECKING:
     from lensllm.core.protocols import Runner
@@ -88,6 +89,8 @@ def entry_point(
             try:
                 for handler in logging.root.handlers:
                     handler.addFilter(HarmlessLog())
+                    if not isinstance(handler, logging.FileHandler):
+                        handler.addFilter(not_progress)
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
                 _prepare(cfg)
@@ -101,6 +104,7 @@ def entry_point(
             with ended_by_signals(), bounded_yaml():
                 try:
                     run_hydra(config_name, task, as_meant(sys.argv[1:] if words is None else words))
+                    _say_how_to_sync()
                 except Exception as error:
                     fail(error)
 
@@ -108,6 +112,14 @@ def entry_point(
         return main
 
     return decorate
+
+
+def _say_how_to_sync() -> None:
+    """After a command that made offline runs of W&B, print how to upload them."""
+    loggers = sys.modules.get("lensllm.finetune.loggers")  # not imported: nothing was tracked
+    if loggers is not None and (words := loggers.sync_words()):
+        note(words)
+        print(words, flush=True)
 
 
 def run_hydra(config_name: str, task: Callable[[DictConfig], Any], words: Sequence[str]) -> None:

@@ -41,15 +41,8 @@ from lensllm.finetune.inspection import (
 )
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource, as_sources
-from lensllm.finetune.trackers import (
-    MakeLogger,
-    TrackerError,
-    Trackers,
-    as_makers,
-    trial_config,
-    trial_label,
-    trial_tags,
-)
+from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
+from lensllm.finetune.trackers import MakeLogger, TrackerError, Trackers, as_makers
 from lensllm.finetune.trial import (
     TrainingSettings,
     TrialFailedError,
