@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from lensllm.core.events import Event
 from lensllm.core.evidence import Evidence
@@ -138,6 +139,18 @@ class Selection:
         """The candidate to fine-tune."""
         return self.ranking[0]
 
+    @property
+    def best_arms(self) -> tuple[RankedModel, ...]:
+        """The first candidate of each model in the ranking; all of them if none has several."""
+        firsts: dict[str, RankedModel] = {}
+        for entry in self.ranking:
+            firsts.setdefault(self.candidate(entry.model).base_model, entry)
+        return tuple(firsts.values())
+
     def candidate(self, name: str) -> Candidate:
         """What is known of a candidate of the ranking; its name alone if it was left out."""
-        return next((item for item in self.candidates if item.name == name), Candidate(name))
+        return self._by_name.get(name, Candidate(name))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Candidate]:
+        return {candidate.name: candidate for candidate in self.candidates}

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
-from lensllm.core.evidence import Evidence
+from lensllm.core.evidence import CLOSE, Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.laws import RectifiedLaw, fit_law
@@ -151,10 +151,10 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
             text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
         text += ")"
     if math.isfinite(best.p_best):
-        text += f"; it is the best of {len(selection.ranking)} with probability {best.p_best:.2f}"
+        text += _chance(selection)
     else:
         text += f"; {selection.selector} gives no probability of being right"
-    text += _evidence(selection.verdict)
+    text += _evidence(selection.verdict) + _open_setting(selection)
     share = selection.evaluation_share
     spent = f", {share:.0%} of them for evaluation" if math.isfinite(share) else ""
     text = (
@@ -172,6 +172,32 @@ def _smaller(item: SmallerModel) -> str:
         f"{'Faster' if is_faster else 'Smaller'} and nearly as good: {item.candidate}, "
         f"{item.difference:+.3f} nats (at most {item.upper:+.3f} with 90 %) at {item.share:.0%} of "
         f"the {'latency' if is_faster else 'parameters'}."
+    )
+
+
+def _chance(selection: Selection) -> str:
+    """The probability of being best: of the model, and of its chosen arm if it has several."""
+    best, n_models = selection.best, len(selection.best_arms)
+    if n_models == len(selection.ranking):
+        return f"; it is the best of {n_models} with probability {best.p_best:.2f}"
+    model = selection.candidate(best.model).base_model
+    own = [
+        entry.p_best
+        for entry in selection.ranking
+        if selection.candidate(entry.model).base_model == model and math.isfinite(entry.p_best)
+    ]
+    text = f"; {model} is the best of {n_models} models with probability {sum(own):.2f}"
+    return text if len(own) < 2 else f"{text}, with these settings {best.p_best:.2f}"
+
+
+def _open_setting(selection: Selection) -> str:
+    """What the choice among the arms of the chosen model may cost, if that is not negligible."""
+    verdict = selection.verdict
+    if verdict is None or not verdict.arm_regret > CLOSE * selection.best.predicted_loss:
+        return ""
+    return (
+        "; which settings of this model are best is open: these are expected to lose "
+        f"{verdict.arm_regret:.2g} nats against the best of them"
     )
 
 
