@@ -28,6 +28,7 @@ from lensllm.finetune.callbacks import (
     as_callbacks,
     callback_settings,
 )
+from lensllm.finetune.candidates import Given, as_sources
 from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import memory_refusal
 from lensllm.finetune.hub import UnknownModelError
@@ -40,7 +41,7 @@ from lensllm.finetune.inspection import (
     measure_pairs,
 )
 from lensllm.finetune.model_folder import check_free, write_model_folder
-from lensllm.finetune.models import ModelSource, as_sources
+from lensllm.finetune.models import ModelSource
 from lensllm.finetune.trial import (
     TrainingSettings,
     TrialFailedError,
@@ -103,7 +104,7 @@ class FineTuneRunner(StoredRunner):
 
     def __init__(
         self,
-        sources: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
+        sources: Sequence[Given] | Mapping[str, Given],
         data: TextData,
         make_optimizer: Callable[..., torch.optim.Optimizer],
         make_scheduler: Callable[..., Any],
@@ -461,7 +462,7 @@ class FineTuneRunner(StoredRunner):
             if name in self.failures:
                 continue
             counts = self._counts(name)
-            candidates.append(Candidate(name, source.n_params, source.family))
+            candidates.append(Candidate(name, source.n_params, source.family, source.base_model))
             costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
             available[name] = sizes
         if not candidates:
