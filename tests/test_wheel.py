@@ -17,19 +17,22 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"lensllm": "lensllm", "conf": "lensllm/conf", "scripts": "lensllm/scripts"}
 # As where these packages were never installed.
 WITHOUT = """
-import importlib.metadata, sys
+import sys
 
-class Absent(importlib.metadata.DistributionFinder):
+class Lacking:
+    def __init__(self, finder):
+        self.finder = finder
+
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {modules}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        if name.partition(".")[0] not in {modules}:
+            return self.finder.find_spec(name, path, target)
 
-    def find_distributions(self, context):
-        if (context.name or "").replace("-", "_") in {modules}:
-            raise importlib.metadata.PackageNotFoundError(context.name)
-        return ()
+    def find_distributions(self, *context):
+        for found in getattr(self.finder, "find_distributions", lambda *_: ())(*context):
+            if found.name.replace("-", "_") not in {modules}:
+                yield found
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path[:] = map(Lacking, sys.meta_path)
 from lensllm.commands.cli import main
 main({words})
 """
@@ -118,3 +121,12 @@ def test_what_fine_tunes_names_the_extra_that_it_needs(installed, missing, tmp_p
     assert done.stderr == (
         "error: Expected the package pyarrow, found none: pip install 'lensllm[finetune]'\n"
     )
+
+
+def test_the_doctor_works_without_torch(installed, missing, tmp_path):
+    done = command(installed, missing, tmp_path, "doctor")
+    assert done.returncode == 0, done.stderr
+    assert "ok  packages: Python" in done.stdout
+    assert "--  extra finetune: lacks torch" in done.stdout
+    assert "--  torch: not installed; campaigns on recorded curves run" in done.stdout
+    assert list(tmp_path.glob("outputs/doctor/*/doctor.json"))
