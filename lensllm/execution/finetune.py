@@ -30,7 +30,7 @@ from lensllm.finetune.callbacks import (
 )
 from lensllm.finetune.candidates import Given, as_sources
 from lensllm.finetune.encoding import PairEncoder
-from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.estimate import Sharing, memory_refusal
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
@@ -336,7 +336,7 @@ class FineTuneRunner(StoredRunner):
                 "or logger.mode=offline go on without its server"
             ) from error
 
-    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+    def inspect(self, n_processes: int = 1, n_gpus: int = 1) -> dict[str, str]:
         """Check for every candidate, before anything is spent, that it can be loaded and measured.
 
         The checks are of files and tokenizer, the tokens of the counted pairs, memory, and the loss
@@ -344,6 +344,7 @@ class FineTuneRunner(StoredRunner):
 
         Args:
             n_processes: Processes that share this machine's main memory.
+            n_gpus: GPUs that these processes use in turn, if they use any.
 
         Returns:
             Candidates that cannot be run, with the reason; `task` leaves them out.
@@ -353,7 +354,8 @@ class FineTuneRunner(StoredRunner):
             UnknownModelError: No model has the name of a candidate.
         """
         self.store.check_writable()
-        for look in (self._counts, partial(self._inspect, n_processes=n_processes)):
+        sharing = Sharing(n_processes, n_gpus)
+        for look in (self._counts, partial(self._inspect, sharing=sharing)):
             for name in self.sources:
                 self._note_failure(look, name)
         self._check_disk()
@@ -372,7 +374,7 @@ class FineTuneRunner(StoredRunner):
                 raise StorageError(words) from error
             self.failures[name] = reason_of(error)
 
-    def _inspect(self, name: str, n_processes: int) -> None:
+    def _inspect(self, name: str, sharing: Sharing) -> None:
         """Raise an error if a candidate cannot be run."""
         source, counts = self.sources[name], self._counts(name)
         tokenizer = self._encoder(name).tokenizer
@@ -380,7 +382,7 @@ class FineTuneRunner(StoredRunner):
             logger.warning("%s has no end token: its targets are scored without one", name)
         self._check_lost(name)
         self._say_rounding(source)
-        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, n_processes)
+        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, sharing)
         if refusal:
             raise ValueError(refusal)
         settings = self.complete(Trial(name, self.data.name, 0)).settings
