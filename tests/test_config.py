@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from lensllm.commands.conf import command_module, command_names, conf_dir
 from lensllm.commands.config_checks import check_config
 from lensllm.commands.targets import check_targets
-from lensllm.finetune.models import as_sources
+from lensllm.finetune.candidates import as_sources
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PRIMARY = command_names()

@@ -140,7 +140,7 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(command, model_f
     (folder,) = tmp_path.glob("csv/select_own_first*")
     assert {path.name for path in folder.iterdir()} == {"campaign-own", *stored}
     board = pd.read_csv(folder / "campaign-own" / "leaderboard.csv")
-    assert board.iloc[0]["model"] == record["selected"]
+    assert board.iloc[0]["candidate"] == record["selected"]
     log = (tmp_path / "first" / "select.log").read_text()
     assert "trial 1: tiny-" in log
     assert record["sentence"] in log

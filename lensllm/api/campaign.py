@@ -72,7 +72,7 @@ def run_selection(
     console = console or Console(quiet=True)
     check_writable(folder)
     if preflight:
-        for name, reason in runner.inspect(executor.n_workers).items():
+        for name, reason in runner.inspect(executor.n_workers, executor.n_gpus).items():
             note(line := f"left out {name}: {reason}")
             console.print(line, markup=False, soft_wrap=True)
     earlier = PriorCurves.read(prior_curves) if prior_curves else None

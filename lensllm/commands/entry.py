@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.metadata
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -58,6 +59,7 @@ BAD_INPUT = (
     OmegaConfBaseException,
 )
 
+_PACKAGES_OF_DATA = ("pyarrow", "torch")  # first of those that runners with data import
 _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 
 
@@ -245,10 +247,18 @@ def _set_group(cfg: DictConfig, dataset: str) -> None:
 
 
 def _prepare(cfg: DictConfig) -> None:
-    """Load the runner's data, if any, and check all targets, which imports torch."""
+    """Load the runner's data, if any, and check all targets, which imports torch.
+
+    Raises:
+        ModuleNotFoundError: A package that fine-tuning needs is not installed.
+        ValueError: The data cannot be loaded, or a target is not allowed.
+    """
     _LOADED.clear()
     allowed = list(cfg.get("allowed_targets") or ())
     if "data" in (cfg.get("runner") or {}):
+        for package in _PACKAGES_OF_DATA:  # their absence shows before minutes of reading data
+            if importlib.util.find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
         check_targets(cfg.runner.data, allowed)
         load_data(cfg)
     check_targets(cfg, allowed)

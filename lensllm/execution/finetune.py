@@ -28,8 +28,9 @@ from lensllm.finetune.callbacks import (
     as_callbacks,
     callback_settings,
 )
+from lensllm.finetune.candidates import Given, as_sources
 from lensllm.finetune.encoding import PairEncoder
-from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.estimate import Sharing, memory_refusal
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
@@ -40,7 +41,7 @@ from lensllm.finetune.inspection import (
     measure_pairs,
 )
 from lensllm.finetune.model_folder import check_free, write_model_folder
-from lensllm.finetune.models import ModelSource, as_sources
+from lensllm.finetune.models import ModelSource
 from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
 from lensllm.finetune.trackers import MakeLogger, TrackerError, Trackers, as_makers
 from lensllm.finetune.trial import (
@@ -102,7 +103,7 @@ class FineTuneRunner(StoredRunner):
 
     def __init__(
         self,
-        sources: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
+        sources: Sequence[Given] | Mapping[str, Given],
         data: TextData,
         make_optimizer: Callable[..., torch.optim.Optimizer],
         make_scheduler: Callable[..., Any],
@@ -346,7 +347,7 @@ class FineTuneRunner(StoredRunner):
         tags = (*trial_tags(trial, source), *tags)
         return Trackers.begin(self.make_loggers, trial_label(trial), config, tags=tags)
 
-    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+    def inspect(self, n_processes: int = 1, n_gpus: int = 1) -> dict[str, str]:
         """Check for every candidate, before anything is spent, that it can be loaded and measured.
 
         The checks are of files and tokenizer, the tokens of the counted pairs, memory, and the loss
@@ -354,6 +355,7 @@ class FineTuneRunner(StoredRunner):
 
         Args:
             n_processes: Processes that share this machine's main memory.
+            n_gpus: GPUs that these processes use in turn, if they use any.
 
         Returns:
             Candidates that cannot be run, with the reason; `task` leaves them out.
@@ -363,7 +365,8 @@ class FineTuneRunner(StoredRunner):
             UnknownModelError: No model has the name of a candidate.
         """
         self.store.check_writable()
-        for look in (self._counts, partial(self._inspect, n_processes=n_processes)):
+        sharing = Sharing(n_processes, n_gpus)
+        for look in (self._counts, partial(self._inspect, sharing=sharing)):
             for name in self.sources:
                 self._note_failure(look, name)
         self._check_disk()
@@ -382,7 +385,7 @@ class FineTuneRunner(StoredRunner):
                 raise StorageError(words) from error
             self.failures[name] = reason_of(error)
 
-    def _inspect(self, name: str, n_processes: int) -> None:
+    def _inspect(self, name: str, sharing: Sharing) -> None:
         """Raise an error if a candidate cannot be run."""
         source, counts = self.sources[name], self._counts(name)
         tokenizer = self._encoder(name).tokenizer
@@ -390,7 +393,7 @@ class FineTuneRunner(StoredRunner):
             logger.warning("%s has no end token: its targets are scored without one", name)
         self._check_lost(name)
         self._say_rounding(source)
-        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, n_processes)
+        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, sharing)
         if refusal:
             raise ValueError(refusal)
         settings = self.complete(Trial(name, self.data.name, 0)).settings
@@ -472,7 +475,7 @@ class FineTuneRunner(StoredRunner):
             if name in self.failures:
                 continue
             counts = self._counts(name)
-            candidates.append(Candidate(name, source.n_params, source.family))
+            candidates.append(Candidate(name, source.n_params, source.family, source.base_model))
             costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
             available[name] = sizes
         if not candidates:

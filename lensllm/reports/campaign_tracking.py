@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,7 @@ from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger, Trackers
+from lensllm.reports.leaderboard import leaderboard
 from lensllm.reports.words import event_words
 
 JOB_TYPE = "campaign"
@@ -95,7 +95,7 @@ class CampaignTracker:
             curves: Tidy table of the campaign's trials.
             paths: The files written, by kind; pictures are shown, the others are kept.
         """
-        self.trackers.log_frame("leaderboard", leaderboard_table(selection))
+        self.trackers.log_frame("leaderboard", leaderboard(selection, curves))
         self.trackers.log_frame("events", events_table(selection))
         columns = [*_TRIAL_COLUMNS[:4], self.measure.column, *_TRIAL_COLUMNS[4:]]
         self.trackers.log_frame("trials", curves[columns])
@@ -118,13 +118,6 @@ class CampaignTracker:
     ) -> None:
         if kind is not None:
             self.trackers.finish(succeeded=False)
-
-
-def leaderboard_table(selection: Selection) -> pd.DataFrame:
-    """The ranking, one row per candidate."""
-    table = pd.DataFrame([asdict(entry) for entry in selection.ranking])
-    table.insert(0, "rank", range(1, len(table) + 1))
-    return table
 
 
 def events_table(selection: Selection) -> pd.DataFrame:

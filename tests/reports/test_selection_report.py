@@ -240,6 +240,7 @@ def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selecti
         "next_trial": {"model": "b", "n_samples": 1600},
         "next_cost_fraction": 0.021,
         "next_gain": 0.0045,
+        "arm_regret": 0.0,
     }
     console = Console(file=io.StringIO(), width=160)
     console.print(selection_table(selection, curves))
