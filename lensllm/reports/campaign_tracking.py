@@ -36,6 +36,7 @@ class CampaignTracker:
         self.trackers = trackers
         self.measure = measure
         self.n_trials = 0
+        self.flops = 0.0
 
     @classmethod
     def begin(
@@ -66,7 +67,7 @@ class CampaignTracker:
             "candidates": list(task.names),
             "n_samples_full": task.n_samples_full,
             "measure": task.measure.name,
-            "budget_flops": budget.flops,
+            "budget": budget.flops,
             "data": dict(data),
             "settings": dict(settings),
         }
@@ -77,11 +78,12 @@ class CampaignTracker:
     def on_result(self, result: TrialResult, budget: Budget) -> None:
         """Record a trial that has ended: its value as a point of its candidate's curve."""
         self.n_trials += 1
+        self.flops += result.flops if math.isfinite(result.flops) else 0.0
         value = result.value(self.measure)
         point = {f"curve/{result.trial.model}": value} if math.isfinite(value) else {}
         numbers = {
             "n_samples": float(result.trial.n_samples),
-            "cumulative_flops": budget.spent,
+            "cumulative_flops": self.flops,
             "budget_spent": budget.spent / budget.flops,
             **point,
         }
