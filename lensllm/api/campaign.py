@@ -23,7 +23,7 @@ from lensllm.selectors.campaign import run_campaign
 from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
-from lensllm.system.progress import note
+from lensllm.system.progress import LongWork, note
 
 
 def run_selection(
@@ -72,7 +72,9 @@ def run_selection(
     console = console or Console(quiet=True)
     check_writable(folder)
     if preflight:
-        for name, reason in runner.inspect(executor.n_workers, executor.n_gpus).items():
+        with LongWork("looking at the candidates", console):
+            refused = runner.inspect(executor.n_workers, executor.n_gpus)
+        for name, reason in refused.items():
             note(line := f"left out {name}: {reason}")
             console.print(line, markup=False, soft_wrap=True)
     earlier = PriorCurves.read(prior_curves) if prior_curves else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -61,9 +60,11 @@ class CampaignProgress:
                 console=screen,
                 transient=True,
                 refresh_per_second=REFRESHES_PER_SECOND,
+                redirect_stdout=False,  # a signal is told on them while the display may be locked
+                redirect_stderr=False,
             )
             self._live.start()
-            self._redirect()
+            self._redirect(screen)
         return self
 
     def __exit__(
@@ -97,14 +98,29 @@ class CampaignProgress:
         console = self.console if self._live is None else self._live.console
         console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
-    def _redirect(self) -> None:
-        """Let log handlers print above the table, as the live display lets `print` do."""
+    def _redirect(self, screen: Console) -> None:
+        """Let log handlers print above the table."""
         for handler in logging.root.handlers:
             if isinstance(handler, logging.StreamHandler) and not isinstance(
                 handler, logging.FileHandler
             ):
                 self._streams.append((handler, handler.stream))
-                handler.setStream(sys.stdout)
+                handler.setStream(_Above(screen))
+
+
+class _Above:
+    """A stream whose lines appear above a live display."""
+
+    def __init__(self, screen: Console) -> None:
+        self.screen = screen
+
+    def write(self, text: str) -> None:
+        """Print what a log handler writes."""
+        text = text.rstrip("\n")
+        self.screen.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def flush(self) -> None:
+        """Lines are shown at once."""
 
 
 class CampaignBar:
@@ -129,6 +145,8 @@ class CampaignBar:
             TimeElapsedColumn(),
             console=console,
             disable=not (console.is_terminal or console.is_jupyter),
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._bar.add_task("choosing a model", total=budget.flops)
 

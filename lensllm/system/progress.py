@@ -87,7 +87,13 @@ class LongWork:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
             self._bar = Progress(
-                *columns, BarColumn(), TimeElapsedColumn(), console=self.console, transient=True
+                *columns,
+                BarColumn(),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
+                redirect_stdout=False,  # a signal is told on them while the bar may be locked
+                redirect_stderr=False,
             )
             self._bar.start()
             self._task = self._bar.add_task(self.description, total=None)
