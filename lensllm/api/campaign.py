@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from lensllm.api.result import Result
+from lensllm.core.amounts import Amount
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
-from lensllm.core.task import Budget, Task
+from lensllm.core.selection import Selection
+from lensllm.core.trials import TrialResult
 from lensllm.reports.progress import CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
 from lensllm.selectors.campaign import run_campaign
 from lensllm.selectors.known_trials import Ledger, campaign_key
+from lensllm.selectors.time_budget import TimeBudget, budget_of
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
 
@@ -25,7 +31,7 @@ from lensllm.system.interrupts import is_first_rank
 def run_selection(
     selector: Selector,
     runner: Runner,
-    budget: Callable[[Task], Budget],
+    budget: Amount,
     executor: Executor,
     folder: Path,
     settings: Mapping[str, Any],
@@ -34,6 +40,8 @@ def run_selection(
     reuse: bool = True,
     prior_curves: str | Path | None = None,
     max_failures: int = 2,
+    price_per_hour: Amount | None = None,
+    started: float | None = None,
     console: Console | None = None,
 ) -> Result:
     """Run a campaign and write its results.
@@ -41,8 +49,7 @@ def run_selection(
     Args:
         selector: The selector.
         runner: The runner of the trials.
-        budget: Makes the budget from the task, whose costs are known once the candidates were
-            inspected.
+        budget: What the campaign may spend.
         executor: Where the trials are executed; it is closed at the end.
         folder: Output folder.
         settings: The campaign's settings, as they are stored in `selection.json`. A campaign with
@@ -51,27 +58,44 @@ def run_selection(
         reuse: Whether to use stored results of the same recipe and data, at no charge.
         prior_curves: Curves of earlier tasks with some of the candidates: a trial store or CSV.
         max_failures: Failed or diverged trials after which a candidate is excluded.
+        price_per_hour: Price of this machine per hour; `None` if it is unknown.
+        started: When the campaign began, by `time.monotonic`, for a budget of time; now by default.
         console: Console for one line per trial; `None` prints nothing.
 
     Returns:
         The result. Of several processes that train together, only the first one writes files.
 
     Raises:
-        ValueError: See `run_campaign`.
+        ValueError: See `run_campaign`, or the budget is of another unit than the trials' costs.
         NoCandidateError: No candidate can be run.
         StorageError: The output folder or the store cannot be written.
     """
     console = console or Console(quiet=True)
+    begun = time.monotonic() if started is None else started
     check_writable(folder)
     if preflight:
         for name, reason in runner.inspect(executor.n_workers).items():
             console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
     earlier = PriorCurves.read(prior_curves) if prior_curves else None
-    limit = budget(runner.task())
     ledger, known = None, []
+    resumed: list[TrialResult] = []  # run by this campaign before it was interrupted
     if reuse and runner.store is not None:
         ledger = Ledger(runner.store.folder, campaign_key(runner, settings))
-        known = ledger.open(runner.known())
+        stored = runner.known()
+        known = ledger.open(stored)
+        keys = {result.trial.key for result in known}
+        resumed = [result for result in stored if result.trial.key not in keys]
+    before = sum(result.seconds for result in resumed) / executor.n_workers
+    place = price_per_hour, executor.n_workers, begun, before
+    limit = budget_of(budget, runner.task(), *place)
+    if isinstance(limit, TimeBudget):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each of which would have its own clock
+            raise ValueError(
+                f"Expected a budget as a share or in FLOPs where several processes train one "
+                f"trial together, got one in {limit.unit}"
+            )
+        runner.deadline = limit.deadline
+        known = [*known, *resumed]
     with closing(executor):
         selection, curves = run_campaign(
             selector,
@@ -83,9 +107,22 @@ def run_selection(
             known,
             earlier,
         )
+    if price_per_hour is not None:
+        price, currency = price_per_hour.value, price_per_hour.unit
+        selection = replace(selection, price_per_hour=price, currency=currency)
+    if isinstance(limit, TimeBudget):
+        selection = _with_costs(selection, resumed, runner.task().full_cost)
     if not is_first_rank():
         return Result(selection, curves, folder)
     paths = write_selection(selection, curves, folder, settings, runner.data_summary())
     if ledger is not None:
         ledger.close()
     return Result(selection, curves, folder, paths)
+
+
+def _with_costs(
+    selection: Selection, resumed: Sequence[TrialResult], full_cost: float
+) -> Selection:
+    """The answer with the costs of trials that an interrupted run of its campaign has paid for."""
+    cost = selection.cost_flops + sum(result.flops for result in resumed)
+    return replace(selection, cost_flops=cost, cost_fraction=cost / full_cost)

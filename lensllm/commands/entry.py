@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,12 +41,14 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.config_checks import check_config, no_choice, unknown_key
 from lensllm.commands.help import command_help
 from lensllm.commands.targets import check_targets
+from lensllm.core.amounts import Amount, read_amount
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
 
 if TYPE_CHECKING:
     from lensllm.core.protocols import Runner
+    from lensllm.data.pairs import TextData
     from lensllm.execution.finetune import FineTuneRunner
 
 BAD_INPUT = (
@@ -57,6 +60,7 @@ BAD_INPUT = (
     OmegaConfBaseException,
 )
 
+_BEGAN: list[float] = []  # when this process began a command
 _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 
 
@@ -90,7 +94,7 @@ def entry_point(
                     handler.addFilter(HarmlessLog())
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
-                _prepare(cfg)
+                prepare(cfg)
                 return function(cfg)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -98,6 +102,7 @@ def entry_point(
                 fail(error)  # told here, before Hydra adds lines of its own
 
         def main(words: Sequence[str] | None = None) -> None:
+            _BEGAN[:] = [time.monotonic()]
             with ended_by_signals(), bounded_yaml():
                 try:
                     run_hydra(config_name, task, as_meant(sys.argv[1:] if words is None else words))
@@ -195,6 +200,27 @@ def one_line(error: BaseException) -> str:
     return re.sub(r"\s+", " ", message).strip()
 
 
+def began() -> float:
+    """When this process began the command, by `time.monotonic`."""
+    return _BEGAN[0] if _BEGAN else time.monotonic()
+
+
+def budget_amount(cfg: DictConfig) -> Amount:
+    """The budget of a configuration: `limit`, else `flops`, else `fraction`.
+
+    Raises:
+        ValueError: None of them is given, or the limit is no amount.
+    """
+    budget = cfg.budget
+    if budget.limit is not None:
+        return read_amount(budget.limit)
+    if budget.flops is not None:
+        return Amount(budget.flops)
+    if budget.fraction is None:
+        raise ValueError("Expected budget.limit, budget.flops or budget.fraction, got none")
+    return Amount(budget.fraction, "share")
+
+
 def output_dir() -> Path:
     """The run's output folder."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -207,8 +233,12 @@ def run_group() -> str:
     return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
 
 
-def _prepare(cfg: DictConfig) -> None:
-    """Load the runner's data, if any, and check all targets, which imports torch."""
+def prepare(cfg: DictConfig) -> None:
+    """Load the runner's data, if any, and check all targets, which imports torch.
+
+    Raises:
+        ValueError: A target is not allowed, or see `load_data`.
+    """
     _LOADED.clear()
     allowed = list(cfg.get("allowed_targets") or ())
     if "data" in (cfg.get("runner") or {}):
@@ -235,18 +265,25 @@ def load_data(cfg: DictConfig) -> Any:
     return _LOADED[0][1]
 
 
-def instantiate_runner(cfg: DictConfig) -> Runner:
+def instantiate_runner(
+    cfg: DictConfig, data: TextData | None = None, group: str | None = None
+) -> Runner:
     """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
+
+    Args:
+        cfg: The configuration.
+        data: The data set; by default that of the configuration.
+        group: Name of the group; by default that of the command's run.
 
     Raises:
         ValueError: The data set, the model or the candidates lack a value.
     """
     if "data" not in cfg.runner:
         return instantiate(cfg.runner, _convert_="all")
-    data = load_data(cfg)
+    data = load_data(cfg) if data is None else data
     if cfg.get("logger"):
         with open_dict(cfg.logger):
-            cfg.logger.group = run_group()
+            cfg.logger.group = run_group() if group is None else group
     rest = copy.copy(cfg.runner)
     with open_dict(rest):
         del rest["data"]
