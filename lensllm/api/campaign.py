@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,11 @@ from lensllm.core.amounts import Amount
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import Selection
+from lensllm.core.task import Budget
 from lensllm.core.trials import TrialResult
-from lensllm.reports.progress import CampaignProgress
+from lensllm.finetune.trackers import MakeLogger
+from lensllm.reports.campaign_tracking import CampaignTracker
+from lensllm.reports.progress import CampaignBar, CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
 from lensllm.selectors.campaign import run_campaign
@@ -26,6 +30,9 @@ from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.selectors.time_budget import TimeBudget, budget_of
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
+from lensllm.system.progress import note
+
+logger = logging.getLogger(__name__)
 
 
 def run_selection(
@@ -43,6 +50,8 @@ def run_selection(
     price_per_hour: Amount | None = None,
     started: float | None = None,
     console: Console | None = None,
+    show: Callable[..., CampaignProgress | CampaignBar] = CampaignProgress,
+    make_loggers: Mapping[str, MakeLogger] | None = None,
 ) -> Result:
     """Run a campaign and write its results.
 
@@ -60,7 +69,11 @@ def run_selection(
         max_failures: Failed or diverged trials after which a candidate is excluded.
         price_per_hour: Price of this machine per hour; `None` if it is unknown.
         started: When the campaign began, by `time.monotonic`, for a budget of time; now by default.
-        console: Console for one line per trial; `None` prints nothing.
+        console: Console for the progress; `None` prints nothing.
+        show: Makes what shows the progress from console, task, budget and known results: one line
+            per trial, or a bar.
+        make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name, for a run of the
+            campaign.
 
     Returns:
         The result. Of several processes that train together, only the first one writes files.
@@ -69,13 +82,17 @@ def run_selection(
         ValueError: See `run_campaign`, or the budget is of another unit than the trials' costs.
         NoCandidateError: No candidate can be run.
         StorageError: The output folder or the store cannot be written.
+        TrackerError: An experiment tracker could not be started.
     """
     console = console or Console(quiet=True)
     begun = time.monotonic() if started is None else started
     check_writable(folder)
     if preflight:
-        for name, reason in runner.inspect(executor.n_workers).items():
-            console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
+        for name, reason in runner.inspect(executor.n_workers, executor.n_gpus).items():
+            note(line := f"left out {name}: {reason}")
+            console.print(line, markup=False, soft_wrap=True)
+            if console.quiet and is_first_rank():
+                logger.warning("%s", line)
     earlier = PriorCurves.read(prior_curves) if prior_curves else None
     ledger, known = None, []
     resumed: list[TrialResult] = []  # run by this campaign before it was interrupted
@@ -96,25 +113,30 @@ def run_selection(
             )
         runner.deadline = limit.deadline
         known = [*known, *resumed]
-    with closing(executor):
-        selection, curves = run_campaign(
-            selector,
-            runner,
-            limit,
-            CampaignProgress(console, runner.task().measure).update,
-            executor,
-            max_failures,
-            known,
-            earlier,
-        )
-    if price_per_hour is not None:
-        price, currency = price_per_hour.value, price_per_hour.unit
-        selection = replace(selection, price_per_hour=price, currency=currency)
-    if isinstance(limit, TimeBudget):
-        selection = _with_costs(selection, resumed, runner.task().full_cost)
-    if not is_first_rank():
-        return Result(selection, curves, folder)
-    paths = write_selection(selection, curves, folder, settings, runner.data_summary())
+    task, data = runner.task(), runner.data_summary()
+    makers = make_loggers or {} if is_first_rank() else {}
+    tracker = CampaignTracker.begin(makers, selector.name, task, limit, settings, data)
+    with tracker:
+        with closing(executor), show(console, task, limit, known) as progress:
+            selection, curves = run_campaign(
+                selector,
+                runner,
+                limit,
+                _both(progress.update, tracker.on_result),
+                executor,
+                max_failures,
+                known,
+                earlier,
+            )
+        if price_per_hour is not None:
+            price, currency = price_per_hour.value, price_per_hour.unit
+            selection = replace(selection, price_per_hour=price, currency=currency)
+        if isinstance(limit, TimeBudget):
+            selection = _with_costs(selection, resumed, task.full_cost)
+        if not is_first_rank():
+            return Result(selection, curves, folder)
+        paths = write_selection(selection, curves, folder, settings, data)
+        tracker.finish(selection, curves, paths)
     if ledger is not None:
         ledger.close()
     return Result(selection, curves, folder, paths)
@@ -126,3 +148,15 @@ def _with_costs(
     """The answer with the costs of trials that an interrupted run of its campaign has paid for."""
     cost = selection.cost_flops + sum(result.flops for result in resumed)
     return replace(selection, cost_flops=cost, cost_fraction=cost / full_cost)
+
+
+def _both(
+    *watchers: Callable[[TrialResult, Budget], None],
+) -> Callable[[TrialResult, Budget], None]:
+    """A function that passes a result on to several."""
+
+    def on_result(result: TrialResult, budget: Budget) -> None:
+        for watch in watchers:
+            watch(result, budget)
+
+    return on_result

@@ -15,6 +15,7 @@ from lensllm.core.events import Event
 from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import measure_named
 from lensllm.core.selection import RankedModel, Selection, Verdict
+from lensllm.core.task import Candidate
 from lensllm.core.trials import results_table
 from lensllm.execution.selection_file import read_record
 from lensllm.system.harmless import csv_name
@@ -60,6 +61,9 @@ def _selection(record: Mapping[str, Any]) -> Selection:
     values = {
         **record,
         "ranking": tuple(_of(RankedModel, entry) for entry in record["ranking"]),
+        "candidates": tuple(
+            _of(Candidate, {**entry, "name": entry["model"]}) for entry in record["ranking"]
+        ),
         "events": tuple(map(Event.from_json, record["events"])),
         "warnings": tuple(record["warnings"]),
         "verdict": verdict,

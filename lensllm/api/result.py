@@ -15,6 +15,7 @@ import pandas as pd
 from lensllm.core.protocols import Runner
 from lensllm.core.selection import Selection, Verdict
 from lensllm.core.task import NoCandidateError
+from lensllm.reports.leaderboard import leaderboard, nearly_as_good
 from lensllm.reports.selection_report import selection_figure, selection_sentence
 from lensllm.system.harmless import plain
 
@@ -63,7 +64,11 @@ class Result:
     @property
     def sentence(self) -> str:
         """One sentence: which model to fine-tune, how certain that is, and what it cost."""
-        return selection_sentence(self.selection)
+        return selection_sentence(self.selection, nearly_as_good(self.selection, self.curves))
+
+    def leaderboard(self) -> pd.DataFrame:
+        """One row per candidate; see `lensllm.reports.leaderboard`."""
+        return leaderboard(self.selection, self.curves)
 
     def plot(self) -> Figure | None:
         """Learning curves and predictions; `None` if nothing at D > 0 was measured."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
+from rich.console import Console
 
 from lensllm.api.campaign import run_selection
 from lensllm.api.data_files import data_path
@@ -19,13 +22,14 @@ from lensllm.api.result import Result
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import SelectConfig
 from lensllm.commands.config_checks import check_config
-from lensllm.commands.entry import instantiate_runner, prepare
+from lensllm.commands.entry import instantiate_loggers, instantiate_runner, prepare
 from lensllm.commands.finetune import recorded_runner
 from lensllm.commands.keywords import configure
 from lensllm.core.amounts import read_amount, read_price
 from lensllm.core.protocols import Executor
 from lensllm.data.pairs import TextData
 from lensllm.finetune.hopeless import refuse_hopeless
+from lensllm.reports.progress import CampaignBar
 from lensllm.selectors.base import Selector
 from lensllm.system.harmless import stored_settings
 
@@ -114,26 +118,31 @@ def select(
             splits = {"validation": validation_data, "test": test_data}
             folder = Path(cfg.paths.store_dir) / "data"
             cfg.dataset.path = data_path(data, folder, **splits)
-    refuse_hopeless(cfg)
-    check_config(cfg, SelectConfig, keys)
-    if in_memory is None:
-        prepare(cfg)
     folder = _new_folder(cfg) if output is None else Path(output)
-    runner = instantiate_runner(cfg, in_memory, folder.name)
-    result = run_selection(
-        objects.get("selector") or instantiate(cfg.selector),
-        runner,
-        read_amount(budget),
-        objects.get("executor") or instantiate(cfg.executor),
-        folder,
-        stored_settings(cfg),
-        preflight=cfg.preflight,
-        reuse=cfg.reuse,
-        prior_curves=cfg.prior_curves,
-        max_failures=cfg.max_failures,
-        price_per_hour=None if cfg.price_per_hour is None else read_price(cfg.price_per_hour),
-        started=started,
-    )
+    with _plain_errors():
+        refuse_hopeless(cfg)
+        check_config(cfg, SelectConfig, keys)
+        if in_memory is None:
+            prepare(cfg)
+        runner = instantiate_runner(cfg, in_memory, folder.name)
+        is_recorded = "data" not in cfg.runner  # which needs no run of a tracker
+        makers = {} if is_recorded else instantiate_loggers(cfg, group=folder.name)
+        result = run_selection(
+            objects.get("selector") or instantiate(cfg.selector),
+            runner,
+            read_amount(budget),
+            objects.get("executor") or instantiate(cfg.executor),
+            folder,
+            stored_settings(cfg),
+            preflight=cfg.preflight,
+            reuse=cfg.reuse,
+            prior_curves=cfg.prior_curves,
+            max_failures=cfg.max_failures,
+            price_per_hour=None if cfg.price_per_hour is None else read_price(cfg.price_per_hour),
+            started=started,
+            show=_bar,
+            make_loggers=makers,
+        )
     return replace(result, make_runner=lambda: runner)
 
 
@@ -167,6 +176,26 @@ def _dataset(data: Any, settings: Any) -> Any:
         return settings
     name = {} if isinstance(data, str | Path) else {"name": "data"}
     return {"file": {**name, **settings}}
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raises what went wrong in place of what Hydra and Lightning make of it."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise cause or error from None
+    except SystemExit as end:  # what Lightning makes of Ctrl-C
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _bar(_: Console, *known: Any) -> CampaignBar:
+    return CampaignBar(Console(stderr=True), *known)
 
 
 def _new_folder(cfg: DictConfig) -> Path:

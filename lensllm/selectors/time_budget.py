@@ -42,13 +42,17 @@ class TimeBudget(Budget):
     @property
     def deadline(self) -> float:
         """When the time is over, in seconds since the epoch, which other processes share."""
-        left = self.flops / self.per_second - self.before - (time.monotonic() - self.started)
-        return time.time() + left
+        return time.time() + self.seconds_left
 
     @property
     def seconds(self) -> float:
         """Seconds that were spent."""
         return self.spent / self.per_second
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that are left now."""
+        return self.flops / self.per_second - self.before - (time.monotonic() - self.started)
 
     def charge(self, flops: float) -> None:
         """Bring what was spent up to date; the cost of a trial is the time that has passed."""

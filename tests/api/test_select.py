@@ -13,7 +13,7 @@ from tests.conftest import make_pairs
 
 PAIRS = make_pairs(300, seed=1)
 ROWS = [{"input": source, "target": target} for source, target in PAIRS]
-QUICK = {"epochs": 1, "n_evaluations": 1, "batch_size": 32, "max_evaluation": 20}
+QUICK = {"epochs": 1, "n_evaluations": 1, "batch_size": 32}
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_other_data_are_refused(data, message, tmp_path):
 
 
 def test_from_rows_to_the_model(select, tmp_path, capsys):
-    result = select(price_per_hour="2 EUR")
+    result = select(price_per_hour="2 EUR", max_evaluation=20)
     assert capsys.readouterr() == ("", "")
     assert not GlobalHydra.instance().is_initialized()
     assert result.best == result.leaderboard()["candidate"].iloc[0]
@@ -85,8 +85,9 @@ def test_from_rows_to_the_model(select, tmp_path, capsys):
     assert record["cost_flops"] == pytest.approx(result.curves["flops"].sum())
 
     again = lensllm.load_result(result.folder)
-    assert (again.selection, again.sentence) == (result.selection, result.sentence)
-    assert again.verdict == result.verdict
+    for name in ("ranking", "events", "verdict", "warnings", "cost_seconds", "measure"):
+        assert getattr(again.selection, name) == getattr(result.selection, name)
+    assert again.sentence == result.sentence
     pd.testing.assert_frame_equal(again.leaderboard(), result.leaderboard())
     model = again.finetune(tmp_path / "tuned")
     assert {"config.json", "model.safetensors", "README.md"} <= {p.name for p in model.iterdir()}
@@ -97,7 +98,7 @@ def test_from_rows_to_the_model(select, tmp_path, capsys):
 def test_a_data_set_in_memory_and_objects_of_ones_own(select, tmp_path):
     data = make_text_data("mine", PAIRS[:200], PAIRS[200:220], PAIRS[220:250], 48, 24)
     executor = lensllm.Executor()
-    result = select(data, selector=lensllm.SubTuning(), executor=executor, max_evaluation=None)
+    result = select(data, selector=lensllm.SubTuning(), executor=executor)
     assert result.selection.selector == "sub_tuning"
     assert result.selection.dataset == "mine"
     assert result.finetune(tmp_path / "tuned").is_dir()
