@@ -16,6 +16,7 @@ from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult
 from lensllm.reports.words import stop_words
 from lensllm.selectors.base import Decision
+from lensllm.selectors.time_budget import TimeBudget
 from lensllm.system.harmless import one_row, redact
 from lensllm.system.progress import duration_words
 
@@ -89,11 +90,30 @@ class LiveState:
 
     @property
     def seconds_left(self) -> float:
-        """Most seconds left, if compute goes on as fast as in the trials of this campaign."""
+        """Most seconds left: those of a budget in time, else at the pace of the trials so far."""
+        if math.isfinite(self.budget.seconds_left):
+            return max(self.budget.seconds_left, 0.0)
         if not self.new_flops:
             return math.inf
         seconds = time.perf_counter() - self.start
         return seconds * max(self.budget.flops - self.budget.spent, 0.0) / self.new_flops
+
+    @property
+    def left_words(self) -> str:
+        """The time left in words; empty if it is not known."""
+        if not math.isfinite(self.seconds_left):
+            return ""
+        about = "" if isinstance(self.budget, TimeBudget) else "about "
+        return f"at most {about}{duration_words(self.seconds_left)} left"
+
+    @property
+    def spent_words(self) -> str:
+        """The share of the budget that was spent, and the budget."""
+        unit, most = self.task.cost_unit, self.budget.flops
+        if isinstance(self.budget, TimeBudget):
+            unit = self.budget.unit
+        whole = duration_words(most) if unit == "seconds" else f"{most:.3g} {unit}"
+        return f"{self.budget.spent / most:.0%} of {whole} spent"
 
 
 def sparkline(points: Mapping[int, float], sizes: Sequence[int], low: float, high: float) -> str:
@@ -167,13 +187,7 @@ def live_table(state: LiveState, console: Console) -> Table:
 
 def footer(state: LiveState) -> Text:
     """Trials, budget and time in one line."""
-    budget, stored = state.budget, f" ({state.n_stored} from the store)" if state.n_stored else ""
-    unit = state.task.cost_unit
-    parts = [
-        f"{state.n_trials} trials{stored}",
-        f"{budget.spent / budget.flops:.0%} of {budget.flops:.3g} {unit} spent",
-        f"{duration_words(time.perf_counter() - state.start)} so far",
-    ]
-    if math.isfinite(state.seconds_left):
-        parts.append(f"at most about {duration_words(state.seconds_left)} left")
-    return Text(", ".join(parts))
+    stored = f" ({state.n_stored} from the store)" if state.n_stored else ""
+    so_far = duration_words(time.perf_counter() - state.start)
+    parts = [f"{state.n_trials} trials{stored}", state.spent_words, f"{so_far} so far"]
+    return Text(", ".join(part for part in (*parts, state.left_words) if part))

@@ -172,5 +172,6 @@ class CampaignBar:
         trial = result.trial
         outcome = outcome_words(result, self.state.task.measure)
         words = one_row(redact(f"{trial.model}, D = {trial.n_samples}: {outcome}"))
+        words += f"; {left}" if (left := self.state.left_words) else ""
         self._bar.update(self._task, completed=budget.spent, description=words)
         note(words)
