@@ -117,24 +117,27 @@ class LiveState:
 
 
 def sparkline(points: Mapping[int, float], sizes: Sequence[int], low: float, high: float) -> str:
-    """One mark per size: the loss between `low` and `high` in eight steps, a dot where none is.
+    """One mark per size: the value between `low` and `high` in eight steps, a dot where none is.
+
+    The steps are equal in the logarithm, or where a value is not above 0, in the value itself.
 
     Args:
-        points: Losses by size.
+        points: Values by size.
         sizes: All sizes of a curve, ascending.
-        low: Smallest loss of all candidates.
+        low: Smallest value of all candidates.
         high: Largest one.
 
     Example:
         >>> sparkline({0: 4.0, 200: 2.0, 400: 1.0}, (0, 200, 400, 800), 1.0, 4.0)
         '█▅▁·'
     """
-    span = math.log(high / low) if 0 < low < high else 0.0
+    scale = math.log if low > 0 else float
+    span = scale(high) - scale(low)
 
     def mark(size: int) -> str:
         if size not in points:
             return "·"
-        share = math.log(points[size] / low) / span if span and points[size] > 0 else 0.0
+        share = (scale(points[size]) - scale(low)) / span if span else 0.0
         return BARS[min(int(share * len(BARS)), len(BARS) - 1)]
 
     return "".join(map(mark, sizes))
