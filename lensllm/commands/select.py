@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> float:
     runner = instantiate_runner(cfg)
     check_writable(output_dir())
     if cfg.preflight:
-        for name, reason in runner.inspect(executor.n_workers).items():
+        for name, reason in runner.inspect(executor.n_here).items():
             console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
     prior_curves = PriorCurves.read(cfg.prior_curves) if cfg.prior_curves else None
     budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
@@ -53,6 +53,7 @@ def main(cfg: DictConfig) -> float:
             cfg.max_failures,
             known,
             prior_curves,
+            ledger,
         )
     if console.quiet:
         return selection.best.predicted_loss

@@ -137,11 +137,13 @@ class Budget:
         max_n_samples: Largest size D_max of a trial, for the protocol of the papers' tables, where
             every D ≤ D_max is given; `None` for no such limit.
         spent: FLOPs charged so far.
+        pending: Costs reserved for trials that were started and have not ended, by (candidate, D).
     """
 
     flops: float = math.inf
     max_n_samples: int | None = None
     spent: float = 0.0
+    pending: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.flops > 0:
@@ -149,8 +151,8 @@ class Budget:
 
     @property
     def remaining(self) -> float:
-        """FLOPs that are left."""
-        return self.flops - self.spent
+        """FLOPs that are neither spent nor reserved."""
+        return self.flops - self.spent - sum(self.pending.values())
 
     @property
     def permitted(self) -> str:

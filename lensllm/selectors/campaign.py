@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -25,8 +25,9 @@ from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Task
-from lensllm.core.trials import TrialResult, results_table
+from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.known_trials import Ledger
 from lensllm.selectors.paired_losses import evaluation_share, evidence_of
 
 logger = logging.getLogger(__name__)
@@ -41,12 +42,19 @@ def run_campaign(
     max_failures: int = 2,
     known: Sequence[TrialResult] = (),
     prior_curves: PriorCurves | None = None,
+    ledger: Ledger | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for no more trials, then let it rank the candidates.
 
-    The selector sees the results of this campaign and those known before it. To resume a killed
-    campaign, run it again: the same trials are asked for in the same order, and a runner with a
-    store returns the finished ones from there, charged at their original cost.
+    The selector sees the results of this campaign and those known before it. The trials of a
+    decision are started together, and the selector is asked again as soon as a place is free: while
+    others still run, if it `asks_early`. Their costs are reserved, so that the budget holds. A
+    decision depends on what has ended before it: on one place always the same, on several the order
+    of the events of the kind `ran`.
+
+    To resume a killed campaign, run it again: the same trials are asked for in the same order, and
+    a runner with a store returns the finished ones from there, charged at their original cost.
+    With several places this takes a ledger, which has the order in which results have arrived.
 
     A trial that fails or diverges is a result: its candidate continues without it, and is excluded
     after `max_failures` such trials. Candidates that were excluded or have no usable trial are
@@ -58,10 +66,11 @@ def run_campaign(
         budget: The budget; it is charged in place. A failed trial is charged with its cost, or with
             its largest possible cost if the cost is unknown.
         on_result: Called after every trial, for progress.
-        executor: Where the trials of a decision are executed; by default in this process.
+        executor: Where the trials are executed; by default in this process.
         max_failures: Failed or diverged trials after which a candidate is excluded.
         known: Results that were paid for before; they are not charged.
         prior_curves: Curves of earlier tasks; by default those of the task.
+        ledger: The record of this campaign in its store, opened.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -85,21 +94,33 @@ def run_campaign(
         budget.charge(needed)
         events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
+    arrivals = _Arrivals(executor, ledger)
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
         decision = selector.ask(task, seen, budget)
-        events += _news(stopped, decision)
-        if not decision.trials:
+        trials = [trial for trial in decision.trials if trial.point not in budget.pending]
+        if trials or not budget.pending:
+            events += _news(stopped, decision)
+        if not trials and not budget.pending:
             break
-        results_of_decision = executor.run(runner, decision.trials)
-        for trial, result in zip(decision.trials, results_of_decision, strict=True):
-            most = task.costs[trial.model, trial.n_samples]
+        if executor.n_workers > 1:  # the longest first, so that none is left to run alone
+            trials.sort(key=lambda trial: -task.costs[trial.point])
+        for trial in trials:
+            budget.pending[trial.point] = task.costs[trial.point]
+            executor.start(runner, trial)
+        while True:
+            trial, result = arrivals.next(budget.pending)
+            most = budget.pending.pop(trial.point)
             cost = result.flops if math.isfinite(result.flops) else most
             budget.charge(cost)
             results.append(replace(result, trial=trial, flops=cost))
             events.append(_ran(result, task.measure))
             if on_result is not None:
                 on_result(result, budget)
+            if not budget.pending or (
+                selector.asks_early and len(budget.pending) < executor.n_workers
+            ):
+                break
         set_aside = _set_aside(task, results, max_failures)
         events += [Event(SET_ASIDE, model, message=why) for model, why in set_aside.items()]
         if set_aside:
@@ -125,6 +146,33 @@ def run_campaign(
         ),
         curves,
     )
+
+
+class _Arrivals:
+    """The results of a campaign, in the order of its interrupted run as far as there was one."""
+
+    def __init__(self, executor: Executor, ledger: Ledger | None) -> None:
+        self._executor = executor
+        self._ledger = ledger
+        self._early: dict[tuple[str, int], tuple[Trial, TrialResult]] = {}
+
+    def next(self, pending: Collection[tuple[str, int]]) -> tuple[Trial, TrialResult]:
+        """The next trial that has ended, with its result.
+
+        Args:
+            pending: The trials whose results were not returned yet, by (candidate, D).
+        """
+        turn = None if self._ledger is None else self._ledger.expected
+        if turn not in pending:
+            turn = next(iter(self._early), None)
+        while turn is None or turn not in self._early:
+            trial, result = self._executor.next()
+            self._early[trial.point] = trial, result
+            turn = turn or trial.point
+        trial, result = self._early.pop(turn)
+        if self._ledger is not None:
+            self._ledger.add(trial)
+        return trial, result
 
 
 def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str, ...]:
