@@ -77,6 +77,7 @@ class RayExecutor(Executor):
     num_gpus: float = 0.0
     memory_gb: float | None = None
     retries: int = 1
+    n_gpus: int = field(default=1, init=False)
     _runner: Runner | None = field(default=None, init=False, repr=False)
     _shared: Any = field(default=None, init=False, repr=False)
     _tasks: dict[Any, Trial] = field(default_factory=dict, init=False, repr=False)
@@ -97,6 +98,8 @@ class RayExecutor(Executor):
                 'Expected the package ray for executor=ray, found none: `pip install "lensllm'
                 '[ray]"`, or take executor=pool'
             )
+
+        self.n_gpus = max(1, math.ceil(self.n_workers * self.num_gpus))
 
     @property
     def n_here(self) -> int:
