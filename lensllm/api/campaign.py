@@ -88,7 +88,7 @@ def run_selection(
     begun = time.monotonic() if started is None else started
     check_writable(folder)
     if preflight:
-        for name, reason in runner.inspect(executor.n_workers, executor.n_gpus).items():
+        for name, reason in runner.inspect(executor.n_here, executor.n_gpus).items():
             note(line := f"left out {name}: {reason}")
             console.print(line, markup=False, soft_wrap=True)
             if console.quiet and is_first_rank():
@@ -127,6 +127,7 @@ def run_selection(
                 max_failures,
                 known,
                 earlier,
+                ledger,
             )
         if price_per_hour is not None:
             price, currency = price_per_hour.value, price_per_hour.unit

@@ -45,9 +45,13 @@ class Selector(ABC):
     Attributes:
         score_sign: Sign by which scores are multiplied before an evaluation correlates them with
             losses.
+        asks_early: Whether `ask` takes the trials in `budget.pending` into account, so that a
+            campaign may ask again while they run. Otherwise it asks again only when all have ended,
+            and the order in which they end has no influence.
     """
 
     score_sign: ClassVar[float] = 1.0
+    asks_early: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -66,7 +70,8 @@ class Selector(ABC):
         Args:
             task: The selection task.
             curves: Tidy table of the points seen; losses that are not finite mean a diverged run.
-            budget: The budget and what was spent of it; the campaign charges it.
+            budget: The budget, what was spent of it, and the trials that are still running, which
+                need not be left out of the answer; the campaign charges it.
 
         Raises:
             BudgetTooSmallError: The budget does not pay for the first trials.
