@@ -82,6 +82,17 @@ class BudgetConfig:
 
 
 @dataclass
+class LimitsConfig:
+    """Limits on candidates; see `lensllm.core.limits.Limits`."""
+
+    _target_: str = "lensllm.core.limits.Limits"
+    max_params: float | None = field(default=None, metadata=_POSITIVE)
+    max_memory_gb: float | None = field(default=None, metadata=_POSITIVE)
+    licence: list[str] | None = field(default=None, metadata=_SOME)
+    max_latency_ms: float | None = field(default=None, metadata=_POSITIVE)
+
+
+@dataclass
 class CurvatureConfig(FineTuneConfig):
     """Keys of `conf/curvature.yaml`."""
 
@@ -290,6 +301,7 @@ class SelectConfig(FineTuneConfig):
     """Keys of `conf/select.yaml`."""
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     preflight: bool = True
     max_failures: int = 2
     reuse: bool = True

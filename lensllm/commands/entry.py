@@ -239,8 +239,10 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
     """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
 
     Raises:
-        ValueError: The data set, the model or the candidates lack a value.
+        ValueError: The data set, the model or the candidates lack a value, or a setting is given
+            that this runner does not have.
     """
+    _refuse_unused(cfg)
     if "data" not in cfg.runner:
         return instantiate(cfg.runner, _convert_="all")
     data = load_data(cfg)
@@ -251,6 +253,16 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
     with open_dict(rest):
         del rest["data"]
     return instantiate(rest, _convert_="all", _partial_=True)(data=data)
+
+
+def _refuse_unused(cfg: DictConfig) -> None:
+    """Refuse limits on candidates with a runner that does not know their files."""
+    limits = [key for key, value in (cfg.get("limits") or {}).items() if value and key[0] != "_"]
+    if limits and "limits" not in cfg.runner:
+        raise ValueError(
+            f"Expected runner=finetune with limits.{limits[0]}, got a runner that does not know "
+            "what it would limit"
+        )
 
 
 def instantiate_finetune_runner(cfg: DictConfig) -> FineTuneRunner:

@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from lensllm.core.example_losses import ExampleLosses
+from lensllm.core.limits import Limits
 from lensllm.core.measures import LOSS_PER_BYTE, Measure, measure_named
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
@@ -29,9 +30,10 @@ from lensllm.finetune.callbacks import (
     callback_settings,
 )
 from lensllm.finetune.candidates import Given, as_sources
-from lensllm.finetune.encoding import PairEncoder
+from lensllm.finetune.encoding import Example, PairEncoder
 from lensllm.finetune.estimate import memory_refusal
 from lensllm.finetune.hub import UnknownModelError
+from lensllm.finetune.inference import inference_memory_gb, licences_of, measure_latency
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
     TokenCounts,
@@ -92,6 +94,7 @@ class FineTuneRunner(StoredRunner):
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
             for none.
         make_callbacks: By name, makers of Lightning callbacks that are added to every trial's own.
+        limits: Limits of size, memory, latency and licence; candidates over them are left out.
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
@@ -120,6 +123,7 @@ class FineTuneRunner(StoredRunner):
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
         make_callbacks: Mapping[str, MakeCallback] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         quiet_libraries()
         if checkpoint_minutes is not None and not 0 <= checkpoint_minutes < math.inf:
@@ -143,7 +147,9 @@ class FineTuneRunner(StoredRunner):
         self.asked_measure = measure_named(measure)
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
+        self.limits = limits or Limits()
         self.failures: dict[str, str] = {}
+        self._latencies: dict[tuple[str, str], float] = {}
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
         self._losses_before: dict[str, float] = {}
@@ -353,7 +359,11 @@ class FineTuneRunner(StoredRunner):
             UnknownModelError: No model has the name of a candidate.
         """
         self.store.check_writable()
-        for look in (self._counts, partial(self._inspect, n_processes=n_processes)):
+        for look in (
+            self._counts,
+            self._candidate,
+            partial(self._inspect, n_processes=n_processes),
+        ):
             for name in self.sources:
                 self._note_failure(look, name)
         self._check_disk()
@@ -455,14 +465,14 @@ class FineTuneRunner(StoredRunner):
         costs: dict[tuple[str, int], float] = {}
         available: dict[str, tuple[int, ...]] = {}
         sizes = tuple(size for size in self.sizes if size < self.n_samples_full)
-        for look in (self._counts, self._check_lost, lambda name: self.sources[name].n_params):
+        for look in (self._counts, self._check_lost, self._candidate):
             for name in self.sources:
                 self._note_failure(look, name)
         for name, source in self.sources.items():
             if name in self.failures:
                 continue
             counts = self._counts(name)
-            candidates.append(Candidate(name, source.n_params, source.family, source.base_model))
+            candidates.append(self._candidate(name))
             costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
             available[name] = sizes
         if not candidates:
@@ -478,6 +488,32 @@ class FineTuneRunner(StoredRunner):
             measure=self.measure,
             losses_before=dict(self._losses_before),
         )
+
+    def _candidate(self, name: str) -> Candidate:
+        """What is known of a candidate beside its curve, with its latency if there is a limit.
+
+        Raises:
+            ValueError: It is over a limit.
+        """
+        source, counts = self.sources[name], self._counts(name)
+        memory_gb = inference_memory_gb(source, counts.longest_test)
+        found = Candidate(name, source.n_params, source.family, source.base_model, memory_gb)
+        replace(self.limits, max_latency_ms=None).check_candidate(found)
+        if self.limits.licence is not None:
+            self.limits.check_licences(licences_of(source))
+        if self.limits.max_latency_ms is not None:
+            found = replace(found, latency_ms=self._latency(source, counts.sample))
+        self.limits.check_candidate(found)
+        return found
+
+    def _latency(self, source: ModelSource, examples: Sequence[Example]) -> float:
+        """Milliseconds per target, measured once for all arms of a model."""
+        key = source.fingerprint, source.dtype
+        if key not in self._latencies:
+            pad = self._encoder(source.name).tokenizer.pad_token_id
+            device = "cpu" if device_of(self.make_trainer) == "cpu" else "cuda"
+            self._latencies[key] = measure_latency(source, examples, pad, device)
+        return self._latencies[key]
 
     def _ladder(self) -> tuple[int, ...]:
         return size_ladder(self.n_samples_full)

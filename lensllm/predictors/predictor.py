@@ -12,17 +12,22 @@ import pandas as pd
 from lensllm.predictors.earlier import earlier_effects, hints_of
 from lensllm.predictors.posterior import Points, Posterior, posterior
 from lensllm.predictors.prior import CurvePrior, load_prior
-from lensllm.predictors.table import LossTable
+from lensllm.predictors.table import LossTable, has_arms
 
 if TYPE_CHECKING:
     from lensllm.core.task import Task
+
+# Share of the variance between candidates that the arms of one model have in common.
+ARM_SHARE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
 class CurvePredictor:
     """Curves of all candidates of a task, given the points so far (docs/adaptive.md).
 
-    Earlier tasks (`Task.prior_curves`) count as far as this task's own points agree with them.
+    Earlier tasks (`Task.prior_curves`) count as far as this task's own points agree with them. The
+    arms of a model (see `Candidate`) share `ARM_SHARE` of what is its own; architectures then share
+    nothing, so that a model with one arm is predicted as it is without a known family.
 
     Attributes:
         prior: The prior over curves: a learned one, the path of one, or `None` for the package's.
@@ -39,6 +44,8 @@ class CurvePredictor:
             sizes: Sizes D > 0 to predict besides D_full, ascending.
         """
         prior = self.prior if isinstance(self.prior, CurvePrior) else load_prior(self.prior)
+        if has_arms(task.candidates):
+            prior = prior.sharing(ARM_SHARE)
         table = LossTable.from_curves(task.candidates, curves, task.measure)
         positive = [n for n in task.sizes if n > 0]
         smallest = float(min(positive, default=task.n_samples_full))
