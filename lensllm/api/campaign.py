@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lensllm.reports.progress import CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
 from lensllm.selectors.campaign import run_campaign
+from lensllm.selectors.data_needs import with_data_needs
 from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
@@ -34,6 +36,7 @@ def run_selection(
     reuse: bool = True,
     prior_curves: str | Path | None = None,
     max_failures: int = 2,
+    target_loss: float | None = None,
     console: Console | None = None,
 ) -> Result:
     """Run a campaign and write its results.
@@ -51,6 +54,7 @@ def run_selection(
         reuse: Whether to use stored results of the same recipe and data, at no charge.
         prior_curves: Curves of earlier tasks with some of the candidates: a trial store or CSV.
         max_failures: Failed or diverged trials after which a candidate is excluded.
+        target_loss: A test loss that is wanted: the answer says how much data it takes.
         console: Console for one line per trial; `None` prints nothing.
 
     Returns:
@@ -83,6 +87,8 @@ def run_selection(
             known,
             earlier,
         )
+    task = replace(runner.task(), prior_curves=earlier)
+    selection = with_data_needs(selection, selector, task, curves, target_loss)
     if not is_first_rank():
         return Result(selection, curves, folder)
     paths = write_selection(selection, curves, folder, settings, runner.data_summary())

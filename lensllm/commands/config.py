@@ -306,6 +306,7 @@ class SelectConfig(FineTuneConfig):
     max_failures: int = 2
     reuse: bool = True
     prior_curves: str | None = None
+    target_loss: float | None = field(default=None, metadata=_POSITIVE)
     candidates: Component = field(default=MISSING, metadata=_GROUP)
     selector: Component = field(default=MISSING, metadata=_GROUP)
     executor: Component = field(default=MISSING, metadata=_GROUP)

@@ -36,6 +36,7 @@ def main(cfg: DictConfig) -> float:
         reuse=cfg.reuse,
         prior_curves=cfg.prior_curves,
         max_failures=cfg.max_failures,
+        target_loss=cfg.target_loss,
         console=console,
     )
     if result.paths:

@@ -26,6 +26,7 @@ from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reports.campaign_figure import campaign_figure
 from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.reports.data_words import data_record, data_words
 from lensllm.reports.leaderboard import (
     SmallerModel,
     leaderboard,
@@ -90,7 +91,7 @@ def selection_record(
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `cost_flops`,
+        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`, `cost_flops`,
         `cost_unit`, `cost_fraction`, `evaluation_share`, `events` (see `lensllm.core.events`),
         `decisions` (the same in words), `warnings`, `data_fingerprint`, `data`, `settings`,
         `versions`.
@@ -119,6 +120,7 @@ def selection_record(
         "reason": reason_words(selection),
         "ranking": ranking,
         "nearly_as_good": None if smaller is None else asdict(smaller),
+        "data_needs": [data_record(needs) for needs in selection.data_needs],
         "cost_flops": selection.cost_flops,
         "cost_unit": selection.cost_unit,
         "cost_fraction": selection.cost_fraction,
@@ -162,6 +164,7 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
         f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full."
     )
     also = [] if smaller is None else [_smaller(smaller)]
+    also += [data_words(needs) for needs in selection.data_needs[:1]]
     return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
 
 
