@@ -252,8 +252,10 @@ def test_what_is_instantiated_works_together(model_folders, text_data, tmp_path)
         assert hasattr(schedule, "step")
     trainer = instantiate(cfg.trainer)(logger=False, enable_progress_bar=False)
     assert trainer.gradient_clip_val == 1.0
-    csv_logger = composed("train", "logger=csv", f"paths.output_dir={tmp_path}").logger
-    instantiate(csv_logger)("run", {"a": 1}, group="g").finish()
+    logger = composed("train", "logger=csv", f"paths.output_dir={tmp_path}").logger
+    instantiate(logger.csv)("run", {"a": 1}, group="g").finish()
+    assert set(composed("train", "logger=many").logger) == {"wandb", "csv"}
+    assert set(composed("train", "logger=[csv,tensorboard]").logger) == {"csv", "tensorboard"}
     assert not composed("train", "logger=none").logger
 
 
