@@ -67,6 +67,8 @@ class FineTuneConfig(EntryConfig):
     scheduler: Component = field(default=MISSING, metadata=_GROUP)
     training: Component = field(default=MISSING, metadata=_GROUP)
     finetune: Component | None = None
+    keep_weights: Any = field(default=False, metadata={"among": (False, True, "all")})
+    max_weights_gb: float | None = field(default=None, metadata=_POSITIVE)
     trainer: Component = field(default=MISSING, metadata=_GROUP)
     callbacks: Component | None = None
     logger: Component | None = None

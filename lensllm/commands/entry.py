@@ -301,12 +301,13 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
 
 
 def _refuse_unused(cfg: DictConfig) -> None:
-    """Refuse limits on candidates with a runner that does not know their files."""
-    limits = [key for key, value in (cfg.get("limits") or {}).items() if value and key[0] != "_"]
-    if limits and "limits" not in cfg.runner:
+    """Refuse limits on candidates, and weights to keep, with a runner that has neither."""
+    limits = (cfg.get("limits") or {}).items()
+    given = [f"limits.{key}" for key, value in limits if value and key != "_target_"]
+    given += ["keep_weights"] if cfg.get("keep_weights") else []
+    if given and "limits" not in cfg.runner:
         raise ValueError(
-            f"Expected runner=finetune with limits.{limits[0]}, got a runner that does not know "
-            "what it would limit"
+            f"Expected runner=finetune with {given[0]}, got a runner that knows no model's files"
         )
 
 

@@ -40,7 +40,7 @@ class DataNeeds:
         model: Name of the candidate.
         n_samples_full: Size D_full.
         twice_loss: Test loss at 2 · D_full, as it would be measured.
-        twice_gain: By how much that is below the loss at D_full, without the noise of measurements.
+        twice_gain: By how much that is below the loss that would be measured at D_full.
         target_loss: A test loss that is wanted; `nan` for none.
         n_for_target: Size D at which that loss is reached; `None` without a target.
         standard_error: Standard error of the test loss at D_full over test examples; `nan` if
@@ -99,7 +99,7 @@ def data_needs_of(
         model,
         n_samples_full,
         Range.of(measured[:, here + 2]),
-        Range.of(curves[:, here] - curves[:, here + 2]),
+        Range.of(measured[:, here] - measured[:, here + 2]),
         math.nan if target_loss is None else target_loss,
         wanted,
         standard_error,

@@ -42,6 +42,7 @@ from lensllm.finetune.inspection import (
     first_lost_weight,
     measure_pairs,
 )
+from lensllm.finetune.kept_weights import KeptWeights
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
@@ -94,6 +95,10 @@ class FineTuneRunner(StoredRunner):
             for none.
         make_callbacks: By name, makers of Lightning callbacks that are added to every trial's own.
         limits: Limits of size, memory, latency and licence; candidates over them are left out.
+        keep_weights: Whether trials leave their weights as model folders, see `KeptWeights`;
+            `all` also runs finished trials again whose weights were not kept.
+        max_weights_gb: Most gigabytes (10⁹ bytes) that these folders may take together; by default
+            nine tenths of what is free.
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
@@ -123,6 +128,8 @@ class FineTuneRunner(StoredRunner):
         token_cache: str | Path | None = None,
         make_callbacks: Mapping[str, MakeCallback] | None = None,
         limits: Limits | None = None,
+        keep_weights: bool | str = False,
+        max_weights_gb: float | None = None,
         log_stored: bool = False,
     ) -> None:
         quiet_libraries()
@@ -149,6 +156,9 @@ class FineTuneRunner(StoredRunner):
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
         self.limits = limits or Limits()
+        self.weights = KeptWeights(store.folder / "weights", keep_weights, max_weights_gb)
+        if self.weights.keeps:
+            self._check_whole()
         self.failures: dict[str, str] = {}
         self._latencies: dict[tuple[str, str], float] = {}
         self._encoders: dict[str, PairEncoder] = {}
@@ -271,7 +281,7 @@ class FineTuneRunner(StoredRunner):
 
     def _stored_or_new(self, trial: Trial) -> TrialResult:
         """See `StoredRunner`; processes that train a trial together all run it."""
-        stored = self.store.get(trial)
+        stored = self._finished(trial)
         if stored is not None:
             if self.log_stored and rank_zero_only.rank == 0:
                 self._log_stored(stored)
@@ -305,18 +315,30 @@ class FineTuneRunner(StoredRunner):
             StorageError: The folder cannot be written.
         """
         check_free(folder)
-        if "fsdp" in str(trainer_settings(self._plain_trainer, trial.n_samples).get("strategy")):
-            raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
+        self._check_whole()
         source = self.sources[trial.model]
         return self._run_new(
             self.complete(trial),
             lambda model, tokenizer: write_model_folder(folder, model, tokenizer, source, merge),
         )
 
+    def _check_whole(self) -> None:
+        """Refuse a strategy under which no process has a model's whole weights."""
+        if "fsdp" in str(trainer_settings(self._plain_trainer, 1).get("strategy")):
+            raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
+
+    def _finished(self, trial: Trial) -> TrialResult | None:
+        """The stored result, unless the trial is to run again for its weights."""
+        stored = super()._finished(trial)
+        again = stored is not None and stored.status == "completed" and self.weights.lacks(trial)
+        return None if again else stored
+
     def _run_new(
         self, trial: Trial, keep: Callable[[Any, Any], object] | None = None
     ) -> TrialResult:
         source = self.sources[trial.model]
+        if keep is None and self.weights.keeps:
+            keep = partial(self.weights.write, trial, source)
         trackers = self._trackers(trial)
         result: TrialResult | None = None
         try:

@@ -84,16 +84,20 @@ class StoredRunner(Runner):
                 f"{self.data.name!r}, got {trial.n_samples}"
             )
 
+    def _finished(self, trial: Trial) -> TrialResult | None:
+        """The stored result of a trial with all its settings, if it is to be used."""
+        return self.store.get(trial)
+
     def _stored_or_new(self, trial: Trial) -> TrialResult:
         """The stored result, or a new one, for which one process at a time runs the trial."""
         is_told = False
         while True:
-            result = self.store.get(trial)
+            result = self._finished(trial)
             if result is not None:
                 return result
             with self.store.claims.hold(trial.key) as mine:
                 if mine:
-                    return self.store.get(trial) or self._run_new(trial)
+                    return self._finished(trial) or self._run_new(trial)
             if not is_told:
                 owner = self.store.claims.owner(trial.key) or {}
                 logger.warning(
@@ -113,7 +117,7 @@ class StoredRunner(Runner):
         task = self.task()
         results = []
         for name, n_samples in sorted(task.costs):
-            found = self.store.get(self.complete(task.trial(name, n_samples)))
+            found = self._finished(self.complete(task.trial(name, n_samples)))
             if found is not None:
                 results.append(self._in_unit(found))
         return results
