@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class KeptWeights:
     Weights do not enter a trial's key: a trial is the same with and without them.
 
     Attributes:
-        folder: Folder of the model folders, each named by its trial's key.
+        folder: Folder of the model folders, see `path`.
         keep: Whether to keep weights; `all` also runs finished trials again that have none.
         max_gb: Most gigabytes (10⁹ bytes) that they may take together; `None` for no limit but the
             free space of the disk.
@@ -55,8 +56,9 @@ class KeptWeights:
         return bool(self.keep)
 
     def path(self, trial: Trial) -> Path:
-        """The model folder of a trial with all its settings."""
-        return self.folder / trial.key
+        """The model folder of a trial with all its settings, such as `gpt2-D400-s0-KEY`."""
+        model = re.sub(r"[^\w.+=-]", "_", trial.model)
+        return self.folder / f"{model}-D{trial.n_samples}-s{trial.seed}-{trial.key}"
 
     def lacks(self, trial: Trial) -> bool:
         """Whether a trial, finished or not, has to run for its weights."""

@@ -38,7 +38,7 @@ def test_a_trial_leaves_a_model_folder_and_keeps_its_key(make_runner, tmp_path):
     assert again.known() == []
     second = again.run(trial)
     assert second.test_loss == first.test_loss
-    folder = tmp_path / "store" / "weights" / first.trial.key
+    folder = tmp_path / "store" / "weights" / f"tiny-gpt2-D16-s0-{first.trial.key}"
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert sum(parameter.numel() for parameter in model.parameters()) == first.n_params
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -69,6 +69,11 @@ def test_without_room_the_result_is_kept_and_the_weights_are_not(
     words = {"free": "has 9e-10 GB left", "max_gb": "more than max_weights_gb=1e-09"}[bound]
     assert "The weights of tiny-gpt2 at D = 16 are not kept: they take" in caplog.text
     assert words in caplog.text
+
+
+def test_folders_have_names_that_any_disk_takes(tmp_path):
+    trial = Trial("a/b:c+lora lr=0.001", "toy", 16)
+    assert KeptWeights(tmp_path).path(trial).name.startswith("a_b_c+lora_lr=0.001-D16-s0-")
 
 
 @pytest.mark.parametrize(("keep", "most"), [("some", None), (True, 0)])
