@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +58,28 @@ class DataNeeds:
     n_for_target: Range | None = None
     standard_error: float = math.nan
     n_enough: Range | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; numbers that are not finite become null."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> DataNeeds:
+        """The inverse of `to_json`."""
+        values: dict[str, Any] = {}
+        for key, value in record.items():
+            if isinstance(value, Mapping):
+                ends = {name: math.inf if x is None else x for name, x in value.items()}
+                values[key] = Range(**ends)
+            elif value is not None:
+                values[key] = value
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def data_sizes(smallest: int, n_samples_full: int) -> np.ndarray:

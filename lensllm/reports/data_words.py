@@ -1,10 +1,8 @@
-"""What more data would bring, in words and in JSON types."""
+"""What more data would bring, in words."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import Any
 
 from lensllm.core.data_needs import MAX_FACTOR, DataNeeds, Range
 
@@ -26,17 +24,6 @@ def data_words(needs: DataNeeds) -> str:
             f"({needs.standard_error:.2g} nats) from {_sizes(needs.n_enough, full)} on"
         )
     return f"{text}."
-
-
-def data_record(needs: DataNeeds) -> dict[str, Any]:
-    """The same as JSON types; sizes beyond what was followed are null."""
-    return {key: _plain(value) for key, value in asdict(needs).items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _sizes(sizes: Range, full: int) -> str:

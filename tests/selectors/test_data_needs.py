@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lensllm.core.data_needs import DataNeeds
 from lensllm.laws import RectifiedLaw
 from lensllm.reports.selection_report import selection_record, selection_sentence
 from lensllm.selectors import Adaptive, LawExtrapolation, ZeroShot
@@ -64,6 +65,7 @@ def test_it_is_said_in_a_sentence_and_written(task, curves):
     first = record["data_needs"][0]
     assert first["n_for_target"] == {"middle": None, "lower80": None, "upper80": None}
     assert first["twice_loss"]["middle"] == selection.data_needs[0].twice_loss.middle
+    assert DataNeeds.from_json(first) == selection.data_needs[0]
 
 
 def test_selectors_without_a_curve_say_nothing(task, curves):
