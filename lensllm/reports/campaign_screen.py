@@ -32,11 +32,15 @@ class LiveState:
         task: The selection task.
         budget: The budget, which the campaign charges in place.
         known: Results that were paid for before.
+        n_places: Number of trials that run at the same time.
     """
 
-    def __init__(self, task: Task, budget: Budget, known: Sequence[TrialResult] = ()) -> None:
+    def __init__(
+        self, task: Task, budget: Budget, known: Sequence[TrialResult] = (), n_places: int = 1
+    ) -> None:
         self.task = task
         self.budget = budget
+        self.n_places = n_places
         self.began = datetime.now(UTC).replace(microsecond=0)  # as precise as a result's time
         self.start = time.perf_counter()
         self.points: dict[str, dict[int, float]] = {name: {} for name in task.names}
@@ -81,12 +85,13 @@ class LiveState:
                 self.words[event.model] = f"stopped: {stop_words(event)}"
 
     @property
-    def running(self) -> Mapping[str, list[int]]:
-        """Sizes of the trials that were started and have not ended, by candidate."""
-        found: dict[str, list[int]] = {}
-        for model, n_samples in list(getattr(self.budget, "pending", ())):
-            found.setdefault(model, []).append(n_samples)
-        return found
+    def running(self) -> Mapping[str, str]:
+        """Which sizes run, and which wait for a place, by candidate."""
+        found: dict[str, list[str]] = {}
+        for place, (model, n_samples) in enumerate(list(self.budget.pending)):
+            verb = "runs" if place < self.n_places else "waits for"
+            found.setdefault(model, []).append(f"{verb} D = {n_samples}")
+        return {model: ", ".join(words) for model, words in found.items()}
 
     @property
     def seconds_left(self) -> float:
@@ -170,9 +175,7 @@ def live_table(state: LiveState, console: Console) -> Table:
         curve = sparkline(points, sizes, low, high)
         if console.options.ascii_only:
             curve = curve.translate(str.maketrans(BARS + "·", PLAIN_BARS + "."))
-        now = state.words[name]
-        if name in running:
-            now = f"runs D = {', '.join(map(str, running[name]))}"
+        now = running.get(name, state.words[name])
         chance = state.p_best.get(name)
         cells = [
             name,

@@ -35,6 +35,7 @@ class CampaignProgress:
         task: The selection task.
         budget: The budget, which the campaign charges in place.
         known: Results that were paid for before.
+        n_places: Number of trials that run at the same time.
         screen: Console of the table; by default one as wide as the terminal.
     """
 
@@ -44,11 +45,12 @@ class CampaignProgress:
         task: Task,
         budget: Budget,
         known: Sequence[TrialResult] = (),
+        n_places: int = 1,
         screen: Console | None = None,
     ) -> None:
         self.console = console
         self.screen = screen or PlainConsole(file=console.file)
-        self.state = LiveState(task, budget, known)
+        self.state = LiveState(task, budget, known, n_places)
         self._live: Live | None = None
         self._streams: list[tuple[logging.StreamHandler[Any], Any]] = []
 
@@ -133,12 +135,18 @@ class CampaignBar:
         task: The selection task.
         budget: The budget, which the campaign charges in place.
         known: Results that were paid for before.
+        n_places: Number of trials that run at the same time.
     """
 
     def __init__(
-        self, console: Console, task: Task, budget: Budget, known: Sequence[TrialResult] = ()
+        self,
+        console: Console,
+        task: Task,
+        budget: Budget,
+        known: Sequence[TrialResult] = (),
+        n_places: int = 1,
     ) -> None:
-        self.state = LiveState(task, budget, known)
+        self.state = LiveState(task, budget, known, n_places)
         columns = (TextColumn("{task.description}", markup=False), BarColumn())
         self._bar = Progress(
             *columns,

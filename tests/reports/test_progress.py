@@ -82,6 +82,13 @@ def test_the_table_has_curves_chances_failures_and_the_budget(state):
     assert "left" in text
 
 
+def test_several_trials_run_and_others_wait(make_task):
+    budget = Budget(10.0, pending={("a", 200): 1.0, ("b", 200): 1.0, ("a", 400): 1.0})
+    text = shown(LiveState(make_task(), budget, n_places=2), 120)
+    assert "runs D = 200, waits for D = 400" in text
+    assert text.count("runs") == 2
+
+
 def test_a_budget_in_time_is_shown_in_time(make_task):
     text = footer(LiveState(make_task(), TimeBudget(7200.0))).plain
     assert text == "0 trials, 0% of 2 h spent, 0 s so far, at most 1 h 59 min left"
