@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lensllm.core.measures import LOSS, Measure, measure_named
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
-from lensllm.core.trials import MAX_LOSS, Trial, TrialResult, TrialStore
+from lensllm.core.trials import MAX_LOSS, MeasureValue, Trial, TrialResult, TrialStore
 from lensllm.data.pairs import TextData
 from lensllm.execution.command_folder import trial_folder, write_files
 from lensllm.execution.command_models import as_program_models
@@ -47,7 +48,7 @@ class CommandRunner(StoredRunner):
         sources: The candidates, see `as_program_models`.
         data: The data set.
         store: Where finished trials are kept and found.
-        result: Where the loss of a trial is read from.
+        result: Where the loss, or the measure, of a trial is read from.
         config_files: Configuration files of the program, with the same placeholders.
         depends_on: Further files whose contents affect results, such as modules that the program
             imports. The program, scripts and settings named in the command are included anyway.
@@ -59,6 +60,8 @@ class CommandRunner(StoredRunner):
         timeout_minutes: Time limit of the program in minutes; `None` for no limit.
         keep_output: Whether the output folder of a finished trial is kept, in `output` of the
             store's folder.
+        measure: What the value is by which candidates are compared, see `measure_named`: any name,
+            with its best possible value and direction.
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
@@ -82,6 +85,7 @@ class CommandRunner(StoredRunner):
         seconds_per_sample: float | Mapping[str, float] | None = None,
         timeout_minutes: float | None = None,
         keep_output: bool = False,
+        measure: str | Mapping[str, Any] | Measure = "loss",
     ) -> None:
         super().__init__(as_program_models(sources), data, store, n_samples_full, sizes, seed)
         self.template = CommandTemplate(command, config_files)
@@ -98,6 +102,7 @@ class CommandRunner(StoredRunner):
             raise ValueError(f"Expected runner.timeout_minutes > 0, got {timeout_minutes}")
         self.timeout_minutes = timeout_minutes
         self.keep_output = keep_output
+        self.measure = _measure(measure)
         self.failures: dict[str, str] = {}
 
     def _ladder(self) -> tuple[int, ...]:
@@ -143,6 +148,9 @@ class CommandRunner(StoredRunner):
             "result": self.result.decisive(),
             **self.template.decisive(self.depends_on),
         }
+        if self.measure != LOSS:  # else the keys of trials with a loss would change
+            measure = self.measure
+            decisive["measure"] = [measure.name, measure.bound, measure.direction]
         return replace(trial, settings=decisive)
 
     def run(self, trial: Trial) -> TrialResult:
@@ -189,6 +197,7 @@ class CommandRunner(StoredRunner):
             },
             seed=self.seed,
             failures=dict(self.failures),
+            measure=self.measure,
             cost_unit=self._cost_unit,
         )
 
@@ -227,7 +236,7 @@ class CommandRunner(StoredRunner):
                 if code != 0:
                     how = f"signal {-code}" if code < 0 else f"exit code {code}"
                     raise ValueError(f"{words[0]} ended with {how}")
-                found = self.result.read(folder / "output", log)
+                found = self.result.read(folder / "output", log, self.measure)
             except ValueError as error:
                 reason = f"{error}; its output ends with: {last_lines(log)} (log: {log})"
                 return TrialResult.failure(trial, reason)
@@ -242,12 +251,16 @@ class CommandRunner(StoredRunner):
 
     def _result(self, trial: Trial, found: ProgramResult, seconds: float, log: Path) -> TrialResult:
         source = self.sources[trial.model]
-        is_finite = found.loss <= MAX_LOSS and math.isfinite(found.loss)
-        reason = f"its loss is {found.loss:g}; its output ends with: {last_lines(log)} (log: {log})"
+        value, is_loss = found.value, self.measure.is_loss
+        is_finite = math.isfinite(value) and not (is_loss and value > MAX_LOSS)
+        reason = f"its {self.measure.name} is {value:g}; "
+        reason += f"its output ends with: {last_lines(log)} (log: {log})"
+        measures = {self.measure.name: MeasureValue(value)}
         return TrialResult(
             trial,
             "completed" if is_finite else "diverged",
-            test_loss=found.loss if is_finite else math.nan,
+            test_loss=value if is_finite and is_loss else math.nan,
+            measures=measures if is_finite and not is_loss else {},
             n_params=0 if math.isnan(source.n_params) else int(source.n_params),
             n_steps=found.n_steps,
             best_step=found.best_step,
@@ -256,10 +269,16 @@ class CommandRunner(StoredRunner):
             seconds=seconds,
             family=source.family,
             data=self.data.summary(),
-            trace=found.trace,
+            trace=found.trace if is_loss else (),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             reason="" if is_finite else reason,
         )
+
+
+def _measure(given: str | Mapping[str, Any] | Measure) -> Measure:
+    """The measure that a program reports, whose losses are of one unit, whichever that is."""
+    measure = measure_named(given)
+    return LOSS if measure.is_loss else measure
 
 
 def _label(trial: Trial) -> str:

@@ -39,6 +39,7 @@ from lensllm.finetune.inspection import (
     first_lost_weight,
     measure_pairs,
 )
+from lensllm.finetune.measuring import Measuring, MeasuringSettings
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource, as_sources
 from lensllm.finetune.trial import (
@@ -83,8 +84,9 @@ class FineTuneRunner(StoredRunner):
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
-        measure: Name of the measure by which candidates are compared, see `lensllm.core.measures`;
-            with `loss`, candidates whose tokens differ are compared by loss per byte.
+        measure: The measure by which candidates are compared, see `measure_named`; with `loss`,
+            candidates whose tokens differ are compared by loss per byte.
+        measuring: How the answers of models are measured, for measures that are no losses.
         finetune: How to fine-tune candidates that do not set it themselves; in full by default.
         checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial
             resumes; they are in the store's folder until the trial is stored. `None` for none.
@@ -114,7 +116,8 @@ class FineTuneRunner(StoredRunner):
         n_samples_full: int | None = None,
         sizes: Sequence[int] | None = None,
         seed: int = 0,
-        measure: str = "loss",
+        measure: str | Mapping[str, Any] | Measure = "loss",
+        measuring: MeasuringSettings | None = None,
         finetune: AdapterConfig | None = None,
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
@@ -140,6 +143,7 @@ class FineTuneRunner(StoredRunner):
         self.settings = settings
         self.make_logger = make_logger or None  # an empty config group means none
         self.asked_measure = measure_named(measure)
+        self.measuring = Measuring.of(self.asked_measure, measuring or MeasuringSettings(), data)
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
         self.failures: dict[str, str] = {}
@@ -160,7 +164,7 @@ class FineTuneRunner(StoredRunner):
         A loss per token is the sum over a target divided by its number of tokens, so the losses of
         candidates that split a target into different numbers of tokens are not comparable.
         """
-        if self.asked_measure.per == "byte" or len(self.sources) == 1:
+        if self.asked_measure.per != "token" or len(self.sources) == 1:
             return self.asked_measure
         lengths: dict[tuple[int, ...], str] = {}
         for name in self.sources:
@@ -216,6 +220,8 @@ class FineTuneRunner(StoredRunner):
         }
         if self._callback_settings:
             decisive["callbacks"] = self._callback_settings
+        if self.measuring is not None:  # else the keys of trials with losses alone would change
+            decisive["measuring"] = self.measuring.decisive()
         if trial.n_samples > 0:
             decisive |= {
                 "optimizer": describe(self.optimizer_of(source), "optimizer"),
@@ -312,6 +318,7 @@ class FineTuneRunner(StoredRunner):
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
                 keep=keep,
+                measuring=self.measuring,
             )
             # Before anything is logged: a failing tracker must not lose a finished trial.
             if rank_zero_only.rank == 0:  # of several processes that train together
@@ -475,7 +482,7 @@ class FineTuneRunner(StoredRunner):
             seed=self.seed,
             failures=dict(self.failures),
             measure=self.measure,
-            losses_before=dict(self._losses_before),
+            losses_before=dict(self._losses_before) if self.measure.is_loss else {},
         )
 
     def _ladder(self) -> tuple[int, ...]:
@@ -518,7 +525,12 @@ class FineTuneRunner(StoredRunner):
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
         """An upper bound on the FLOPs of one trial: training for all of its epochs."""
         trained = counts.train[n_samples] * self.settings.max_epochs
-        evaluated = counts.validation[n_samples] + counts.test
+        evaluated: float = counts.validation[n_samples] + counts.test
+        if self.measuring is not None:
+            n_test = len(counts.targets)
+            prompt = (counts.test - sum(counts.targets)) / n_test
+            longest = max(counts.targets)
+            evaluated += self.measuring.tokens(n_samples, self.settings, n_test, prompt, longest)
         per_trained, per_evaluated = source.flops_per_token
         return per_trained * trained + per_evaluated * evaluated
 

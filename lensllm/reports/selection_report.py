@@ -55,9 +55,12 @@ def observed_points(
     """Measured points by model, ascending by size.
 
     Returns:
-        `n_samples`, `test_loss`, the measure's column if it is another one, `status`, `flops`.
+        `n_samples`, `test_loss`, the measure's column if it is another one (with its standard error
+        unless it is a loss), `status`, `flops`.
     """
-    losses = list(dict.fromkeys((LOSS.column, measure.column)))
+    named = (LOSS.column, measure.column, *(() if measure.is_loss else (measure.error_column,)))
+    losses = list(dict.fromkeys(named))
+    curves = curves.reindex(columns=[*curves, *set(losses).difference(curves)])
     columns = ["n_samples", *losses, "status", "flops"]
     return {
         str(model): [
@@ -83,10 +86,11 @@ def selection_record(
         data: Summary of the data set, see `TextData`; empty for recorded curves.
 
     Returns:
-        Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `cost_flops`, `cost_unit`, `cost_fraction`,
-        `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same in words),
-        `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
+        Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `direction` (whether
+        `lower` or `higher` values are better), `bound` (the best possible value), `selected`,
+        `verdict`, `test_set`, `sentence`, `reason`, `ranking`, `cost_flops`, `cost_unit`,
+        `cost_fraction`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the
+        same in words), `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     ranking = [
@@ -99,6 +103,8 @@ def selection_record(
         "dataset": selection.dataset,
         "n_samples_full": selection.n_samples_full,
         "measure": selection.measure.name,
+        "direction": selection.measure.direction,
+        "bound": selection.measure.bound,
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
         "test_set": _evidence_record(selection.evidence),
@@ -126,8 +132,7 @@ def selection_sentence(selection: Selection) -> str:
         return f"No candidate could be ranked on {selection.dataset}: {best.status}."
     text = f"{_doubt(selection)}ine-tune {best.model} on {selection.dataset}"
     if math.isfinite(best.predicted_loss):
-        text += f" (predicted {selection.measure.label} {best.predicted_loss:.3f} nats at D = "
-        text += str(selection.n_samples_full)
+        text += f" (predicted {_predicted(selection)} at D = {selection.n_samples_full}"
         if math.isfinite(best.lower80):
             text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
         text += ")"
@@ -135,7 +140,7 @@ def selection_sentence(selection: Selection) -> str:
         text += f"; it is the best of {len(selection.ranking)} with probability {best.p_best:.2f}"
     else:
         text += f"; {selection.selector} gives no probability of being right"
-    text += _evidence(selection.verdict)
+    text += _evidence(selection.verdict, selection.measure.difference_unit)
     share = selection.evaluation_share
     spent = f", {share:.0%} of them for evaluation" if math.isfinite(share) else ""
     text = (
@@ -143,6 +148,12 @@ def selection_sentence(selection: Selection) -> str:
         f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full."
     )
     return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
+
+
+def _predicted(selection: Selection) -> str:
+    """The measure and its predicted value: test loss 2.345 nats, accuracy 0.830."""
+    unit = " nats" if selection.measure.is_loss else ""
+    return f"{selection.measure.label} {selection.best.predicted_loss:.3f}{unit}"
 
 
 def _doubt(selection: Selection) -> str:
@@ -155,14 +166,14 @@ def _doubt(selection: Selection) -> str:
     return f"Not enough evidence yet to tell {_listed(verdict.contenders)} apart: for now, f"
 
 
-def _evidence(verdict: Verdict | None) -> str:
+def _evidence(verdict: Verdict | None, unit: str) -> str:
     """The expected regret of the choice, and the expected gain of the next trial."""
     if verdict is None or verdict.kind == "clear":
         return ""
     text = (
         f"; one of those {len(verdict.contenders)} is the best with probability "
         f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
-        f"{verdict.expected_regret:.2g} nats against it"
+        f"{verdict.expected_regret:.2g} {unit} against it"
     )
     if verdict.next_trial is not None:
         model, n_samples = verdict.next_trial
@@ -206,17 +217,18 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         title=f"{selection.selector} on {selection.dataset}",
         caption=None if verdict is None else f"verdict: {verdict.kind.replace('_', ' ')}",
     )
+    what = "loss" if selection.measure.is_loss else selection.measure.label
     held = set() if verdict is None else set(verdict.contenders)
     evidence = selection.evidence
     behind = {} if evidence is None else {item.model: item for item in evidence.differences}
     for name, justify in (
         ("", "right"),
         ("model", "left"),
-        (f"loss at {selection.n_samples_full}", "right"),
+        (f"{what} at {selection.n_samples_full}", "right"),
         ("80 % interval", "right"),
         ("P(best)", "right"),
         ("largest D run", "right"),
-        ("its loss", "right"),
+        (f"its {what}", "right"),
         *((("behind the first, at D", "right"),) if behind else ()),
         ("status", "left"),
     ):
@@ -304,7 +316,9 @@ def _save(figure: Figure | None, path: Path) -> bool:
 
 
 def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
-    """Learning curves on the same log-log axes, one panel per candidate, the best ones first.
+    """Learning curves on the same axes, one panel per candidate, the best ones first.
+
+    Losses are on log-log axes; other measures have a linear axis and no law.
 
     Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
     interval; the blue curve and band are the rectified law and its posterior, drawn if there are at
@@ -313,7 +327,9 @@ def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | Non
     Returns:
         The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
     """
-    column = selection.measure.column
+    measure, column = selection.measure, selection.measure.column
+    if column not in curves:
+        return None
     drawn: list[RankedModel] = []
     plots: list[CurvePlot] = []
     for place, entry in enumerate(selection.ranking, start=1):
@@ -323,7 +339,7 @@ def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | Non
         losses = rows[column].to_numpy(dtype=float)
         if not (sizes > 0).any() or len(plots) == MAX_PANELS:
             continue
-        enough = (sizes > 0).sum() >= MIN_FIT_POINTS
+        enough = measure.is_loss and (sizes > 0).sum() >= MIN_FIT_POINTS
         fits = [fit_law(RectifiedLaw(), sizes, losses, use_zero=False)] if enough else []
         title = f"{place}. {entry.model.rpartition('/')[2]}"
         full = float(selection.n_samples_full)
@@ -331,17 +347,29 @@ def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | Non
         drawn.append(entry)
     if not plots:
         return None
-    figure = draw_curves(plots, min(4, len(plots)), selection.measure.unit)
+    figure = draw_curves(plots, min(4, len(plots)), measure.unit or measure.label)
     panels = figure.axes[: len(plots)]
+    if not measure.is_loss:
+        for axes, plot in zip(panels, plots, strict=True):
+            axes.set_yscale("linear")
+            axes.set_ylim(_limits(plot.losses))
     for axes, plot, entry in zip(panels, plots, drawn, strict=True):
         _mark_prediction(axes, plot, entry, selection.n_samples_full)
     limits = [axes.get_ylim() for axes in panels]
     for axes in panels:
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        if not measure.is_loss:
+            continue
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 7)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
     return figure
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Ends of a linear axis with some room around the values."""
+    room = 0.05 * float(np.ptp(values)) or 0.05
+    return float(values.min()) - room, float(values.max()) + room
 
 
 def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_full: int) -> None:
