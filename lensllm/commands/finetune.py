@@ -12,6 +12,7 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import FinetuneConfig, SelectConfig
 from lensllm.commands.config_checks import check_config
 from lensllm.commands.entry import entry_point, instantiate_finetune_runner
+from lensllm.commands.targets import check_targets
 from lensllm.system.atomic import write_whole
 from lensllm.system.limits import load_yaml
 
@@ -27,6 +28,7 @@ def main(cfg: DictConfig) -> None:
     own = OmegaConf.merge(OmegaConf.create(_related(record["settings"])), cfg.settings)
     assert isinstance(own, DictConfig)
     check_config(own, SelectConfig)
+    check_targets(own, list(cfg.allowed_targets))
     runner = instantiate_finetune_runner(own)
     winner = finetune_winner(
         runner, record, Path(cfg.output), cfg.candidate, cfg.confirm, cfg.merge

@@ -38,8 +38,9 @@ _PACKAGES = (
     "prehoc",
     "selectors",
 )
-# Keys of measures, which may be functions `module:function`.
-_MEASURE = re.compile(r"(^|\.)(measure|also\[\d+\])(\.name)?$")
+# Keys of measures, by name or position, and measures that are functions `module:function`.
+_MEASURE = re.compile(r"(^|\.)((measure|also\[\d+\])(\.name)?$|_args_\[)")
+_FUNCTION = re.compile(r"[\w.]+:\w+")
 _FUNCTIONS = ("comparable_laws", "replay_runner", "warmup_schedule", "with_label_noise")
 
 
@@ -60,7 +61,8 @@ def check_targets(config: Any, allowed: Sequence[str] = ()) -> None:
                 f"Expected names of modules in allowed_targets, such as my_package, got {module!r}"
             )
     for key, target in walk(config):
-        if isinstance(target, str) and ":" in target and _MEASURE.search(key):
+        is_function = isinstance(target, str) and _FUNCTION.fullmatch(target) is not None
+        if is_function and _MEASURE.search(key):
             _check_function(key, target, allowed)
         if key.rpartition(".")[2] != "_target_":
             continue
