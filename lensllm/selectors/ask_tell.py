@@ -350,7 +350,7 @@ class Study:
             write_whole(path, json.dumps(question, indent=1) + "\n")
             return
         found = _record(path)
-        for name, value in question.items():
+        for name, value in {"measure": None, **question}.items():
             if found.get(name) != value:
                 raise ValueError(
                     f"Expected the study of {self.folder}, whose {name} is {found.get(name)}, got "
