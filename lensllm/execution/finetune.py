@@ -146,6 +146,11 @@ class FineTuneRunner(StoredRunner):
         self.log_stored = log_stored
         self.asked_measure = measure_named(measure)
         self.measuring = Measuring.of(self.asked_measure, measuring or MeasuringSettings(), data)
+        if self.measuring is not None and _is_sharded(make_trainer):
+            raise ValueError(
+                f"Expected measure=loss or loss_per_byte with trainer=fsdp, got "
+                f"{self.asked_measure.name}: models whose weights are sharded answer nothing here"
+            )
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
         self.failures: dict[str, str] = {}
@@ -305,7 +310,7 @@ class FineTuneRunner(StoredRunner):
             StorageError: The folder cannot be written.
         """
         check_free(folder)
-        if "fsdp" in str(trainer_settings(self._plain_trainer, trial.n_samples).get("strategy")):
+        if _is_sharded(self._plain_trainer):
             raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
         source = self.sources[trial.model]
         return self._run_new(
@@ -547,6 +552,11 @@ class FineTuneRunner(StoredRunner):
             evaluated += self.measuring.tokens(n_samples, self.settings, n_test, prompt, longest)
         per_trained, per_evaluated = source.flops_per_token
         return per_trained * trained + per_evaluated * evaluated
+
+
+def _is_sharded(make_trainer: Callable[..., Any]) -> bool:
+    """Whether a trainer shards weights over processes."""
+    return "fsdp" in str(getattr(make_trainer, "keywords", {}).get("strategy", ""))
 
 
 def _with_errors(result: TrialResult) -> TrialResult:

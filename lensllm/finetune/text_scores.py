@@ -1,7 +1,8 @@
 """Scores of a model's answers against references, by the measures of torchmetrics and sacrebleu.
 
 A measure gives either one score per example, whose mean is its value, or one number for the whole
-test set, whose standard error is that of a bootstrap over examples.
+test set, whose standard error is that of a bootstrap over examples. chrF and BLEU need the extra
+`measures`.
 """
 
 from __future__ import annotations
