@@ -9,6 +9,7 @@ from lensllm.core.events import (
     CHOSEN_OTHERWISE,
     KNOWN,
     LEFT_OUT,
+    OUT_OF_TIME,
     PREPARED,
     RAN,
     RANKED_BY,
@@ -160,7 +161,7 @@ def _best_at(measure: Measure, n_samples: int | None) -> str:
 def _outcome(status: str, value: float | None, message: str, measure: Measure) -> str:
     if status == "completed":
         return f"{measure.label} {math.nan if value is None else value:.4f}"
-    return f"failed: {message}" if status == "failed" else status
+    return f"failed: {message}" if status == "failed" else status.replace("_", " ")
 
 
 def _paid_before(known: dict[str, list[str]]) -> str:
@@ -265,6 +266,9 @@ _IN_UNITS: dict[str, Callable[[Event, Measure], str]] = {
 _EVENTS: dict[str, Callable[[Event], str]] = {
     LEFT_OUT: lambda event: f"left out {event.model}: {event.message}",
     PREPARED: lambda event: f"{event.value:.3g} FLOPs before the first trial",
+    OUT_OF_TIME: lambda event: (
+        f"no more trials: none is expected to fit into the {event.value:.3g} {event.message} left"
+    ),
     SET_ASIDE: lambda event: f"set aside {event.model}: {event.message}",
     RESUMED: lambda event: f"{event.model} is back in play",
     STOPPED: _stopped,
