@@ -83,6 +83,7 @@ OTHER = {
     "runner.sizes": "[0,12]",
     "runner.limits": "{_target_:lensllm.core.limits.Limits,max_params:1e12}",
     "runner.max_weights_gb": "1",
+    "runner.trial_time_limit": "1h",
     "runner.n_samples_full": "100",
     "runner.measure": "loss_per_byte",
     "runner.checkpoint_minutes": "0",
