@@ -86,6 +86,7 @@ OTHER = {
     "runner.trial_time_limit": "1h",
     "runner.n_samples_full": "100",
     "runner.measure": "loss_per_byte",
+    "runner.measuring": "{_target_:lensllm.finetune.MeasuringSettings,also:[exact_match]}",
     "runner.checkpoint_minutes": "0",
     "runner.token_cache": "null",
     "runner.make_callbacks": "{stop:{_target_:pytorch_lightning.callbacks.EarlyStopping,"

@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -13,6 +13,7 @@ from lensllm.finetune.measuring import FEWEST_EXAMPLES, Measuring, closed_labels
 from lensllm.reports.selection_report import selection_sentence, write_selection
 from lensllm.selectors import Adaptive, run_campaign
 
+_DECODING = {"labels": "none", "share": 0.25, "max_new_tokens": None}
 ACCURACY, TRAINING = MEASURES["accuracy"], TrainingSettings(max_epochs=3)
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=4, patience=9, n_evaluations=2)
 
@@ -118,6 +119,24 @@ def test_a_campaign_by_accuracy_reports_accuracy(make_runner, tmp_path):
     record = (tmp_path / "selection.json").read_text()
     assert '"measure": "accuracy"' in record
     assert '"direction": "higher"' in record
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"also": ["rouge_l"]}, {"labels": ["cat", "dog"]}, {"share": None}, {"max_new_tokens": 3}],
+    ids=str,
+)
+def test_what_decides_a_measure_is_in_the_key(make_runner, change):
+    trial = Trial("tiny-gpt2", "labels", 16)
+    assert {item.name for item in fields(MeasuringSettings)} == set(_DECODING) | {"also"}
+
+    def key(**settings):
+        return (
+            make_runner(measure="f1", measuring=MeasuringSettings(**settings)).complete(trial).key
+        )
+
+    assert key(**_DECODING) != key(**{**_DECODING, **change})
+    assert key(**_DECODING) == key(**{**_DECODING, "also": ["loss"]})
 
 
 @pytest.mark.parametrize(
