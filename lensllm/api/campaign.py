@@ -96,6 +96,7 @@ def run_selection(
                 known,
                 earlier,
                 ledger,
+                progress.decided,
             )
         if not is_first_rank():
             return Result(selection, curves, folder)

@@ -43,6 +43,7 @@ def run_campaign(
     known: Sequence[TrialResult] = (),
     prior_curves: PriorCurves | None = None,
     ledger: Ledger | None = None,
+    on_decision: Callable[[Decision], None] | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for no more trials, then let it rank the candidates.
 
@@ -71,6 +72,7 @@ def run_campaign(
         known: Results that were paid for before; they are not charged.
         prior_curves: Curves of earlier tasks; by default those of the task.
         ledger: The record of this campaign in its store, opened.
+        on_decision: Called with every answer of the selector, for progress.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -98,6 +100,8 @@ def run_campaign(
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
         decision = selector.ask(task, seen, budget)
+        if on_decision is not None:
+            on_decision(decision)
         trials = [trial for trial in decision.trials if trial.point not in budget.pending]
         if trials or not budget.pending:
             events += _news(stopped, decision)
