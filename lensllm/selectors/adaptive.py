@@ -158,7 +158,7 @@ class Adaptive(Selector):
             for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
             if model not in names
         ]
-        pending = [point for point in budget.pending if point[0] in names]
+        pending = [(m, n) for m, n in budget.pending if m in names and n in sizes]
         outlook = Outlook(*beliefs.moments(rows[kept])).believing(
             [(names.index(model), sizes.index(n)) for model, n in pending]
         )

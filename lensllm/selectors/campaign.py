@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from lensllm.core.events import (
     KNOWN,
     LEFT_OUT,
+    OUT_OF_TIME,
     PREPARED,
     RAN,
     RESUMED,
@@ -24,7 +26,7 @@ from lensllm.core.measures import LOSS, Measure
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
-from lensllm.core.task import Budget, Task
+from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
 from lensllm.selectors.known_trials import Ledger
@@ -92,53 +94,69 @@ def run_campaign(
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
     events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
     events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]
+    spent = 0.0
     if (needed := selector.preparation_cost(task)) > 0:
         budget.charge(needed)
+        spent += needed
         events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
-    arrivals = _Arrivals(executor, ledger)
+    is_asked = False
+    places = _Places(executor, runner, budget, ledger)
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
-        decision = selector.ask(task, seen, budget)
+        priced = task
+        costs: Mapping[tuple[str, int], float] = defaultdict(float)  # not known yet
+        decision = Decision(budget.first_trials(task, results))
+        if not decision.trials:
+            priced = budget.priced(task, results)
+            costs = priced.costs
+            try:
+                as_seen = budget.as_seen(priced, results[len(known) :])
+                decision = selector.ask(priced, seen, as_seen)
+            except BudgetTooSmallError:
+                if not is_asked:
+                    raise
+                decision = Decision()  # time has passed faster than was expected
+            is_asked = True
         if on_decision is not None:
             on_decision(decision)
-        trials = [trial for trial in decision.trials if trial.point not in budget.pending]
-        if trials or not budget.pending:
+        n_new = places.take(decision.trials, costs)
+        if n_new or not budget.pending:
             events += _news(stopped, decision)
-        if not trials and not budget.pending:
+        if not n_new and not budget.pending:
             break
-        if executor.n_workers > 1:  # the longest first, so that none is left to run alone
-            trials.sort(key=lambda trial: -task.costs[trial.point])
-        for trial in trials:
-            budget.pending[trial.point] = task.costs[trial.point]
-            executor.start(runner, trial)
-        while True:
-            trial, result = arrivals.next(budget.pending)
-            most = budget.pending.pop(trial.point)
+        n_before = len(results)
+        while (ended := places.next()) is not None:
+            trial, result = ended
+            most = whole.costs[trial.point]
             cost = result.flops if math.isfinite(result.flops) else most
             budget.charge(cost)
+            spent += cost
             results.append(replace(result, trial=trial, flops=cost))
             events.append(_ran(result, task.measure))
             if on_result is not None:
                 on_result(result, budget)
-            if not budget.pending or (
-                selector.asks_early and len(budget.pending) < executor.n_workers
-            ):
+            if selector.asks_early and places.are_free:
                 break
+        if len(results) == n_before:
+            events.append(Event(OUT_OF_TIME, value=budget.remaining, message=priced.cost_unit))
+            break
+        task = _without_slow(task, results)
         set_aside = _set_aside(task, results, max_failures)
         events += [Event(SET_ASIDE, model, message=why) for model, why in set_aside.items()]
         if set_aside:
             task = task.without(set_aside)
-    selection = selector.rank(task, seen)
+    selection = selector.rank(priced, seen)
     evidence = evidence_of(selection, seen)
     curves = results_table(results)
     return (
         replace(
             selection,
             ranking=_with_failures(selection.ranking, task, results),
-            cost_flops=budget.spent,
+            cost_flops=spent,
             cost_unit=whole.cost_unit,
-            cost_fraction=budget.spent / whole.full_cost,
+            cost_fraction=spent / whole.full_cost,
+            cost_seconds=_seconds(budget, results[len(known) :]),
             events=(*selection.events, *events),
             warnings=(
                 *selection.warnings,
@@ -153,22 +171,59 @@ def run_campaign(
     )
 
 
-class _Arrivals:
-    """The results of a campaign, in the order of its interrupted run as far as there was one."""
+class _Places:
+    """The trials of a campaign that wait for a place of its executor, and those that run.
 
-    def __init__(self, executor: Executor, ledger: Ledger | None) -> None:
+    Results arrive in the order of the campaign's interrupted run, as far as there was one.
+    """
+
+    def __init__(
+        self, executor: Executor, runner: Runner, budget: Budget, ledger: Ledger | None
+    ) -> None:
         self._executor = executor
+        self._runner = runner
+        self._budget = budget
         self._ledger = ledger
+        self._waiting: deque[tuple[Trial, float]] = deque()
         self._early: dict[tuple[str, int], tuple[Trial, TrialResult]] = {}
 
-    def next(self, pending: Collection[tuple[str, int]]) -> tuple[Trial, TrialResult]:
-        """The next trial that has ended, with its result.
+    @property
+    def are_free(self) -> bool:
+        """Whether a place is free for which no trial waits."""
+        return not self._waiting and len(self._budget.pending) < self._executor.n_workers
+
+    def take(self, trials: Sequence[Trial], costs: Mapping[tuple[str, int], float]) -> int:
+        """Let the trials of a decision wait, but for those that run; how many they are.
 
         Args:
-            pending: The trials whose results were not returned yet, by (candidate, D).
+            trials: The trials.
+            costs: Their costs in the unit of the budget, by (candidate, D).
         """
+        new = [(t, costs[t.point]) for t in trials if t.point not in self._budget.pending]
+        if self._executor.n_workers > 1:  # the longest first, so that none is left to run alone
+            new.sort(key=lambda item: -item[1])
+        self._waiting.extend(new)
+        return len(new)
+
+    def next(self) -> tuple[Trial, TrialResult] | None:
+        """Fill the free places, then wait for the next result; `None` if nothing runs."""
+        budget = self._budget
+        while self._waiting and len(budget.pending) < self._executor.n_workers:
+            trial, cost = self._waiting.popleft()
+            if not budget.fits(cost):
+                self._waiting.clear()
+                break
+            budget.pending[trial.point] = cost
+            self._executor.start(self._runner, trial)
+        if not budget.pending:
+            return None
+        trial, result = self._arrival()
+        del budget.pending[trial.point]
+        return trial, result
+
+    def _arrival(self) -> tuple[Trial, TrialResult]:
         turn = None if self._ledger is None else self._ledger.expected
-        if turn not in pending:
+        if turn not in self._budget.pending:
             turn = next(iter(self._early), None)
         while turn is None or turn not in self._early:
             trial, result = self._executor.next()
@@ -186,20 +241,47 @@ def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str,
     return () if evidence is None or is_clear else evidence.warnings
 
 
+def _seconds(budget: Budget, results: Sequence[TrialResult]) -> float:
+    """Seconds that a campaign took, or else its trials; `nan` if they were looked up."""
+    taken = sum(result.seconds for result in results if math.isfinite(result.seconds))
+    return budget.seconds if math.isfinite(budget.seconds) else taken or math.nan
+
+
+def _without_slow(task: Task, results: Sequence[TrialResult]) -> Task:
+    """The task without the sizes at which, or above, a trial was ended at its time limit."""
+    available = dict(task.available)
+    for result in results:
+        model, most = result.trial.model, result.trial.n_samples
+        if result.status == "timed_out" and model in available:
+            available[model] = tuple(n for n in available[model] if n < most)
+    return replace(task, available=available)
+
+
 def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:
-    """Candidates with `max_failures` or more failed or diverged trials, with the reason."""
+    """Candidates with `max_failures` or more failed or diverged trials, with the reason.
+
+    A candidate of which even the smallest trial is too slow has failed as well.
+    """
     bad: dict[str, list[TrialResult]] = {}
     for result in results:
         if result.status != "completed" and result.trial.model in task.names:
             bad.setdefault(result.trial.model, []).append(result)
-    return {model: _why(found) for model, found in bad.items() if len(found) >= max_failures}
+    slow = {model for model in bad if not any(task.available[model])}
+    return {
+        model: _why(found)
+        for model, found in bad.items()
+        if len(found) >= max_failures or model in slow
+    }
 
 
 def _why(results: Sequence[TrialResult]) -> str:
     """The reason of the last failed trial, or the sizes at which trials diverged."""
     reasons = [result.reason for result in results if result.status == "failed"]
     sizes = ", ".join(str(r.trial.n_samples) for r in results if r.status == "diverged")
-    return reasons[-1] if reasons else f"it diverged at D = {sizes}"
+    slow = ", ".join(str(r.trial.n_samples) for r in results if r.status == "timed_out")
+    parts = [f"it diverged at D = {sizes}"] * bool(sizes)
+    parts += [f"it was ended at its time limit at D = {slow}"] * bool(slow)
+    return reasons[-1] if reasons else " and ".join(parts)
 
 
 def _with_failures(
@@ -210,7 +292,11 @@ def _with_failures(
     for result in results:
         if result.status != "completed":
             at = f"at D = {result.trial.n_samples}"
-            what = f"failed {at}: {result.reason}" if result.reason else f"{result.status} {at}"
+            what = (
+                f"failed {at}: {result.reason}"
+                if result.reason
+                else f"{result.status.replace('_', ' ')} {at}"
+            )
             why.setdefault(result.trial.model, what)
     named = tuple(
         replace(entry, status=why[entry.model])
