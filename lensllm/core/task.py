@@ -198,8 +198,8 @@ class Budget:
         """The budget for a selector: what was spent is the cost of its trials, as priced."""
         return self
 
-    def fits(self, cost: float) -> bool:
-        """Whether a trial that a selector asked for may start now; if not, nor may later ones."""
+    def fits(self, trial: Trial, task: Task) -> bool:
+        """Whether a trial that was asked for, and is to start now, is expected to end in time."""
         return True
 
     def allows(self, n_samples: int) -> bool:

@@ -92,6 +92,14 @@ class Adaptive(Selector):
         """Rank by expected log loss at D_full, smallest first."""
         return rank_by(self.predictor, self.name, task, curves, self.seed)
 
+    def curve_draws(
+        self, task: Task, curves: pd.DataFrame, model: str, sizes: np.ndarray, n_draws: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws of the predictor."""
+        *first, last = (int(n) for n in sizes)
+        beliefs = self.predictor.posterior(task, curves, first, last)
+        return beliefs.draws_of(task.names.index(model), n_draws, self.seed)
+
     def _start(
         self,
         task: Task,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 
 from lensllm.core.events import Event
@@ -88,6 +89,24 @@ class Selector(ABC):
         Returns:
             The ranking without its cost, which the campaign fills in.
         """
+
+    def curve_draws(
+        self, task: Task, curves: pd.DataFrame, model: str, sizes: np.ndarray, n_draws: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Joint draws of one candidate's losses at several sizes, also beyond D_full.
+
+        Args:
+            task: The selection task.
+            curves: Tidy table of the points seen.
+            model: Name of the candidate.
+            sizes: Sizes D > 0, ascending, shape (n_sizes,).
+            n_draws: Number of draws.
+
+        Returns:
+            Losses of the curve, and as they would be measured, both of shape (n_draws, n_sizes);
+            `None` from selectors that do not predict curves.
+        """
+        return None
 
 
 def ask_for(

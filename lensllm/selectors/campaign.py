@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -105,11 +105,9 @@ def run_campaign(
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
         priced = task
-        costs: Mapping[tuple[str, int], float] = defaultdict(float)  # not known yet
         decision = Decision(budget.first_trials(task, results))
         if not decision.trials:
             priced = budget.priced(task, results)
-            costs = priced.costs
             try:
                 as_seen = budget.as_seen(priced, results[len(known) :])
                 decision = selector.ask(priced, seen, as_seen)
@@ -120,7 +118,7 @@ def run_campaign(
             is_asked = True
         if on_decision is not None:
             on_decision(decision)
-        n_new = places.take(decision.trials, costs)
+        n_new = places.take(decision.trials, priced)
         if n_new or not budget.pending:
             events += _news(stopped, decision)
         if not n_new and not budget.pending:
@@ -184,7 +182,8 @@ class _Places:
         self._runner = runner
         self._budget = budget
         self._ledger = ledger
-        self._waiting: deque[tuple[Trial, float]] = deque()
+        self._task = runner.task()
+        self._waiting: deque[Trial] = deque()
         self._early: dict[tuple[str, int], tuple[Trial, TrialResult]] = {}
 
     @property
@@ -192,16 +191,17 @@ class _Places:
         """Whether a place is free for which no trial waits."""
         return not self._waiting and len(self._budget.pending) < self._executor.n_workers
 
-    def take(self, trials: Sequence[Trial], costs: Mapping[tuple[str, int], float]) -> int:
+    def take(self, trials: Sequence[Trial], task: Task) -> int:
         """Let the trials of a decision wait, but for those that run; how many they are.
 
         Args:
             trials: The trials.
-            costs: Their costs in the unit of the budget, by (candidate, D).
+            task: The task, with the costs in the unit of the budget.
         """
-        new = [(t, costs[t.point]) for t in trials if t.point not in self._budget.pending]
+        self._task = task
+        new = [trial for trial in trials if trial.point not in self._budget.pending]
         if self._executor.n_workers > 1:  # the longest first, so that none is left to run alone
-            new.sort(key=lambda item: -item[1])
+            new.sort(key=lambda trial: -task.costs[trial.point])
         self._waiting.extend(new)
         return len(new)
 
@@ -209,12 +209,10 @@ class _Places:
         """Fill the free places, then wait for the next result; `None` if nothing runs."""
         budget = self._budget
         while self._waiting and len(budget.pending) < self._executor.n_workers:
-            trial, cost = self._waiting.popleft()
-            if not budget.fits(cost):
-                self._waiting.clear()
-                break
-            budget.pending[trial.point] = cost
-            self._executor.start(self._runner, trial)
+            trial = self._waiting.popleft()
+            if budget.fits(trial, self._task):
+                budget.pending[trial.point] = self._task.costs[trial.point]
+                self._executor.start(self._runner, trial)
         if not budget.pending:
             return None
         trial, result = self._arrival()

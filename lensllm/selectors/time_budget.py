@@ -86,13 +86,18 @@ class TimeBudget(Budget):
         Selectors that plan for the whole budget take what was spent for trials of theirs, while
         here planning and waiting have been spent as well.
         """
-        own = sum(task.costs.get((r.trial.model, r.trial.n_samples), 0.0) for r in results)
-        flops = max(self.remaining, 0.0) + own + sum(self.pending.values())
-        return Budget(flops, spent=own, pending=dict(self.pending))
+        own = sum(task.costs.get(result.trial.point, 0.0) for result in results)
+        left = max(self.per_second * self.seconds_left, 0.0)
+        pending = {point: task.costs.get(point, 0.0) for point in self.pending}
+        return Budget(left + own, spent=own, pending=pending)
 
-    def fits(self, cost: float) -> bool:
-        """Whether a trial of this cost is expected to end before the time is over."""
-        return cost * self.n_places <= self.per_second * self.seconds_left
+    def fits(self, trial: Trial, task: Task) -> bool:
+        """Whether a trial that starts now is expected to end in time, where its time is known."""
+        is_known = task.cost_unit == self.unit
+        return (
+            not is_known
+            or task.costs[trial.point] * self.n_places <= self.per_second * self.seconds_left
+        )
 
 
 def budget_of(
