@@ -131,6 +131,7 @@ def run_selection(
                 known,
                 earlier,
                 ledger,
+                progress.decided,
             )
         task = replace(task, prior_curves=earlier)
         selection = with_data_needs(selection, selector, task, curves, target_loss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import tempfile
 import threading
 import time
@@ -393,6 +394,8 @@ class _Teller(Runner):
 
 class _WholeRounds(Executor):
     """An executor that returns the results of a round only when all of its trials were told."""
+
+    n_workers = sys.maxsize
 
     def next(self) -> tuple[Trial, TrialResult]:
         """The next result of a round.
