@@ -196,6 +196,10 @@ class Budget:
         """The budget for a selector: what was spent is the cost of its trials, as priced."""
         return self
 
+    def too_small(self, error: BudgetTooSmallError) -> BudgetTooSmallError:
+        """The error of a selector that cannot begin, with what else there is to say."""
+        return error
+
     def batches(
         self, trials: Sequence[Trial], task: Task, n_workers: int
     ) -> Iterator[Sequence[Trial]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from lensllm.core.amounts import Amount
-from lensllm.core.task import Budget, Task
+from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.selectors.campaign import make_budget
 from lensllm.selectors.durations import cheapest_trial, is_timed, predicted_seconds
@@ -88,6 +88,13 @@ class TimeBudget(Budget):
         """
         own = sum(task.costs.get((r.trial.model, r.trial.n_samples), 0.0) for r in results)
         return Budget(max(self.remaining, 0.0) + own, spent=own)
+
+    def too_small(self, error: BudgetTooSmallError) -> BudgetTooSmallError:
+        """The error, with what had passed before a selector could begin."""
+        return BudgetTooSmallError(
+            f"{error}; {self.spent:.3g} of the {self.flops:.3g} {self.unit} had passed with "
+            "loading, checking the candidates and the trial by which the speed is measured"
+        )
 
     def batches(
         self, trials: Sequence[Trial], task: Task, n_workers: int
