@@ -82,6 +82,7 @@ OTHER = {
     "runner.sizes": "[0,12]",
     "runner.n_samples_full": "100",
     "runner.measure": "loss_per_byte",
+    "runner.trial_time_limit": "9h",
     "runner.checkpoint_minutes": "0",
     "runner.token_cache": "null",
     "runner.make_callbacks": "{stop:{_target_:pytorch_lightning.callbacks.EarlyStopping,"

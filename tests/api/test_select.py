@@ -127,6 +127,7 @@ def test_recorded_curves_need_no_torch():
     [
         ({"batchsize": 8}, TypeError, "got 'batchsize': did you mean 'batch_size'"),
         ({"training": {"epochs": 8}}, TypeError, "'training.epochs'"),
+        ({"data": "names", "test_data": ROWS}, TypeError, "that has its splits"),
         ({"selector": "adaptve"}, ValueError, "Expected selector among adaptive.* got 'adaptve'"),
         ({"finetune": 3}, TypeError, "or a dict of settings, as finetune, got 3"),
         ({"epochs": 0}, ValueError, "`max_epochs` > 0, got 0"),
