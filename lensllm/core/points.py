@@ -87,7 +87,7 @@ def too_small(
     what: str,
     needed: float | None,
     got: str = "",
-    advice: str = "raise budget.fraction or drop candidates",
+    advice: str = "raise the budget or drop candidates",
 ) -> BudgetTooSmallError:
     """The error for a budget under which a selector cannot begin.
 

@@ -112,9 +112,9 @@ def run_campaign(
             try:
                 as_seen = budget.as_seen(priced, results[len(known) :])
                 decision = selector.ask(priced, seen, as_seen)
-            except BudgetTooSmallError:
+            except BudgetTooSmallError as error:
                 if not is_asked:
-                    raise
+                    raise budget.too_small(error) from error
                 decision = Decision()  # time has passed faster than was expected
             is_asked = True
         if on_decision is not None:

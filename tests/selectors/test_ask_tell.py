@@ -190,6 +190,15 @@ def test_a_study_that_cannot_be_is_refused(arguments, message):
         Study(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("budget", "amount", "unit"),
+    [("1h", 3600.0, "seconds"), ("5 USD", 5.0, "USD"), (7, 7.0, "units of cost")],
+)
+def test_a_budget_has_the_unit_of_the_costs(budget, amount, unit):
+    study = Study("abc", FULL, budget, sizes=SIZES)
+    assert (study.allowance(study.task), study.task.cost_unit) == (amount, unit)
+
+
 def test_a_budget_that_buys_nothing_says_what_would():
     with pytest.raises(BudgetTooSmallError, match="Expected a budget of at least"):
         Study("abc", FULL, "0.1%", sizes=SIZES).ask()
