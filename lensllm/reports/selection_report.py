@@ -13,19 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
 from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS, Measure
-from lensllm.core.selection import RankedModel, Selection, Verdict
-from lensllm.laws import RectifiedLaw, fit_law
+from lensllm.core.selection import Selection, Verdict
 from lensllm.reports.campaign_figure import campaign_figure
-from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.reports.selection_figure import selection_figure
+from lensllm.reports.style import save
 from lensllm.reports.words import decision_words, reason_words
 from lensllm.system.atomic import StorageError, write_whole
 from lensllm.system.harmless import redact, write_csv
@@ -34,10 +31,7 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
 FORMAT_VERSION = 2  # of selection.json; the first, without events, had no number
-MIN_FIT_POINTS = 5
-MAX_PANELS = 12
 MAX_NAMED = 6
-_PREDICTED = "#b5442e"
 
 
 def _versions() -> dict[str, str]:
@@ -299,66 +293,8 @@ def write_selection(
 def _save(figure: Figure | None, path: Path) -> bool:
     """Write a figure if there is one; return whether there was."""
     if figure is not None:
-        figure.savefig(path, dpi=150)
+        save(figure, path)
     return figure is not None
-
-
-def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
-    """Learning curves on the same log-log axes, one panel per candidate, the best ones first.
-
-    Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
-    interval; the blue curve and band are the rectified law and its posterior, drawn if there are at
-    least `MIN_FIT_POINTS` points at D > 0.
-
-    Returns:
-        The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
-    """
-    column = selection.measure.column
-    drawn: list[RankedModel] = []
-    plots: list[CurvePlot] = []
-    for place, entry in enumerate(selection.ranking, start=1):
-        rows = curves[(curves["model"] == entry.model) & np.isfinite(curves[column])]
-        rows = rows.sort_values("n_samples")
-        sizes = rows["n_samples"].to_numpy(dtype=float)
-        losses = rows[column].to_numpy(dtype=float)
-        if not (sizes > 0).any() or len(plots) == MAX_PANELS:
-            continue
-        enough = (sizes > 0).sum() >= MIN_FIT_POINTS
-        fits = [fit_law(RectifiedLaw(), sizes, losses, use_zero=False)] if enough else []
-        title = f"{place}. {entry.model.rpartition('/')[2]}"
-        full = float(selection.n_samples_full)
-        plots.append(CurvePlot(title, sizes, losses, fits, n_samples_full=full))
-        drawn.append(entry)
-    if not plots:
-        return None
-    figure = draw_curves(plots, min(4, len(plots)), selection.measure.unit)
-    panels = figure.axes[: len(plots)]
-    for axes, plot, entry in zip(panels, plots, drawn, strict=True):
-        _mark_prediction(axes, plot, entry, selection.n_samples_full)
-    limits = [axes.get_ylim() for axes in panels]
-    for axes in panels:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 7)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
-    return figure
-
-
-def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_full: int) -> None:
-    """Draw the selector's prediction and interval at D_full, and make room for them."""
-    if not math.isfinite(entry.predicted_loss):
-        return
-    ends = [entry.lower80, entry.upper80]
-    reach = [value for value in (entry.predicted_loss, *ends) if math.isfinite(value)]
-    sizes, losses = plot.n_samples[-1:], plot.losses[-1:]
-    path = [*sizes, n_samples_full], [*losses, entry.predicted_loss]
-    axes.plot(*path, ":", color=_PREDICTED, lw=1.2, zorder=1)
-    if all(map(math.isfinite, ends)):
-        axes.plot([n_samples_full] * 2, ends, color=_PREDICTED, lw=1.4, zorder=6)
-    axes.plot([n_samples_full], [entry.predicted_loss], "*", color=_PREDICTED, ms=9, zorder=7)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 0.98 * min(reach)), max(high, 1.02 * max(reach)))
-    axes.set_title(f"{axes.get_title()}: predicted {entry.predicted_loss:.3f}", fontsize=8.5)
 
 
 def _behind(item: Difference | None) -> str:

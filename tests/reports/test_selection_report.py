@@ -15,10 +15,9 @@ from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Budget
 from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.reports.progress import CampaignProgress
+from lensllm.reports.selection_figure import MAX_PANELS, selection_figure
 from lensllm.reports.selection_report import (
-    MAX_PANELS,
     observed_points,
-    selection_figure,
     selection_record,
     selection_sentence,
     selection_table,
