@@ -1,0 +1,91 @@
+"""A whole campaign: inspect the candidates, run trials within a budget, rank, and write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lensllm.api.result import Result
+from lensllm.core.prior_curves import PriorCurves
+from lensllm.core.protocols import Executor, Runner
+from lensllm.core.task import Budget, Task
+from lensllm.reports.progress import CampaignProgress
+from lensllm.reports.selection_report import write_selection
+from lensllm.selectors.base import Selector
+from lensllm.selectors.campaign import run_campaign
+from lensllm.selectors.known_trials import Ledger, campaign_key
+from lensllm.system.atomic import check_writable
+from lensllm.system.interrupts import is_first_rank
+
+
+def run_selection(
+    selector: Selector,
+    runner: Runner,
+    budget: Callable[[Task], Budget],
+    executor: Executor,
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    preflight: bool = True,
+    reuse: bool = True,
+    prior_curves: str | Path | None = None,
+    max_failures: int = 2,
+    console: Console | None = None,
+) -> Result:
+    """Run a campaign and write its results.
+
+    Args:
+        selector: The selector.
+        runner: The runner of the trials.
+        budget: Makes the budget from the task, whose costs are known once the candidates were
+            inspected.
+        executor: Where the trials are executed; it is closed at the end.
+        folder: Output folder.
+        settings: The campaign's settings, as they are stored in `selection.json`. A campaign with
+            equal settings resumes one that was killed.
+        preflight: Whether to exclude candidates that fail to load or do not fit, before spending.
+        reuse: Whether to use stored results of the same recipe and data, at no charge.
+        prior_curves: Curves of earlier tasks with some of the candidates: a trial store or CSV.
+        max_failures: Failed or diverged trials after which a candidate is excluded.
+        console: Console for one line per trial; `None` prints nothing.
+
+    Returns:
+        The result. Of several processes that train together, only the first one writes files.
+
+    Raises:
+        ValueError: See `run_campaign`.
+        NoCandidateError: No candidate can be run.
+        StorageError: The output folder or the store cannot be written.
+    """
+    console = console or Console(quiet=True)
+    check_writable(folder)
+    if preflight:
+        for name, reason in runner.inspect(executor.n_workers).items():
+            console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
+    earlier = PriorCurves.read(prior_curves) if prior_curves else None
+    limit = budget(runner.task())
+    ledger, known = None, []
+    if reuse and runner.store is not None:
+        ledger = Ledger(runner.store.folder, campaign_key(runner, settings))
+        known = ledger.open(runner.known())
+    with closing(executor):
+        selection, curves = run_campaign(
+            selector,
+            runner,
+            limit,
+            CampaignProgress(console, runner.task().measure).update,
+            executor,
+            max_failures,
+            known,
+            earlier,
+        )
+    if not is_first_rank():
+        return Result(selection, curves, folder)
+    paths = write_selection(selection, curves, folder, settings, runner.data_summary())
+    if ledger is not None:
+        ledger.close()
+    return Result(selection, curves, folder, paths)
