@@ -35,6 +35,8 @@ def run_selection(
     prior_curves: str | Path | None = None,
     max_failures: int = 2,
     console: Console | None = None,
+    command: str = "",
+    n_examples: int = 0,
 ) -> Result:
     """Run a campaign and write its results.
 
@@ -52,6 +54,9 @@ def run_selection(
         prior_curves: Curves of earlier tasks with some of the candidates: a trial store or CSV.
         max_failures: Failed or diverged trials after which a candidate is excluded.
         console: Console for one line per trial; `None` prints nothing.
+        command: The command that repeats the campaign, for the report.
+        n_examples: Number of training pairs to show in the report; none by default, since reports
+            are shared.
 
     Returns:
         The result. Of several processes that train together, only the first one writes files.
@@ -85,7 +90,10 @@ def run_selection(
         )
     if not is_first_rank():
         return Result(selection, curves, folder)
-    paths = write_selection(selection, curves, folder, settings, runner.data_summary())
+    data = runner.data_summary()
+    if n_examples and (examples := runner.examples(n_examples)):
+        data = {**data, "examples": examples}
+    paths = write_selection(selection, curves, folder, settings, data, command)
     if ledger is not None:
         ledger.close()
     return Result(selection, curves, folder, paths)

@@ -269,6 +269,14 @@ class FinetuneConfig(EntryConfig):
 
 
 @dataclass
+class ReportConfig(EntryConfig):
+    """Keys of `conf/report.yaml`."""
+
+    folder: str = MISSING
+    path: str | None = None
+
+
+@dataclass
 class RecordConfig(EntryConfig):
     """Keys of `conf/record.yaml`."""
 
@@ -286,6 +294,13 @@ class ReplayConfig:
 
 
 @dataclass
+class ReportSettings:
+    """What goes into a campaign's report."""
+
+    examples: int = field(default=0, metadata=_NATURAL)
+
+
+@dataclass
 class SelectConfig(FineTuneConfig):
     """Keys of `conf/select.yaml`."""
 
@@ -299,6 +314,7 @@ class SelectConfig(FineTuneConfig):
     executor: Component = field(default=MISSING, metadata=_GROUP)
     benchmark: Component | None = None
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -37,6 +39,8 @@ def main(cfg: DictConfig) -> float:
         prior_curves=cfg.prior_curves,
         max_failures=cfg.max_failures,
         console=console,
+        command=shlex.join(["lensllm", "select", *HydraConfig.get().overrides.task]),
+        n_examples=cfg.report.examples,
     )
     if result.paths:
         console.print(selection_table(result.selection, result.curves))

@@ -120,7 +120,7 @@ def all_curves_figure(
     Returns:
         The figure; the artists of the `i`-th candidate have the `gid` `curve-i`.
     """
-    figure = new_figure(width, 0.52 * width)
+    figure = new_figure(width, max(0.52 * width, 3.6))
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_yscale("log")

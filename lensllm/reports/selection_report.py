@@ -21,6 +21,7 @@ from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import Selection, Verdict
 from lensllm.reports.campaign_figure import campaign_figure
+from lensllm.reports.html_report import write_report
 from lensllm.reports.selection_figure import selection_figure
 from lensllm.reports.style import save
 from lensllm.reports.words import decision_words, reason_words
@@ -67,6 +68,7 @@ def selection_record(
     curves: pd.DataFrame,
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
+    command: str = "",
 ) -> dict[str, Any]:
     """A complete selection as plain JSON types.
 
@@ -75,12 +77,14 @@ def selection_record(
         curves: Tidy table of the campaign's trials.
         settings: The resolved configuration.
         data: Summary of the data set, see `TextData`; empty for recorded curves.
+        command: The command that repeats the campaign, if there is one.
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
         `test_set`, `sentence`, `reason`, `ranking`, `cost_flops`, `cost_unit`, `cost_fraction`,
         `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same in words),
-        `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
+        `warnings`, `data_fingerprint`, `data`, `command`, `settings`,
+        `versions`.
     """
     points = observed_points(curves, selection.measure)
     ranking = [
@@ -108,6 +112,7 @@ def selection_record(
         "warnings": list(selection.warnings),
         "data_fingerprint": data.get("fingerprint", ""),
         "data": dict(data),
+        "command": command,
         "settings": dict(settings),
         "versions": _versions(),
     }
@@ -239,12 +244,13 @@ def write_selection(
     folder: Path,
     settings: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
+    command: str = "",
 ) -> dict[str, Path]:
-    """Write `selection.json`, `curves.csv` and, if there is a curve to draw, `curves.png`.
+    """Write `selection.json`, `curves.csv`, `report.html` and, if there is a curve, `curves.png`.
 
     If the selector stopped candidates during the campaign, `campaign.png` shows which and when. If
     the folder cannot be written, everything goes into a new temporary folder, and a warning says
-    where, so that no result is lost. A figure that cannot be drawn is left out.
+    where, so that no result is lost. A figure or report that cannot be made is left out.
 
     Args:
         selection: The answer.
@@ -252,11 +258,12 @@ def write_selection(
         folder: Output folder.
         settings: The resolved configuration.
         data: Summary of the data set.
+        command: The command that repeats the campaign, if there is one.
 
     Returns:
         The paths of the files written, by kind.
     """
-    record = selection_record(selection, curves, settings, data or {})
+    record = selection_record(selection, curves, settings, data or {}, command)
     text = json.dumps(redact(record), indent=1, allow_nan=False) + "\n"
     try:
         write_whole(folder / "selection.json", text)
@@ -277,10 +284,15 @@ def write_selection(
     def write_campaign(path: Path) -> bool:
         return _save(campaign_figure(selection.events, ranked), path)
 
+    def write_page(path: Path) -> bool:
+        write_report(folder, path)
+        return True
+
     for kind, name, write in (
         ("curves", "curves.csv", write_table),
         ("figure", "curves.png", write_figure),
         ("campaign", "campaign.png", write_campaign),
+        ("report", "report.html", write_page),
     ):
         try:
             if write(folder / name):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,7 +38,7 @@ STYLE: dict[str, Any] = {
     "axes.labelcolor": INK,
     "axes.labelsize": 9.0,
     "axes.linewidth": 0.8,
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 9.5,
@@ -56,9 +59,7 @@ STYLE: dict[str, Any] = {
     "ytick.labelcolor": INK,
     "ytick.labelsize": 8.0,
 }
-# Text stays text, and the same figure is the same file, byte for byte.
-SVG = {"svg.fonttype": "none", "svg.hashsalt": "lensllm"}
-_STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+_STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0))
 _COUNT = EngFormatter(sep="")
 
 
@@ -68,14 +69,17 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     return context(function)  # type: ignore[operator]
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
     """An empty figure with its own Agg canvas, so that no global state of matplotlib is changed.
 
     Args:
         width: In inches.
         height: In inches.
+        layout: What makes room for labels; `None` leaves it to the caller.
     """
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
@@ -91,10 +95,26 @@ def save(figure: Figure, path: Path) -> Path:
         The same path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    with mpl.rc_context(SVG):
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
+    with _quietly():
+        figure.savefig(path, dpi=150, metadata={"Software": None})
+    path.with_suffix(".svg").write_text(svg_text(figure), encoding="utf-8")
     return path
+
+
+def svg_text(figure: Figure) -> str:
+    """A figure as SVG, whose text stays text; the same every time."""
+    stream = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lensllm"}), _quietly():
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return stream.getvalue()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without warnings of names that matplotlib's font cannot draw: each is said elsewhere too."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
 
 
 def compact(n_samples: float) -> str:

@@ -1,17 +1,15 @@
-"""Figures as SVG within a page: colours that follow the page, values that show under the pointer."""
+"""Figures as SVG within a page: the page's colours, and values that show under the pointer."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from lensllm.reports.style import GRID, INK, MUTED, OTHER, PALETTE, PAPER, SAND, SKY, SVG
+from lensllm.reports.style import GRID, INK, MUTED, OTHER, PALETTE, PAPER, SAND, SKY, svg_text
 from lensllm.system.harmless import plain
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -44,10 +42,7 @@ def page_svg(
     Returns:
         Markup without scripts, styles or references to anything outside.
     """
-    stream = io.StringIO()
-    with mpl.rc_context(SVG):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    root = ET.fromstring(stream.getvalue())
+    root = ET.fromstring(svg_text(figure))
     for child in [*root.findall(f"{{{_SVG}}}metadata"), *root.findall(f"{{{_SVG}}}defs")]:
         root.remove(child)
     for size in ("width", "height", "version"):
@@ -67,6 +62,7 @@ def _rewrite(element: ET.Element, name: str, tips: Mapping[str, Sequence[str]]) 
     if identity.startswith(CURVE):
         own["data-curve"] = identity.removeprefix(CURVE)
     if identity.startswith(TIPS):
+        own["data-tips"] = identity.removeprefix(TIPS)
         marks = element.findall(f".//{{{_SVG}}}use")
         for mark, text in zip(marks, tips[identity], strict=True):
             mark.attrib["class"] = "tip"

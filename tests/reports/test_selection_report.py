@@ -201,7 +201,7 @@ def test_everything_is_written(selection, curves, tmp_path):
     paths = write_selection(
         selection, curves, tmp_path / "out", {"seed": 0}, {"fingerprint": "abc"}
     )
-    assert set(paths) == {"selection", "curves", "figure"}
+    assert set(paths) == {"selection", "curves", "figure", "report"}
     assert json.loads(paths["selection"].read_text())["selected"] == "a"
     back = pd.read_csv(paths["curves"])
     assert back["test_loss"].isna().sum() == 1
@@ -211,7 +211,7 @@ def test_everything_is_written(selection, curves, tmp_path):
 
 def test_without_a_curve_there_is_no_figure(selection, curves, tmp_path):
     zero = curves[curves["n_samples"] == 0]
-    assert set(write_selection(selection, zero, tmp_path, {})) == {"selection", "curves"}
+    assert set(write_selection(selection, zero, tmp_path, {})) == {"selection", "curves", "report"}
 
 
 def test_progress_is_one_line_a_trial():
