@@ -35,7 +35,7 @@ _NUMBERS = (
 
 
 # What the files of older versions, and of other programs, may lack.
-_ABSENT = {
+_ABSENT: dict[str, Any] = {
     "selector": "unknown",
     "dataset": "unknown data",
     "sentence": "The file has no sentence.",
