@@ -18,15 +18,11 @@ from lensllm.reports.curves_figure import CurvePlot
 from lensllm.reports.report_data import Campaign, known_points, not_tried, steps
 from lensllm.reports.selection_figure import MIN_FIT_POINTS, candidate_plots
 from lensllm.reports.style import PALETTE
+from lensllm.reports.words import VERDICTS
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import plain
 
 MULTIPLES = (1, 2, 4)  # of D_full, at which the laws say what more data would bring
-_VERDICTS = {
-    "clear": "Clear choice",
-    "too_close_to_call": "Too close to call",
-    "not_enough_evidence": "Not enough evidence yet",
-}
 
 
 def write_report(folder: Path, path: Path | None = None) -> Path:
@@ -77,7 +73,7 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "record": record,
         "measure": campaign.measure,
         "best": campaign.best,
-        "verdict": _VERDICTS.get(campaign.verdict.get("kind", ""), ""),
+        "verdict": VERDICTS.get(campaign.verdict.get("kind", ""), ""),
         "verdict_kind": campaign.verdict.get("kind", "none"),
         "contenders": campaign.contenders,
         "full": campaign.n_samples_full,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from lensllm.reports.curves_figure import CurvePlot, draw_curve
 from lensllm.reports.quantities import share, thousands
 from lensllm.reports.report_data import Campaign, Step
-from lensllm.reports.selection_figure import MAX_IN_COLOUR, all_curves_figure
+from lensllm.reports.selection_figure import all_curves_figure, coloured
 from lensllm.reports.style import (
     OTHER,
     PALETTE,
@@ -27,9 +27,8 @@ _NAME = 24  # characters of a name beside an axis
 
 
 def in_front(campaign: Campaign, plots: Mapping[str, CurvePlot]) -> list[str]:
-    """The candidates that are drawn in colour: contenders first, then the best of the ranking."""
-    names = [*campaign.contenders, *(entry.model for entry in campaign.ranking)]
-    return [name for name in dict.fromkeys(names) if name in plots][:MAX_IN_COLOUR]
+    """The candidates that are drawn in colour."""
+    return coloured(campaign.ranking, campaign.contenders, plots)
 
 
 def all_curves(campaign: Campaign, plots: dict[str, CurvePlot], width: float) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | Non
 
 @styled
 def all_curves_figure(
-    plots: dict[str, CurvePlot], in_front: Sequence[str], ylabel: str, width: float = 8.4
+    plots: Mapping[str, CurvePlot], in_front: Sequence[str], ylabel: str, width: float = 8.4
 ) -> Figure:
     """The curves of all candidates in one panel, those in front in colour, the others in grey.
 
@@ -121,7 +121,22 @@ def all_curves_figure(
         The figure; the artists of the `i`-th candidate have the `gid` `curve-i`.
     """
     figure = new_figure(width, max(0.52 * width, 3.6))
-    axes = figure.add_subplot()
+    draw_all_curves(figure.add_subplot(), plots, in_front, ylabel)
+    return figure
+
+
+def coloured(
+    ranking: Sequence[RankedModel], contenders: Sequence[str], plots: Mapping[str, CurvePlot]
+) -> list[str]:
+    """The candidates to draw in colour: the best one, the contenders, then down the ranking."""
+    names = [ranking[0].model, *contenders, *(entry.model for entry in ranking)]
+    return [name for name in dict.fromkeys(names) if name in plots][:MAX_IN_COLOUR]
+
+
+def draw_all_curves(
+    axes: Axes, plots: Mapping[str, CurvePlot], in_front: Sequence[str], ylabel: str
+) -> None:
+    """Draw what `all_curves_figure` shows on the given axes."""
     axes.set_xscale("log")
     axes.set_yscale("log")
     for place, (model, plot) in enumerate(plots.items()):
@@ -140,7 +155,6 @@ def all_curves_figure(
     if full > sizes.max():
         ticks = [tick for tick in log_ticks(*axes.get_xlim()) if not 0.6 < tick / full < 1.7]
         axes.set_xticks([*ticks, full], [*map(compact, ticks), f"{compact(full)}\nD_full"])
-    return figure
 
 
 def _dodge(place: int, n: int) -> float:

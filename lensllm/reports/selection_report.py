@@ -321,9 +321,9 @@ def write_selection(
     data: Mapping[str, Any] | None = None,
     command: str = "",
 ) -> dict[str, Path]:
-    """Write `selection.json`, `curves.csv`, `report.html` and, if there is a curve, `curves.png`.
+    """Write `selection.json`, `curves.csv`, `report.html`, and figures if there is a curve.
 
-    If the selector stopped candidates during the campaign, `campaign.png` shows which and when. If
+    `campaign.png` shows the campaign at a glance, `curves.png` each candidate; both are SVG too. If
     the folder cannot be written, everything goes into a new temporary folder, and a warning says
     where, so that no result is lost. A figure or report that cannot be made is left out.
 
@@ -347,7 +347,6 @@ def write_selection(
         logger.warning("%s: what was found is in %s", error, folder)
         write_whole(folder / "selection.json", text)
     paths = {"selection": folder / "selection.json"}
-    ranked = [entry.model for entry in selection.ranking]
 
     def write_table(path: Path) -> bool:
         write_csv(curves, path)
@@ -357,7 +356,7 @@ def write_selection(
         return _save(selection_figure(selection, curves), path)
 
     def write_campaign(path: Path) -> bool:
-        return _save(campaign_figure(selection.events, ranked), path)
+        return _save(campaign_figure(selection, curves), path)
 
     def write_page(path: Path) -> bool:
         write_report(folder, path)

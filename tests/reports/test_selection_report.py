@@ -199,7 +199,7 @@ def test_everything_is_written(selection, curves, tmp_path):
     paths = write_selection(
         selection, curves, tmp_path / "out", {"seed": 0}, {"fingerprint": "abc"}
     )
-    assert set(paths) == {"selection", "curves", "figure", "report"}
+    assert set(paths) == {"selection", "curves", "figure", "campaign", "report"}
     assert json.loads(paths["selection"].read_text())["selected"] == "a"
     back = pd.read_csv(paths["curves"])
     assert back["test_loss"].isna().sum() == 1
