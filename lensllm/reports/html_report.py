@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from lensllm import __version__
 from lensllm.reports import quantities, report_charts
@@ -59,7 +61,18 @@ def render(campaign: Campaign) -> str:
         name: getattr(quantities, name)
         for name in ("count", "size", "duration", "share", "value", "thousands")
     }
+    names = [entry.model for entry in campaign.ranking]
+    environment.filters["isolated"] = lambda text: _isolated(text, names)
     return environment.get_template("report.html").render(**_content(campaign))
+
+
+def _isolated(text: str, names: Sequence[str]) -> Markup:
+    """A sentence in which names in another writing direction leave the words around them alone."""
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return Markup("").join(
+        Markup("<bdi>{}</bdi>").format(plain(part)) if part in names else plain(part)
+        for part in re.split(f"({pattern})", text)
+    )
 
 
 def _content(campaign: Campaign) -> dict[str, Any]:
