@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -11,12 +10,15 @@ from omegaconf import DictConfig
 
 from lensllm.commands.config import SelectConfig
 from lensllm.commands.entry import (
+    began,
+    budget_amount,
     entry_point,
     instantiate_loggers,
     instantiate_runner,
     load_data,
     output_dir,
 )
+from lensllm.core.amounts import read_price
 from lensllm.system.harmless import stored_settings
 from lensllm.system.interrupts import is_first_rank
 from lensllm.system.progress import note
@@ -28,7 +30,6 @@ def main(cfg: DictConfig) -> float:
     from lensllm.api.campaign import run_selection
     from lensllm.reports.console import wide_console
     from lensllm.reports.selection_report import selection_table
-    from lensllm.selectors.campaign import make_budget
 
     console = wide_console()
     console.quiet = not is_first_rank()  # only one of several processes of a trial prints
@@ -39,7 +40,7 @@ def main(cfg: DictConfig) -> float:
     result = run_selection(
         selector,
         runner,
-        partial(make_budget, fraction=cfg.budget.fraction, flops=cfg.budget.flops),
+        budget_amount(cfg),
         executor,
         output_dir(),
         stored_settings(cfg),
@@ -47,6 +48,9 @@ def main(cfg: DictConfig) -> float:
         reuse=cfg.reuse,
         prior_curves=cfg.prior_curves,
         max_failures=cfg.max_failures,
+        target_loss=cfg.target_loss,
+        price_per_hour=None if cfg.price_per_hour is None else read_price(cfg.price_per_hour),
+        started=began(),
         console=console,
         make_loggers=makers,
         command=shlex.join(["lensllm", "select", *HydraConfig.get().overrides.task]),

@@ -15,8 +15,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lensllm import __version__
+from lensllm.core.data_needs import DataNeeds
 from lensllm.reports import quantities, report_charts
+from lensllm.reports.amounts import money
 from lensllm.reports.curves_figure import CurvePlot
+from lensllm.reports.data_words import data_words
 from lensllm.reports.report_data import Campaign, known_points, not_tried, steps
 from lensllm.reports.selection_figure import MIN_FIT_POINTS, candidate_plots
 from lensllm.reports.style import PALETTE
@@ -90,7 +93,7 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "verdict_kind": campaign.verdict.get("kind", "none"),
         "contenders": campaign.contenders,
         "full": campaign.n_samples_full,
-        "seconds": curves["seconds"].sum(),
+        "seconds": record["cost_seconds"] or curves["seconds"].sum(),
         "n_trials": sum(bool(step.model) for step in told) or int((curves["n_samples"] >= 0).sum()),
         "n_known": known_points(campaign),
         "rows": rows,
@@ -110,6 +113,8 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "spending": report_charts.spending(campaign, told, front),
         "not_tried": not_tried(campaign),
         "more": [_more(model, plots[model]) for model in front],
+        "needs": [data_words(DataNeeds.from_json(item)) for item in record["data_needs"]],
+        "money": money(record["cost_money"], record["currency"]),
         "min_fit_points": MIN_FIT_POINTS,
         "multiples": MULTIPLES,
         "next": campaign.verdict.get("next_trial"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lensllm.reports import amounts
+
 DASH = "–"
 _COUNTS = (("B", 1e9), ("M", 1e6), ("k", 1e3))
 _BYTES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-_TIMES = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 
 
 def count(number: float) -> str:
@@ -32,13 +33,8 @@ def size(n_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time.
-
-    Example:
-        >>> duration(46.3), duration(754), duration(9000)
-        ('46.3 s', '12.6 min', '2.5 h')
-    """
-    return _scaled(seconds, _TIMES, " ", " s")
+    """A time that was taken; a dash if none is known."""
+    return amounts.duration(seconds) if math.isfinite(seconds) and seconds > 0 else DASH
 
 
 def share(fraction: float) -> str:
@@ -68,10 +64,10 @@ def thousands(n_samples: float) -> str:
     return f"{n_samples:,.0f}".replace(",", "\N{NO-BREAK SPACE}")
 
 
-def _scaled(number: float, units: Sequence[tuple[str, float]], space: str, rest: str = "") -> str:
+def _scaled(number: float, units: Sequence[tuple[str, float]], space: str) -> str:
     if not (math.isfinite(number) and number > 0):
         return DASH
     for unit, factor in units:
         if number >= factor:
             return f"{number / factor:.3g}{space}{unit}"
-    return f"{number:.3g}{rest}"
+    return f"{number:.3g}"

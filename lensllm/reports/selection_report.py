@@ -20,7 +20,9 @@ from rich.table import Table
 from lensllm.core.evidence import CLOSE, Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import Selection, Verdict
+from lensllm.reports.amounts import duration, money
 from lensllm.reports.campaign_figure import campaign_figure
+from lensllm.reports.data_words import data_words
 from lensllm.reports.html_report import write_report
 from lensllm.reports.leaderboard import (
     SmallerModel,
@@ -87,11 +89,11 @@ def selection_record(
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `cost_flops`,
-        `cost_unit`, `cost_fraction`, `evaluation_share`, `events` (see `lensllm.core.events`),
-        `decisions` (the same in words), `warnings`, `data_fingerprint`, `data`,
-        `command`, `settings`,
-        `versions`.
+        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
+        `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`,
+        `currency`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same
+        in words), `warnings`, `data_fingerprint`, `data`, `command`,
+        `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     rows = leaderboard(selection, curves).set_index("candidate")
@@ -99,6 +101,7 @@ def selection_record(
         {
             **_plain(asdict(entry)),
             **_known(rows.loc[entry.model]),
+            "family": selection.candidate(entry.model).family,
             "observed": points.get(entry.model, []),
         }
         for entry in selection.ranking
@@ -117,9 +120,14 @@ def selection_record(
         "reason": reason_words(selection),
         "ranking": ranking,
         "nearly_as_good": None if smaller is None else asdict(smaller),
+        "data_needs": [needs.to_json() for needs in selection.data_needs],
         "cost_flops": selection.cost_flops,
         "cost_unit": selection.cost_unit,
         "cost_fraction": selection.cost_fraction,
+        "cost_seconds": _finite(selection.cost_seconds),
+        "cost_money": _finite(selection.cost_money),
+        "price_per_hour": _finite(selection.price_per_hour),
+        "currency": selection.currency,
         "evaluation_share": _finite(selection.evaluation_share),
         "events": [event.to_json() for event in selection.events],
         "decisions": decision_words(selection),
@@ -154,13 +162,9 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
     else:
         text += f"; {selection.selector} gives no probability of being right"
     text += _evidence(selection.verdict) + _open_setting(selection)
-    share = selection.evaluation_share
-    spent = f", {share:.0%} of them for evaluation" if math.isfinite(share) else ""
-    text = (
-        f"{text}; found for {selection.cost_flops:.3g} {selection.cost_unit}{spent}, "
-        f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full."
-    )
+    text = f"{text}; found for {_cost(selection)}."
     also = [] if smaller is None else [_smaller(smaller)]
+    also += [data_words(needs) for needs in selection.data_needs[:1]]
     return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
 
 
@@ -198,6 +202,23 @@ def _open_setting(selection: Selection) -> str:
         "; which settings of this model are best is open: these are expected to lose "
         f"{verdict.arm_regret:.2g} nats against the best of them"
     )
+
+
+def _cost(selection: Selection) -> str:
+    """Time and price of the answer, or else its FLOPs, and their share of full fine-tuning."""
+    parts, them = [], "the FLOPs"
+    if math.isfinite(selection.cost_seconds):
+        parts.append(duration(selection.cost_seconds))
+    else:
+        parts.append(f"{selection.cost_flops:.3g} {selection.cost_unit}")
+        them = "them"
+    if math.isfinite(selection.cost_money):
+        parts.append(money(selection.cost_money, selection.currency))
+    share = selection.evaluation_share
+    if math.isfinite(share):
+        parts.append(f"{share:.0%} of {them} for evaluation")
+    parts.append(f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full")
+    return ", ".join(parts)
 
 
 def _doubt(selection: Selection) -> str:

@@ -8,6 +8,7 @@ from lensllm.reports.html_report import write_report
 from tests.reports.campaigns import HOSTILE, edited
 
 VOID = {"meta", "link", "br", "img"}
+WITHIN_WORDS = {"a", "abbr", "bdi", "code", "strong"}
 
 
 class Page(HTMLParser):
@@ -22,6 +23,8 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
+        if tag not in WITHIN_WORDS:
+            self.words.append(" ")
 
     def handle_startendtag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
@@ -29,6 +32,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag):
         if not self.open or self.open.pop() != tag:
             self.wrong.append(tag)
+        if tag not in WITHIN_WORDS:
+            self.words.append(" ")
 
     def handle_data(self, data):
         if self.open and self.open[-1] not in ("script", "style"):
@@ -36,7 +41,7 @@ class Page(HTMLParser):
 
     @property
     def text(self):
-        return " ".join(" ".join(self.words).split())
+        return " ".join("".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
