@@ -100,6 +100,8 @@ class CampaignTracker:
         self.trackers.log_frame("leaderboard", leaderboard(selection, curves))
         self.trackers.log_frame("events", events_table(selection))
         columns = [*_TRIAL_COLUMNS[:4], self.measure.column, *_TRIAL_COLUMNS[4:]]
+        # Trials that all failed have no column of a measure that is no loss.
+        curves = curves.reindex(columns=list(dict.fromkeys([*curves, *columns])))
         self.trackers.log_frame("trials", curves[columns])
         pictures = {kind: path for kind, path in paths.items() if path.suffix == ".png"}
         for kind, path in pictures.items():

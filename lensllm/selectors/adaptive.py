@@ -47,7 +47,8 @@ class Adaptive(Selector):
     Attributes:
         predictor: The predictor of the curves.
         nats_per_full_tuning: λ, the smallest expected fall in regret that justifies the FLOPs of
-            fine-tuning every candidate in full; 0 spends whatever may still change the choice.
+            fine-tuning every candidate in full, in the unit of the task's measure (nats for
+            losses); 0 spends whatever may still change the choice.
         seed: Seed of the draws.
     """
 
@@ -166,7 +167,7 @@ class Adaptive(Selector):
             for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
             if model not in names
         ]
-        pending = [point for point in budget.pending if point[0] in names]
+        pending = [(m, n) for m, n in budget.pending if m in names and n in sizes]
         outlook = Outlook(*beliefs.moments(rows[kept])).believing(
             [(names.index(model), sizes.index(n)) for model, n in pending]
         )
@@ -184,7 +185,8 @@ class Adaptive(Selector):
         plan = outlook.best_plan(costs, left, seed, None, price) if len(names) > 1 else None
         planned = now if plan is None else _planned(now, plan, names, sizes, scale, task)
         if plan is not None and self._worth(plan, scale, task):
-            return replace(ask_for(task, curves, planned.trials, *stopped, planned), p_best=chances)
+            decision = ask_for(task, curves, planned.trials, *stopped, planned)
+            return replace(decision, p_best=chances)
         second = tuple(_second_sizes(task, budget, names, p_best[kept], tried))
         if second:
             why = replace(now, reason="second_size", trials=second)
