@@ -108,7 +108,7 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(command, model_f
     assert campaign.summary["best"] == record["selected"]
     assert campaign.summary["cost"] == pytest.approx(record["cost_flops"])
     assert campaign.summary["n_trials"] == len(trials)
-    assert {"selection.json", "curves.csv"} <= campaign.artifacts["selection"]
+    assert {"selection.json", "curves.csv", "report.html"} <= campaign.artifacts["selection"]
     assert campaign.logged("leaderboard.nrows") == [2]
     assert campaign.logged("events.nrows") == [len(record["events"])]
     (table,) = tmp_path.glob("wandb/*/files/media/table/leaderboard_*.json")
@@ -116,6 +116,7 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(command, model_f
     assert campaign.logged("figures/figure._type") == ["images/separated"]
     spent = campaign.logged("cumulative_flops")
     assert spent == sorted(spent)
+    assert campaign.metrics["curve/tiny-t5"].summary.min
     assert spent[-1] == pytest.approx(record["cost_flops"])
 
     trial = next(run for run in trials if run.name == "tiny-gpt2-D24-s0")
