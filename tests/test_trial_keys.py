@@ -83,9 +83,10 @@ OTHER = {
     "runner.sizes": "[0,12]",
     "runner.limits": "{_target_:lensllm.core.limits.Limits,max_params:1e12}",
     "runner.max_weights_gb": "1",
-    "runner.trial_time_limit": "1h",
     "runner.n_samples_full": "100",
     "runner.measure": "loss_per_byte",
+    "runner.measuring": "{_target_:lensllm.finetune.MeasuringSettings,also:[exact_match]}",
+    "runner.trial_time_limit": "9h",
     "runner.checkpoint_minutes": "0",
     "runner.token_cache": "null",
     "runner.make_callbacks": "{stop:{_target_:pytorch_lightning.callbacks.EarlyStopping,"
