@@ -61,7 +61,7 @@ def test_it_is_said_in_a_sentence_and_written(task, curves):
     selection = answer(Adaptive(), task, curves, target_loss=0.5)
     sentence = selection_sentence(selection)
     assert "With twice the data (D = 12800), a is expected to reach 1.1" in sentence
-    assert "a loss of 0.5 takes D = more than 51200" in sentence
+    assert "a loss of 0.5 takes more than D = 51200" in sentence
     assert "a doubling brings less than the standard error of the test set (0.0" in sentence
     record = json.loads(json.dumps(selection_record(selection, curves, {}, {}), allow_nan=False))
     first = record["data_needs"][0]
