@@ -135,7 +135,6 @@ def test_what_the_test_set_tells_is_in_the_record(told, selection, curves):
         "n_examples": 600,
         "unit": "nats",
         "standard_error": 0.021,
-        "unit": "nats",
         "apart": None,
         "n_enough": None,
         "differences": [
