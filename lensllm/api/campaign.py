@@ -54,6 +54,8 @@ def run_selection(
     console: Console | None = None,
     show: Callable[..., CampaignProgress | CampaignBar] = CampaignProgress,
     make_loggers: Mapping[str, MakeLogger] | None = None,
+    command: str = "",
+    n_examples: int = 0,
 ) -> Result:
     """Run a campaign and write its results.
 
@@ -77,6 +79,9 @@ def run_selection(
             places: one line per trial, or a bar.
         make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name, for a run of the
             campaign.
+        command: The command that repeats the campaign, for the report.
+        n_examples: Number of training pairs to show in the report; none by default, since reports
+            are shared.
 
     Returns:
         The result. Of several processes that train together, only the first one writes files.
@@ -119,6 +124,8 @@ def run_selection(
         runner.deadline = limit.deadline
         known = [*known, *resumed]
     task, data = runner.task(), runner.data_summary()
+    if n_examples and (examples := runner.examples(n_examples)):
+        data = {**data, "examples": examples}
     makers = make_loggers or {} if is_first_rank() else {}
     tracker = CampaignTracker.begin(makers, selector.name, task, limit, settings, data)
     places = executor.n_workers
@@ -145,7 +152,7 @@ def run_selection(
             selection = _with_costs(selection, resumed, task.full_cost)
         if not is_first_rank():
             return Result(selection, curves, folder)
-        paths = write_selection(selection, curves, folder, settings, data)
+        paths = write_selection(selection, curves, folder, settings, data, command)
         tracker.finish(selection, curves, paths)
     if ledger is not None:
         ledger.close()

@@ -44,6 +44,7 @@ def read_result(path: Path) -> tuple[Result, dict[str, Any]]:
         "curves": "curves.csv",
         "figure": "curves.png",
         "campaign": "campaign.png",
+        "report": "report.html",
     }
     paths = {kind: folder / name for kind, name in kinds.items() if (folder / name).is_file()}
     return Result(_selection(record), _curves(paths.get("curves")), folder, paths), record

@@ -298,6 +298,14 @@ class FinetuneConfig(EntryConfig):
 
 
 @dataclass
+class ReportConfig(EntryConfig):
+    """Keys of `conf/report.yaml`."""
+
+    folder: str = MISSING
+    path: str | None = None
+
+
+@dataclass
 class RecordConfig(EntryConfig):
     """Keys of `conf/record.yaml`."""
 
@@ -312,6 +320,13 @@ class ReplayConfig:
     dataset: str | None = None
     seed: int | None = field(default=None, metadata=_SEED)
     models: list[str] | None = field(default=None, metadata=_SOME)
+
+
+@dataclass
+class ReportSettings:
+    """What goes into a campaign's report."""
+
+    examples: int = field(default=0, metadata=_NATURAL)
 
 
 @dataclass
@@ -332,6 +347,7 @@ class SelectConfig(FineTuneConfig):
     executor: Component = field(default=MISSING, metadata=_GROUP)
     benchmark: Component | None = None
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -47,6 +49,8 @@ def main(cfg: DictConfig) -> float:
         started=began(),
         console=console,
         make_loggers=makers,
+        command=shlex.join(["lensllm", "select", *HydraConfig.get().overrides.task]),
+        n_examples=cfg.report.examples,
     )
     if result.paths:
         console.print(selection_table(result.selection, result.curves))

@@ -70,6 +70,11 @@ class Measure:
         return "nats" if self.is_loss else f"in {self.label}"
 
     @property
+    def with_unit(self) -> str:
+        """Its name with its unit, for axes."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
     def superlative(self) -> str:
         """Which value is the best one, in words."""
         return "smallest" if self.direction == "lower" else "largest"

@@ -13,27 +13,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
 from lensllm.core.evidence import CLOSE, Evidence
 from lensllm.core.measures import LOSS, Measure
-from lensllm.core.selection import RankedModel, Selection, Verdict
-from lensllm.laws import RectifiedLaw, fit_law
+from lensllm.core.selection import Selection, Verdict
 from lensllm.reports.amounts import duration, money
 from lensllm.reports.campaign_figure import campaign_figure
-from lensllm.reports.curves_figure import CurvePlot, draw_curves
 from lensllm.reports.data_words import data_words
+from lensllm.reports.html_report import write_report
 from lensllm.reports.leaderboard import (
     SmallerModel,
     leaderboard,
     nearly_as_good,
     size_column,
 )
+from lensllm.reports.selection_figure import selection_figure
+from lensllm.reports.style import save
 from lensllm.reports.words import decision_words, reason_words
 from lensllm.system.atomic import StorageError, write_whole
 from lensllm.system.harmless import redact, write_csv
@@ -42,10 +40,7 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
 FORMAT_VERSION = 2  # of selection.json; the first, without events, had no number
-MIN_FIT_POINTS = 5
-MAX_PANELS = 12
 MAX_NAMED = 6
-_PREDICTED = "#b5442e"
 
 
 def _versions() -> dict[str, str]:
@@ -84,6 +79,7 @@ def selection_record(
     curves: pd.DataFrame,
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
+    command: str = "",
 ) -> dict[str, Any]:
     """A complete selection as plain JSON types.
 
@@ -92,6 +88,7 @@ def selection_record(
         curves: Tidy table of the campaign's trials.
         settings: The resolved configuration.
         data: Summary of the data set, see `TextData`; empty for recorded curves.
+        command: The command that repeats the campaign, if there is one.
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `direction` (whether
@@ -99,7 +96,8 @@ def selection_record(
         `verdict`, `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
         `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`,
         `currency`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same
-        in words), `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
+        in words), `warnings`, `data_fingerprint`, `data`, `command`,
+        `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     rows = leaderboard(selection, curves).set_index("candidate")
@@ -142,6 +140,7 @@ def selection_record(
         "warnings": list(selection.warnings),
         "data_fingerprint": data.get("fingerprint", ""),
         "data": dict(data),
+        "command": command,
         "settings": dict(settings),
         "versions": _versions(),
     }
@@ -358,12 +357,13 @@ def write_selection(
     folder: Path,
     settings: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
+    command: str = "",
 ) -> dict[str, Path]:
-    """Write `selection.json`, `curves.csv` and, if there is a curve to draw, `curves.png`.
+    """Write `selection.json`, `curves.csv`, `report.html`, and figures if there is a curve.
 
-    If the selector stopped candidates during the campaign, `campaign.png` shows which and when. If
+    `campaign.png` shows the campaign at a glance, `curves.png` each candidate; both are SVG too. If
     the folder cannot be written, everything goes into a new temporary folder, and a warning says
-    where, so that no result is lost. A figure that cannot be drawn is left out.
+    where, so that no result is lost. A figure or report that cannot be made is left out.
 
     Args:
         selection: The answer.
@@ -371,11 +371,12 @@ def write_selection(
         folder: Output folder.
         settings: The resolved configuration.
         data: Summary of the data set.
+        command: The command that repeats the campaign, if there is one.
 
     Returns:
         The paths of the files written, by kind.
     """
-    record = selection_record(selection, curves, settings, data or {})
+    record = selection_record(selection, curves, settings, data or {}, command)
     text = json.dumps(redact(record), indent=1, allow_nan=False) + "\n"
     try:
         write_whole(folder / "selection.json", text)
@@ -384,7 +385,6 @@ def write_selection(
         logger.warning("%s: what was found is in %s", error, folder)
         write_whole(folder / "selection.json", text)
     paths = {"selection": folder / "selection.json"}
-    ranked = [entry.model for entry in selection.ranking]
 
     def write_table(path: Path) -> bool:
         write_csv(curves, path)
@@ -394,12 +394,17 @@ def write_selection(
         return _save(selection_figure(selection, curves), path)
 
     def write_campaign(path: Path) -> bool:
-        return _save(campaign_figure(selection.events, ranked), path)
+        return _save(campaign_figure(selection, curves), path)
+
+    def write_page(path: Path) -> bool:
+        write_report(folder, path)
+        return True
 
     for kind, name, write in (
         ("curves", "curves.csv", write_table),
         ("figure", "curves.png", write_figure),
         ("campaign", "campaign.png", write_campaign),
+        ("report", "report.html", write_page),
     ):
         try:
             if write(folder / name):
@@ -412,82 +417,8 @@ def write_selection(
 def _save(figure: Figure | None, path: Path) -> bool:
     """Write a figure if there is one; return whether there was."""
     if figure is not None:
-        figure.savefig(path, dpi=150)
+        save(figure, path)
     return figure is not None
-
-
-def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
-    """Learning curves on the same axes, one panel per candidate, the best ones first.
-
-    Losses are on log-log axes; other measures have a linear axis and no law.
-
-    Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
-    interval; the blue curve and band are the rectified law and its posterior, drawn if there are at
-    least `MIN_FIT_POINTS` points at D > 0.
-
-    Returns:
-        The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
-    """
-    measure, column = selection.measure, selection.measure.column
-    if column not in curves:
-        return None
-    drawn: list[RankedModel] = []
-    plots: list[CurvePlot] = []
-    for place, entry in enumerate(selection.ranking, start=1):
-        rows = curves[(curves["model"] == entry.model) & np.isfinite(curves[column])]
-        rows = rows.sort_values("n_samples")
-        sizes = rows["n_samples"].to_numpy(dtype=float)
-        losses = rows[column].to_numpy(dtype=float)
-        if not (sizes > 0).any() or len(plots) == MAX_PANELS:
-            continue
-        enough = measure.is_loss and (sizes > 0).sum() >= MIN_FIT_POINTS
-        fits = [fit_law(RectifiedLaw(), sizes, losses, use_zero=False)] if enough else []
-        title = f"{place}. {entry.model.rpartition('/')[2]}"
-        full = float(selection.n_samples_full)
-        plots.append(CurvePlot(title, sizes, losses, fits, n_samples_full=full))
-        drawn.append(entry)
-    if not plots:
-        return None
-    figure = draw_curves(plots, min(4, len(plots)), measure.unit or measure.label)
-    panels = figure.axes[: len(plots)]
-    if not measure.is_loss:
-        for axes, plot in zip(panels, plots, strict=True):
-            axes.set_yscale("linear")
-            axes.set_ylim(_limits(plot.losses))
-    for axes, plot, entry in zip(panels, plots, drawn, strict=True):
-        _mark_prediction(axes, plot, entry, selection.n_samples_full)
-    limits = [axes.get_ylim() for axes in panels]
-    for axes in panels:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        if not measure.is_loss:
-            continue
-        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 7)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
-    return figure
-
-
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    """Ends of a linear axis with some room around the values."""
-    room = 0.05 * float(np.ptp(values)) or 0.05
-    return float(values.min()) - room, float(values.max()) + room
-
-
-def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_full: int) -> None:
-    """Draw the selector's prediction and interval at D_full, and make room for them."""
-    if not math.isfinite(entry.predicted_loss):
-        return
-    ends = [entry.lower80, entry.upper80]
-    reach = [value for value in (entry.predicted_loss, *ends) if math.isfinite(value)]
-    sizes, losses = plot.n_samples[-1:], plot.losses[-1:]
-    path = [*sizes, n_samples_full], [*losses, entry.predicted_loss]
-    axes.plot(*path, ":", color=_PREDICTED, lw=1.2, zorder=1)
-    if all(map(math.isfinite, ends)):
-        axes.plot([n_samples_full] * 2, ends, color=_PREDICTED, lw=1.4, zorder=6)
-    axes.plot([n_samples_full], [entry.predicted_loss], "*", color=_PREDICTED, ms=9, zorder=7)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 0.98 * min(reach)), max(high, 1.02 * max(reach)))
-    axes.set_title(f"{axes.get_title()}: predicted {entry.predicted_loss:.3f}", fontsize=8.5)
 
 
 def _behind(row: pd.Series) -> str:

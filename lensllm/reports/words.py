@@ -23,6 +23,11 @@ from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.trials import TrialResult
 
 MAX_NAMES = 6
+VERDICTS = {
+    "clear": "Clear choice",
+    "too_close_to_call": "Too close to call",
+    "not_enough_evidence": "Not enough evidence yet",
+}
 
 
 def decision_words(selection: Selection) -> list[str]:
