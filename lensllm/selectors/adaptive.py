@@ -47,7 +47,8 @@ class Adaptive(Selector):
     Attributes:
         predictor: The predictor of the curves.
         nats_per_full_tuning: λ, the smallest expected fall in regret that justifies the FLOPs of
-            fine-tuning every candidate in full; 0 spends whatever may still change the choice.
+            fine-tuning every candidate in full, in the unit of the task's measure (nats for
+            losses); 0 spends whatever may still change the choice.
         seed: Seed of the draws.
     """
 

@@ -31,6 +31,7 @@ from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
 from lensllm.selectors.known_trials import Ledger
 from lensllm.selectors.paired_losses import evaluation_share, evidence_of
+from lensllm.selectors.second_opinion import second_opinion
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +112,9 @@ def run_campaign(
             try:
                 as_seen = budget.as_seen(priced, results[len(known) :])
                 decision = selector.ask(priced, seen, as_seen)
-            except BudgetTooSmallError:
+            except BudgetTooSmallError as error:
                 if not is_asked:
-                    raise
+                    raise budget.too_small(error) from error
                 decision = Decision()  # time has passed faster than was expected
             is_asked = True
         if on_decision is not None:
@@ -146,6 +147,7 @@ def run_campaign(
             task = task.without(set_aside)
     selection = selector.rank(priced, seen)
     evidence = evidence_of(selection, seen)
+    differing, remarks = second_opinion(selector, priced, seen, selection)
     curves = results_table(results)
     return (
         replace(
@@ -155,9 +157,10 @@ def run_campaign(
             cost_unit=whole.cost_unit,
             cost_fraction=spent / whole.full_cost,
             cost_seconds=_seconds(budget, results[len(known) :]),
-            events=(*selection.events, *events),
+            events=(*selection.events, *events, *differing),
             warnings=(
                 *selection.warnings,
+                *remarks,
                 *tuning_warnings(curves, task.losses_before, task.measure),
                 *_few_examples(selection, evidence),
             ),
@@ -328,9 +331,10 @@ def tuning_warnings(
     worse, better = 0, 0
     rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
     for model, rows in curves.groupby("model"):
-        measured = rows.loc[rows["n_samples"] == 0, measure.column].dropna()
+        losses = measure.errors(rows)
+        measured = losses[rows["n_samples"] == 0].dropna()
         before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
-        tuned = rows.loc[rows["n_samples"] > 0, measure.column]
+        tuned = losses[rows["n_samples"] > 0]
         if len(tuned) and math.isfinite(before):
             is_better = bool(tuned.min() < before)
             better, worse = better + is_better, worse + (not is_better)
