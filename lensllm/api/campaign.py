@@ -31,7 +31,7 @@ from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.selectors.time_budget import TimeBudget, budget_of
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
-from lensllm.system.progress import note
+from lensllm.system.progress import LongWork, note
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ def run_selection(
         price_per_hour: Price of this machine per hour; `None` if it is unknown.
         started: When the campaign began, by `time.monotonic`, for a budget of time; now by default.
         console: Console for the progress; `None` prints nothing.
-        show: Makes what shows the progress from console, task, budget and known results: one line
-            per trial, or a bar.
+        show: Makes what shows the progress from console, task, budget, known results and number of
+            places: one line per trial, or a bar.
         make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name, for a run of the
             campaign.
         command: The command that repeats the campaign, for the report.
@@ -96,7 +96,9 @@ def run_selection(
     begun = time.monotonic() if started is None else started
     check_writable(folder)
     if preflight:
-        for name, reason in runner.inspect(executor.n_here, executor.n_gpus).items():
+        with LongWork("looking at the candidates", console):
+            refused = runner.inspect(executor.n_here, executor.n_gpus)
+        for name, reason in refused.items():
             note(line := f"left out {name}: {reason}")
             console.print(line, markup=False, soft_wrap=True)
             if console.quiet and is_first_rank():
@@ -126,8 +128,9 @@ def run_selection(
         data = {**data, "examples": examples}
     makers = make_loggers or {} if is_first_rank() else {}
     tracker = CampaignTracker.begin(makers, selector.name, task, limit, settings, data)
+    places = executor.n_workers
     with tracker:
-        with closing(executor), show(console, task, limit, known) as progress:
+        with closing(executor), show(console, task, limit, known, places) as progress:
             selection, curves = run_campaign(
                 selector,
                 runner,
@@ -138,6 +141,7 @@ def run_selection(
                 known,
                 earlier,
                 ledger,
+                progress.decided,
             )
         task = replace(task, prior_curves=earlier)
         selection = with_data_needs(selection, selector, task, curves, target_loss)

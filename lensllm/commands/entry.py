@@ -91,6 +91,8 @@ def entry_point(
         def task(cfg: DictConfig) -> Any:
             from lensllm.finetune.hopeless import refuse_hopeless  # not for `--help`
 
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose jobs have a start of their own
+                _BEGAN[:] = [time.monotonic()]
             if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
                 end_with(owner.pid)
             try:

@@ -40,7 +40,7 @@ def campaign_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None
     figure = new_figure(8.4, 4.9)
     bar, panel = figure.subplots(2, 1, height_ratios=[0.28, 4.0])
     _draw_cost(bar, selection, curves, front)
-    draw_all_curves(panel, plots, front, f"{measure.label} ({measure.unit})")
+    draw_all_curves(panel, plots, front, measure.with_unit)
     _label_ends(panel, selection, plots, front)
     figure.suptitle(drawn(_title(selection)), x=0.012, ha="left", fontsize=12, fontweight="bold")
     return figure

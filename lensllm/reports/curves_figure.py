@@ -47,6 +47,7 @@ class CurvePlot:
         notes: Lines below the title.
         prediction: A selector's prediction at `n_samples_full` with the ends of its interval, which
             may be `nan`; drawn in place of the law's.
+        is_loss: Whether `losses` are losses; other measures have a linear axis.
     """
 
     title: str
@@ -57,11 +58,12 @@ class CurvePlot:
     level: float = 0.8
     notes: Sequence[str] = field(default=())
     prediction: tuple[float, float, float] | None = None
+    is_loss: bool = True
 
 
 @styled
 def draw_curve(axes: Axes, plot: CurvePlot) -> None:
-    """Draw one curve on the given axes, which become log-log ones.
+    """Draw one curve on the given axes, which become logarithmic, as far as it is of losses.
 
     Points that a fit did not use are hollow. The pre-power phase (D below the transition size) is
     shaded in sand, the power phase in blue. D = 0 is drawn to the left of the axis break. Without a
@@ -82,7 +84,7 @@ def draw_curve(axes: Axes, plot: CurvePlot) -> None:
     zero = start / _ZERO_GAP if (plot.n_samples == 0).any() else None
     left, right = (start if zero is None else zero) / 1.25, stop * 1.25
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_yscale("log" if plot.is_loss else "linear")
     grid = np.geomspace(start, stop, 160)
     for color, fit in zip(PALETTE, plot.fits, strict=False):
         axes.plot(grid, fit.predict(grid), color=color, label=_label(fit), zorder=3)
@@ -153,10 +155,13 @@ def _decorate(axes: Axes, plot: CurvePlot, ends: tuple[float, float], zero: floa
     """Limits that hold all points and intervals, ticks, title and legend."""
     left, right = ends
     axes.set_xlim(left, right)
-    low, high = _reach(plot, right / 1.25)
-    pad = max((high / low) ** 0.06, 1.02)
-    axes.set_ylim(low / pad, high * pad)
-    set_log_ticks(axes, "y")
+    if plot.is_loss:
+        low, high = _reach(plot, right / 1.25)
+        pad = max((high / low) ** 0.06, 1.02)
+        axes.set_ylim(low / pad, high * pad)
+        set_log_ticks(axes, "y")
+    else:
+        axes.set_ylim(linear_limits([plot]))
     set_log_ticks(axes, "x", counts=True)
     if zero is not None:
         ticks = [tick for tick in log_ticks(left, right) if tick >= zero * _ZERO_GAP]
@@ -177,16 +182,26 @@ def _reach(plot: CurvePlot, stop: float) -> tuple[float, float]:
     return float(np.min([*shown, *ends])), float(np.max([*shown, *ends]))
 
 
+def linear_limits(plots: Sequence[CurvePlot]) -> tuple[float, float]:
+    """Ends of a linear axis with some room around all values and intervals."""
+    values = np.concatenate([[*plot.losses, *(plot.prediction or ())] for plot in plots])
+    values = values[np.isfinite(values)]
+    room = 0.05 * float(np.ptp(values)) or 0.05
+    return float(values.min()) - room, float(values.max()) + room
+
+
 @styled
 def draw_curves(
-    plots: Sequence[CurvePlot], n_columns: int = 3, unit: str = "nats per target token"
+    plots: Sequence[CurvePlot],
+    n_columns: int = 3,
+    ylabel: str = "test loss (nats per target token)",
 ) -> Figure:
     """Draw curves as panels of one figure.
 
     Args:
         plots: The curves, at least one.
         n_columns: Panels per row.
-        unit: Unit of the losses.
+        ylabel: The measure and its unit.
 
     Returns:
         A figure with its own Agg canvas; no global state of matplotlib is changed.
@@ -205,7 +220,7 @@ def draw_curves(
     for axes in panels.flat[len(plots) :]:
         axes.set_axis_off()
     figure.supxlabel("fine-tuning samples D", fontsize=9)
-    figure.supylabel(f"test loss ({unit})", fontsize=9)
+    figure.supylabel(ylabel, fontsize=9)
     return figure
 
 

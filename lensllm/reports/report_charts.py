@@ -34,8 +34,7 @@ def in_front(campaign: Campaign, plots: Mapping[str, CurvePlot]) -> list[str]:
 def all_curves(campaign: Campaign, plots: dict[str, CurvePlot], width: float) -> Markup:
     """All curves in one chart, with the values of every point."""
     measure = campaign.measure
-    is_wide = width == WIDE and bool(measure.unit)
-    ylabel = f"{measure.label} ({measure.unit})" if is_wide else measure.label
+    ylabel = measure.with_unit if width == WIDE else measure.label
     figure = all_curves_figure(plots, in_front(campaign, plots), ylabel, width)
     (axes,) = figure.axes
     tips = {}

@@ -23,7 +23,7 @@ from lensllm.core.events import (
     STOPPED,
     Event,
 )
-from lensllm.core.measures import MEASURES, Measure
+from lensllm.core.measures import Measure, recorded_measure
 from lensllm.core.selection import RankedModel
 from lensllm.reports.words import event_words, stop_words
 from lensllm.system.harmless import csv_name
@@ -98,9 +98,8 @@ class Campaign:
 
     @cached_property
     def measure(self) -> Measure:
-        """The measure that ranks; one that is unknown here by its name alone."""
-        name = str(self.record.get("measure", "loss"))
-        return MEASURES.get(name) or Measure(name, name, "", name, f"{name}_se", "token")
+        """The measure that ranks."""
+        return recorded_measure({"measure": "loss", **self.record})
 
     @cached_property
     def ranking(self) -> list[RankedModel]:
@@ -174,8 +173,7 @@ def _read_points(path: Path, record: Mapping[str, Any]) -> pd.DataFrame:
             ],
             columns=None if any(row.get("observed") for row in record["ranking"]) else ["model"],
         )
-    measure = str(record.get("measure", "loss"))
-    column = MEASURES[measure].column if measure in MEASURES else measure
+    column = recorded_measure({"measure": "loss", **record}).column
     numbers = list(dict.fromkeys([*_NUMBERS, column]))
     table = table.reindex(columns=[*table.columns, *(n for n in numbers if n not in table)])
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")

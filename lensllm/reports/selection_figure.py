@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lensllm.core.measures import Measure
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.laws import LawFit, RectifiedLaw, fit_law
-from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.reports.curves_figure import CurvePlot, draw_curves, linear_limits
 from lensllm.reports.style import (
     BEHIND,
     PALETTE,
@@ -42,10 +42,12 @@ def candidate_plots(
         n_samples_full: D_full, where the predictions are.
 
     Returns:
-        By candidate its curve, with the rectified law if there are at least `MIN_FIT_POINTS` points
-        at D > 0 to fit it to.
+        By candidate its curve, if the measure is a loss with the rectified law where there are at
+        least `MIN_FIT_POINTS` points at D > 0 to fit it to.
     """
-    plots = {}
+    plots: dict[str, CurvePlot] = {}
+    if measure.column not in curves:
+        return plots
     for place, entry in enumerate(ranking, start=1):
         rows = curves[(curves["model"] == entry.model) & np.isfinite(curves[measure.column])]
         rows = rows.sort_values("n_samples")
@@ -58,9 +60,10 @@ def candidate_plots(
             title=f"{place}. {entry.model.rpartition('/')[2]}",
             n_samples=sizes,
             losses=losses,
-            fits=_fits(sizes, losses),
+            fits=_fits(sizes, losses) if measure.is_loss else [],
             n_samples_full=float(n_samples_full),
             prediction=said if math.isfinite(entry.predicted_loss) else None,
+            is_loss=measure.is_loss,
         )
     return plots
 
@@ -73,7 +76,9 @@ def _fits(sizes: np.ndarray, losses: np.ndarray) -> list[LawFit]:
 
 @styled
 def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
-    """Learning curves on the same log-log axes, one panel per candidate, the best ones first.
+    """Learning curves on the same axes, one panel per candidate, the best ones first.
+
+    Losses are on log-log axes; other measures have a linear axis and no law.
 
     Black points were measured; the star is the selector's prediction at D_full with its 80 %
     interval; the blue curve and band are the rectified law and its posterior, drawn if there are at
@@ -82,17 +87,19 @@ def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | Non
     Returns:
         The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
     """
-    found = candidate_plots(selection.ranking, curves, selection.measure, selection.n_samples_full)
+    measure = selection.measure
+    found = candidate_plots(selection.ranking, curves, measure, selection.n_samples_full)
     plots = list(found.values())[:MAX_PANELS]
     if not plots:
         return None
-    figure = draw_curves(plots, min(4, len(plots)), selection.measure.unit)
+    figure = draw_curves(plots, min(4, len(plots)), measure.with_unit)
     panels = figure.axes[: len(plots)]
     limits = [axes.get_ylim() for axes in panels]
     ends = [axes.get_xlim() for axes in panels]
     for axes, plot in zip(panels, plots, strict=True):
         axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        set_log_ticks(axes, "y")
+        if measure.is_loss:
+            set_log_ticks(axes, "y")
         if not any((other.n_samples == 0).any() for other in plots):
             axes.set_xlim(min(low for low, _ in ends), max(high for _, high in ends))
             set_log_ticks(axes, "x", counts=True)
@@ -137,8 +144,9 @@ def draw_all_curves(
     axes: Axes, plots: Mapping[str, CurvePlot], in_front: Sequence[str], ylabel: str
 ) -> None:
     """Draw what `all_curves_figure` shows on the given axes."""
+    is_loss = all(plot.is_loss for plot in plots.values())
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set_yscale("log" if is_loss else "linear")
     for place, (model, plot) in enumerate(plots.items()):
         if model in in_front:
             color = PALETTE[list(in_front).index(model)]
@@ -150,7 +158,10 @@ def draw_all_curves(
     sizes = np.concatenate([plot.n_samples[plot.n_samples > 0] for plot in plots.values()])
     full = max(plot.n_samples_full or 0.0 for plot in plots.values())
     axes.set_xlim(sizes.min() / 1.3, max(sizes.max(), full) * 1.3)
-    set_log_ticks(axes, "y")
+    if is_loss:
+        set_log_ticks(axes, "y")
+    else:
+        axes.set_ylim(linear_limits(list(plots.values())))
     set_log_ticks(axes, "x", counts=True)
     if full > sizes.max():
         ticks = [tick for tick in log_ticks(*axes.get_xlim()) if not 0.6 < tick / full < 1.7]

@@ -58,9 +58,12 @@ def observed_points(
     """Measured points by model, ascending by size.
 
     Returns:
-        `n_samples`, `test_loss`, the measure's column if it is another one, `status`, `flops`.
+        `n_samples`, `test_loss`, the measure's column if it is another one (with its standard error
+        unless it is a loss), `status`, `flops`.
     """
-    losses = list(dict.fromkeys((LOSS.column, measure.column)))
+    named = (LOSS.column, measure.column, *(() if measure.is_loss else (measure.error_column,)))
+    losses = list(dict.fromkeys(named))
+    curves = curves.reindex(columns=[*curves, *set(losses).difference(curves)])
     columns = ["n_samples", *losses, "status", "flops"]
     return {
         str(model): [
@@ -88,8 +91,9 @@ def selection_record(
         command: The command that repeats the campaign, if there is one.
 
     Returns:
-        Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
+        Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `direction` (whether
+        `lower` or `higher` values are better), `bound` (the best possible value), `selected`,
+        `verdict`, `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
         `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`,
         `currency`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same
         in words), `warnings`, `data_fingerprint`, `data`, `command`,
@@ -113,6 +117,8 @@ def selection_record(
         "dataset": selection.dataset,
         "n_samples_full": selection.n_samples_full,
         "measure": selection.measure.name,
+        "direction": selection.measure.direction,
+        "bound": selection.measure.bound,
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
         "test_set": _evidence_record(selection.evidence),
@@ -152,8 +158,7 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
         return f"No candidate could be ranked on {selection.dataset}: {best.status}."
     text = f"{_doubt(selection)}ine-tune {best.model} on {selection.dataset}"
     if math.isfinite(best.predicted_loss):
-        text += f" (predicted {selection.measure.label} {best.predicted_loss:.3f} nats at D = "
-        text += str(selection.n_samples_full)
+        text += f" (predicted {_predicted(selection)} at D = {selection.n_samples_full}"
         if math.isfinite(best.lower80):
             text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
         text += ")"
@@ -161,19 +166,22 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
         text += _chance(selection)
     else:
         text += f"; {selection.selector} gives no probability of being right"
-    text += _evidence(selection.verdict) + _open_setting(selection)
+    text += _evidence(selection.verdict, selection.measure.difference_unit)
+    text += _open_setting(selection)
     text = f"{text}; found for {_cost(selection)}."
-    also = [] if smaller is None else [_smaller(smaller)]
+    also = [] if smaller is None else [_smaller(smaller, selection.measure)]
     also += [data_words(needs) for needs in selection.data_needs[:1]]
     return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
 
 
-def _smaller(item: SmallerModel) -> str:
+def _smaller(item: SmallerModel, measure: Measure) -> str:
     """The smaller or faster model that is nearly as good."""
     is_faster = item.size == "latency_ms"
+    sign, at_most = (1, "at most") if measure.direction == "lower" else (-1, "at least")
+    lacks = f"{sign * item.difference:+.3f} {measure.difference_unit} ({at_most} "
     return (
         f"{'Faster' if is_faster else 'Smaller'} and nearly as good: {item.candidate}, "
-        f"{item.difference:+.3f} nats (at most {item.upper:+.3f} with 90 %) at {item.share:.0%} of "
+        f"{lacks}{sign * item.upper:+.3f} with 90 %) at {item.share:.0%} of "
         f"the {'latency' if is_faster else 'parameters'}."
     )
 
@@ -195,13 +203,20 @@ def _chance(selection: Selection) -> str:
 
 def _open_setting(selection: Selection) -> str:
     """What the choice among the arms of the chosen model may cost, if that is not negligible."""
-    verdict = selection.verdict
-    if verdict is None or not verdict.arm_regret > CLOSE * selection.best.predicted_loss:
+    verdict, measure = selection.verdict, selection.measure
+    predicted = measure.error(selection.best.predicted_loss)
+    if verdict is None or not verdict.arm_regret > CLOSE * predicted:
         return ""
     return (
         "; which settings of this model are best is open: these are expected to lose "
-        f"{verdict.arm_regret:.2g} nats against the best of them"
+        f"{verdict.arm_regret:.2g} {measure.difference_unit} against the best of them"
     )
+
+
+def _predicted(selection: Selection) -> str:
+    """The measure and its predicted value: test loss 2.345 nats, accuracy 0.830."""
+    unit = " nats" if selection.measure.is_loss else ""
+    return f"{selection.measure.label} {selection.best.predicted_loss:.3f}{unit}"
 
 
 def _cost(selection: Selection) -> str:
@@ -231,14 +246,14 @@ def _doubt(selection: Selection) -> str:
     return f"Not enough evidence yet to tell {_listed(verdict.contenders)} apart: for now, f"
 
 
-def _evidence(verdict: Verdict | None) -> str:
+def _evidence(verdict: Verdict | None, unit: str) -> str:
     """The expected regret of the choice, and the expected gain of the next trial."""
     if verdict is None or verdict.kind == "clear":
         return ""
     text = (
         f"; one of those {len(verdict.contenders)} is the best with probability "
         f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
-        f"{verdict.expected_regret:.2g} nats against it"
+        f"{verdict.expected_regret:.2g} {unit} against it"
     )
     if verdict.next_trial is not None:
         model, n_samples = verdict.next_trial
@@ -281,17 +296,19 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
     A star marks candidates that no other one beats in both predicted loss and size (or latency).
     """
     verdict, rows = selection.verdict, leaderboard(selection, curves)
+    what = "loss" if selection.measure.is_loss else selection.measure.label
+    better = f"{'smaller' if selection.measure.direction == 'lower' else 'larger'} {what}"
     notes = [] if verdict is None else [f"verdict: {verdict.kind.replace('_', ' ')}"]
     if rows["pareto"].any():
         less = "latency" if size_column(rows) == "latency_ms" else "parameters"
-        notes.append(f"* no other has a smaller loss without more {less}")
+        notes.append(f"* no other has a {better} without more {less}")
     title = f"{selection.selector} on {selection.dataset}"
     table = Table(title=title, caption="; ".join(notes) or None)
     several = rows["model"].duplicated().any()
     columns: list[tuple[str, str, Callable[[pd.Series], str]]] = [
         ("rank", "", lambda row: str(row["rank"])),
         ("candidate", "model", lambda row: f"{row['candidate']}{_star(row)}"),
-        ("predicted_loss", f"loss at {selection.n_samples_full}", _cell("predicted_loss")),
+        ("predicted_loss", f"{what} at {selection.n_samples_full}", _cell("predicted_loss")),
         ("lower80", "80 % interval", _interval),
         ("p_best", "P(best)", _cell("p_best", 2)),
         *([("p_best_model", "of its model", _cell("p_best_model", 2))] if several else []),
@@ -299,7 +316,7 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         ("memory_gb", "GB to run", _cell("memory_gb", 2)),
         ("latency_ms", "latency, ms", _cell("latency_ms", 0)),
         ("largest_n_samples", "largest D run", _cell("largest_n_samples", 0)),
-        ("largest_loss", "its loss", _cell("largest_loss")),
+        ("largest_loss", f"its {what}", _cell("largest_loss")),
         ("difference", "behind the first, at D", _behind),
         ("status", "status", lambda row: "contender" if row["contender"] else row["status"]),
     ]

@@ -132,6 +132,7 @@ def test_what_the_test_set_tells_is_in_the_record(told, selection, curves):
     assert record["evaluation_share"] == 0.31
     assert record["test_set"] == {
         "n_examples": 600,
+        "unit": "nats",
         "standard_error": 0.021,
         "apart": None,
         "n_enough": None,
