@@ -20,6 +20,20 @@ from lensllm.system.claims import Claims
 logger = logging.getLogger(__name__)
 
 Status = Literal["completed", "diverged", "failed"]
+# Why a trial failed: out of memory (with one example at once), the Hub or the network, a full disk,
+# a candidate or data that cannot be used, a process that died, a time limit, the user's program,
+# or anything else.
+ErrorCode = Literal[
+    "",
+    "out_of_memory",
+    "hub_error",
+    "disk_full",
+    "bad_model",
+    "process_died",
+    "timeout",
+    "program_failed",
+    "error",
+]
 FORMAT_VERSION = 2
 OLDER_FORMATS = (1,)  # without a digest; read without this check
 # A run with a larger loss, in nats per target token, has diverged.
@@ -99,6 +113,7 @@ class TrialResult:
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
         reason: Why it failed, in one line.
+        error_code: The same as a code; empty unless it failed.
     """
 
     trial: Trial
@@ -126,17 +141,25 @@ class TrialResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""
     reason: str = ""
+    error_code: ErrorCode = ""
 
     @classmethod
-    def failure(cls, trial: Trial, reason: str, flops: float = math.nan) -> TrialResult:
+    def failure(
+        cls,
+        trial: Trial,
+        reason: str,
+        flops: float = math.nan,
+        error_code: ErrorCode = "error",
+    ) -> TrialResult:
         """The result of a trial that could not be completed.
 
         Args:
             trial: The trial.
             reason: Why it failed, in one line.
             flops: Its cost until then; `nan` if unknown.
+            error_code: Why it failed, as a code.
         """
-        return cls(trial, "failed", math.nan, flops=flops, reason=reason)
+        return cls(trial, "failed", math.nan, flops=flops, reason=reason, error_code=error_code)
 
     def value(self, measure: Measure) -> float:
         """Its value of one measure; `nan` unless completed."""

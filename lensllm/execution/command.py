@@ -160,7 +160,7 @@ class CommandRunner(StoredRunner):
         except StorageError:
             raise
         except (ValueError, OSError) as error:  # before the program ran
-            return TrialResult.failure(trial, str(error), 0.0)
+            return TrialResult.failure(trial, str(error), 0.0, "bad_model")
 
     def _in_unit(self, result: TrialResult) -> TrialResult:
         """A result with its cost, which is not stored, since its unit depends on the campaign."""
@@ -230,7 +230,9 @@ class CommandRunner(StoredRunner):
                 found = self.result.read(folder / "output", log)
             except ValueError as error:
                 reason = f"{error}; its output ends with: {last_lines(log)} (log: {log})"
-                return TrialResult.failure(trial, reason)
+                return TrialResult.failure(
+                    trial, reason, error_code="timeout" if code is None else "program_failed"
+                )
             result = self._result(trial, found, time.perf_counter() - started, log)
             if self.keep_output:
                 kept = self.store.folder / "output" / _label(trial)

@@ -30,6 +30,7 @@ from lensllm.finetune.callbacks import (
 )
 from lensllm.finetune.encoding import PairEncoder
 from lensllm.finetune.estimate import Sharing, memory_refusal
+from lensllm.finetune.failures import code_of
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
@@ -94,6 +95,7 @@ class FineTuneRunner(StoredRunner):
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
+        failure_codes: The same reasons as codes.
 
     Raises:
         ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
@@ -143,6 +145,7 @@ class FineTuneRunner(StoredRunner):
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
         self.failures: dict[str, str] = {}
+        self.failure_codes: dict[str, str] = {}
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
         self._losses_before: dict[str, float] = {}
@@ -241,8 +244,10 @@ class FineTuneRunner(StoredRunner):
             raise
         except Exception as error:
             logger.debug("%s at D = %d failed", trial.model, trial.n_samples, exc_info=True)
-            flops = error.flops if isinstance(error, TrialFailedError) else 0.0
-            return TrialResult.failure(trial, reason_of(error), flops)
+            flops, code = 0.0, code_of(error)
+            if isinstance(error, TrialFailedError):
+                flops, code = error.flops, error.error_code
+            return TrialResult.failure(trial, reason_of(error), flops, code)
         return _with_errors(result)
 
     def attempt(self, trial: Trial) -> TrialResult:
@@ -372,6 +377,7 @@ class FineTuneRunner(StoredRunner):
             if (words := full_disk(error, name)) is not None:
                 raise StorageError(words) from error
             self.failures[name] = reason_of(error)
+            self.failure_codes[name] = code_of(error)
 
     def _inspect(self, name: str, sharing: Sharing) -> None:
         """Raise an error if a candidate cannot be run."""
@@ -478,6 +484,7 @@ class FineTuneRunner(StoredRunner):
             failures=dict(self.failures),
             measure=self.measure,
             losses_before=dict(self._losses_before),
+            failure_codes=dict(self.failure_codes),
         )
 
     def _ladder(self) -> tuple[int, ...]:

@@ -139,7 +139,9 @@ class PoolExecutor(Executor):
                     how = self._replace(worker)
                     if deaths[at] > self.retries:
                         reason = OUT_OF_TRIES.format(how=how, attempts=deaths[at])
-                        results[at] = TrialResult.failure(trials[at], reason)
+                        results[at] = TrialResult.failure(
+                            trials[at], reason, error_code="process_died"
+                        )
                     else:
                         waiting.appendleft(at)
                         logger.warning(DIED, trials[at].model, trials[at].n_samples, how)

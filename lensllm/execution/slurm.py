@@ -113,7 +113,8 @@ class SlurmExecutor(Executor):
                         job = self._submit(executor, runner, trial)
                     self._jobs.append(job)
         attempts = self.retries + 1
-        return TrialResult.failure(trial, f"{words} in {attempts} of {attempts} attempts")
+        reason = f"{words} in {attempts} of {attempts} attempts"
+        return TrialResult.failure(trial, reason, error_code="process_died")
 
     def _wind_up(self) -> None:
         """Cancel the jobs that have not begun, and wait for the others."""

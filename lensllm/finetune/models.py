@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers import (
 from lensllm.core.trials import digest_of
 from lensllm.finetune.adapter_folders import adapter_base, merge_adapter
 from lensllm.finetune.adapters import FULL, AdapterConfig, split_method
+from lensllm.finetune.failures import with_retries
 from lensllm.finetune.hub import hub_commit, weights_refusal
 from lensllm.finetune.model_files import (
     check_model_folder,
@@ -147,9 +148,8 @@ class ModelSource:
     def config(self) -> Any:
         """The model's `transformers` configuration; loads no weights."""
         location = self.location
-        config = AutoConfig.from_pretrained(
-            location, revision=self._revision, trust_remote_code=False
-        )
+        load = partial(AutoConfig.from_pretrained, location, revision=self._revision)
+        config = with_retries(partial(load, trust_remote_code=False), self.name)
         refuse_code(config.to_dict(), self.source)
         return config
 
@@ -259,7 +259,8 @@ class ModelSource:
             return merge_adapter(self.base.load_model(), self._folder)
         options = (self.finetune or FULL).loading_options()
         try:
-            model, found = self._auto_class.from_pretrained(
+            load = partial(
+                self._auto_class.from_pretrained,
                 self.location,
                 revision=self._revision,
                 dtype=getattr(torch, self.dtype),
@@ -269,6 +270,7 @@ class ModelSource:
                 ignore_mismatched_sizes=True,
                 **options,
             )
+            model, found = with_retries(load, self.name)
         except (OSError, SafetensorError) as error:
             raise ValueError(weights_refusal(self.source, self.revision, error)) from error
         loaded = {name for name, _ in model.named_parameters()}
@@ -327,9 +329,8 @@ class ModelSource:
         location = str(self._folder) if has_own else self.location
         revision = None if has_own else self._revision
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                location, revision=revision, trust_remote_code=False
-            )
+            load = partial(AutoTokenizer.from_pretrained, location, revision=revision)
+            tokenizer = with_retries(partial(load, trust_remote_code=False), self.name)
             one, other = tokenizer(["a", "b"], add_special_tokens=False)["input_ids"]
             problem = "one that cannot tell a from b" if one == other else ""
         except (OSError, ValueError) as error:
