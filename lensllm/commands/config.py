@@ -116,6 +116,18 @@ class DownloadConfig(EntryConfig):
 
 
 @dataclass
+class CleanConfig(EntryConfig):
+    """Keys of `conf/clean.yaml`."""
+
+    delete: bool = False
+    kinds: list[str] = field(
+        default_factory=list,
+        metadata={"among": ("checkpoint", "tokens", "claim", "temporary"), "filled": ""},
+    )
+    older_than_days: float = field(default=1.0, metadata=_NATURAL)
+
+
+@dataclass
 class DoctorConfig(EntryConfig):
     """Keys of `conf/doctor.yaml`."""
 
