@@ -13,6 +13,9 @@ from lensllm.api.result import Result
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.task import Budget, Task
+from lensllm.core.trials import TrialResult
+from lensllm.finetune.trackers import MakeLogger
+from lensllm.reports.campaign_tracking import CampaignTracker
 from lensllm.reports.progress import CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
@@ -20,6 +23,7 @@ from lensllm.selectors.campaign import run_campaign
 from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
+from lensllm.system.progress import note
 
 
 def run_selection(
@@ -35,6 +39,7 @@ def run_selection(
     prior_curves: str | Path | None = None,
     max_failures: int = 2,
     console: Console | None = None,
+    make_loggers: Mapping[str, MakeLogger] | None = None,
 ) -> Result:
     """Run a campaign and write its results.
 
@@ -52,6 +57,8 @@ def run_selection(
         prior_curves: Curves of earlier tasks with some of the candidates: a trial store or CSV.
         max_failures: Failed or diverged trials after which a candidate is excluded.
         console: Console for one line per trial; `None` prints nothing.
+        make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name, for a run of the
+            campaign.
 
     Returns:
         The result. Of several processes that train together, only the first one writes files.
@@ -60,32 +67,51 @@ def run_selection(
         ValueError: See `run_campaign`.
         NoCandidateError: No candidate can be run.
         StorageError: The output folder or the store cannot be written.
+        TrackerError: An experiment tracker could not be started.
     """
     console = console or Console(quiet=True)
     check_writable(folder)
     if preflight:
         for name, reason in runner.inspect(executor.n_workers, executor.n_gpus).items():
-            console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
+            note(line := f"left out {name}: {reason}")
+            console.print(line, markup=False, soft_wrap=True)
     earlier = PriorCurves.read(prior_curves) if prior_curves else None
     limit = budget(runner.task())
     ledger, known = None, []
     if reuse and runner.store is not None:
         ledger = Ledger(runner.store.folder, campaign_key(runner, settings))
         known = ledger.open(runner.known())
-    with closing(executor):
-        selection, curves = run_campaign(
-            selector,
-            runner,
-            limit,
-            CampaignProgress(console, runner.task().measure).update,
-            executor,
-            max_failures,
-            known,
-            earlier,
-        )
-    if not is_first_rank():
-        return Result(selection, curves, folder)
-    paths = write_selection(selection, curves, folder, settings, runner.data_summary())
+    task, data = runner.task(), runner.data_summary()
+    makers = make_loggers or {} if is_first_rank() else {}
+    tracker = CampaignTracker.begin(makers, selector.name, task, limit, settings, data)
+    with tracker:
+        with closing(executor), CampaignProgress(console, task, limit, known) as progress:
+            selection, curves = run_campaign(
+                selector,
+                runner,
+                limit,
+                _both(progress.update, tracker.on_result),
+                executor,
+                max_failures,
+                known,
+                earlier,
+            )
+        if not is_first_rank():
+            return Result(selection, curves, folder)
+        paths = write_selection(selection, curves, folder, settings, data)
+        tracker.finish(selection, curves, paths)
     if ledger is not None:
         ledger.close()
     return Result(selection, curves, folder, paths)
+
+
+def _both(
+    *watchers: Callable[[TrialResult, Budget], None],
+) -> Callable[[TrialResult, Budget], None]:
+    """A function that passes a result on to several."""
+
+    def on_result(result: TrialResult, budget: Budget) -> None:
+        for watch in watchers:
+            watch(result, budget)
+
+    return on_result

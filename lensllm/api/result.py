@@ -10,6 +10,7 @@ import pandas as pd
 
 from lensllm.core.selection import Selection
 from lensllm.core.task import NoCandidateError
+from lensllm.reports.leaderboard import leaderboard, nearly_as_good
 from lensllm.reports.selection_report import selection_sentence
 
 
@@ -45,4 +46,8 @@ class Result:
     @property
     def sentence(self) -> str:
         """One sentence: which model to fine-tune, how certain that is, and what it cost."""
-        return selection_sentence(self.selection)
+        return selection_sentence(self.selection, nearly_as_good(self.selection, self.curves))
+
+    def leaderboard(self) -> pd.DataFrame:
+        """One row per candidate; see `lensllm.reports.leaderboard`."""
+        return leaderboard(self.selection, self.curves)

@@ -8,9 +8,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lensllm.commands.config import SelectConfig
-from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.commands.entry import (
+    entry_point,
+    instantiate_loggers,
+    instantiate_runner,
+    load_data,
+    output_dir,
+)
 from lensllm.system.harmless import stored_settings
 from lensllm.system.interrupts import is_first_rank
+from lensllm.system.progress import note
 
 
 @entry_point("select", SelectConfig)
@@ -25,6 +32,8 @@ def main(cfg: DictConfig) -> float:
     console.quiet = not is_first_rank()  # only one of several processes of a trial prints
     selector, executor = instantiate(cfg.selector), instantiate(cfg.executor)
     runner = instantiate_runner(cfg)
+    replays = "data" not in cfg.runner  # and needs no run of a tracker
+    makers = {} if replays else instantiate_loggers(cfg, load_data(cfg).name)
     result = run_selection(
         selector,
         runner,
@@ -37,10 +46,12 @@ def main(cfg: DictConfig) -> float:
         prior_curves=cfg.prior_curves,
         max_failures=cfg.max_failures,
         console=console,
+        make_loggers=makers,
     )
     if result.paths:
         console.print(selection_table(result.selection, result.curves))
         console.print(result.sentence)
+        note(result.sentence)
         for kind, path in result.paths.items():
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked

@@ -126,6 +126,7 @@ def run_campaign(
             ),
             evidence=evidence,
             evaluation_share=evaluation_share(curves),
+            candidates=whole.candidates,
         ),
         curves,
     )
