@@ -25,9 +25,9 @@ def main(cfg: DictConfig) -> None:
         size, age = f"{item.n_bytes / 1e6:10.1f} MB", f"{item.age_days:6.1f} days"
         say(f"{keep} {size} {age}  {item.kind:10}  {item.path} ({item.state})")
     unused = [item for item in found if not item.is_in_use]
-    size = sum(item.n_bytes for item in unused) / 1e6
+    total = sum(item.n_bytes for item in unused) / 1e6
     if cfg.delete:
         say(f"removed {len(unused)} of {len(found)}, {prune(unused) / 1e6:.1f} MB")
     else:
         way = ": lensllm clean delete=true removes them" if unused else ""
-        say(f"{len(unused)} of {len(found)} can be removed, {size:.1f} MB{way}")
+        say(f"{len(unused)} of {len(found)} can be removed, {total:.1f} MB{way}")
