@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -38,6 +39,7 @@ FORMAT_VERSION = 2
 OLDER_FORMATS = (1,)  # without a digest; read without this check
 # A run with a larger loss, in nats per target token, has diverged.
 MAX_LOSS = 1e6
+_MAX_WHOLE = 2**63 - 1  # what a column of a table holds
 _NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
 
 
@@ -197,10 +199,10 @@ class TrialResult:
             raise ValueError(
                 f"Expected the key {trial.key} of its content, got {record.get('key')!r}"
             )
-        names = {item.name for item in fields(cls)} - {"trial"}
-        values = {name: record[name] for name in names if name in record}
+        kinds = {item.name: item.type for item in fields(cls)}
+        values = {name: record[name] for name in kinds if name in record and name != "trial"}
         for name, value in values.items():
-            if value is None:
+            if value is None and kinds[name] == "float":
                 values[name] = math.nan
         values["trace"] = tuple(
             (int(step), math.nan if loss is None else float(loss))
@@ -343,17 +345,31 @@ def _check_values(values: Mapping[str, Any]) -> None:
         )
     kinds = {item.name: item.type for item in fields(TrialResult)}
     for name, value in values.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if kinds[name] in ("int", "float") and not is_number:
-            raise ValueError(f"Expected a number in {name!r}, got {value!r}")
-        if is_number and value < 0:
-            raise ValueError(f"Expected a number >= 0 in {name!r}, got {value!r}")
+        expected = _expected(str(kinds[name]), value)
+        if expected:
+            raise ValueError(f"Expected {expected} in {name!r}, got {str(value)[:80]!r}")
     loss = values.get("test_loss", math.nan)
     if values["status"] == "completed" and not loss <= MAX_LOSS:
         raise ValueError(
             f"Expected a loss of at most {MAX_LOSS:g} nats per target token in 'test_loss' of a "
             f"trial that completed, got {loss!r}"
         )
+
+
+def _expected(kind: str, value: Any) -> str:
+    """What a field of this type holds, if the value is none; empty if it is one."""
+    if kind in ("int", "float"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "a number"
+        if kind == "int" and not (0 <= value <= _MAX_WHOLE and value % 1 == 0):
+            return "a whole number >= 0"
+        if not (0 <= value <= sys.float_info.max or math.isnan(value)):
+            return "a finite number >= 0"
+    if kind in ("str", "ErrorCode") and not isinstance(value, str):
+        return "a text"
+    if kind.startswith("Mapping") and not isinstance(value, Mapping):
+        return "keys and values"
+    return ""
 
 
 def digest_of(value: Any, n_digits: int = 16) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -161,7 +162,13 @@ class ModelSource:
         """The model's `transformers` configuration; loads no weights."""
         location = self.location
         load = partial(AutoConfig.from_pretrained, location, revision=self._revision)
-        config = with_retries(partial(load, trust_remote_code=False), self.name)
+        try:
+            config = with_retries(partial(load, trust_remote_code=False), self.name)
+        except Exception as error:  # of any kind: the file can hold anything
+            raise ValueError(
+                f"Expected a config.json of {location} that transformers can read, got: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         refuse_code(config.to_dict(), self.source)
         return config
 
@@ -192,7 +199,13 @@ class ModelSource:
         """
         config = self.config if n_layers is None else shrunk(self.config, n_layers)
         with torch.device("meta"):
-            model = self._auto_class.from_config(config, dtype=getattr(torch, self.dtype))
+            try:
+                model = self._auto_class.from_config(config, dtype=getattr(torch, self.dtype))
+            except Exception as error:  # of any kind: the file can hold anything
+                raise ValueError(
+                    f"Expected a config.json from which the model of {self.location} can be "
+                    f"built, got: {type(error).__name__}: {error}"
+                ) from error
             method = self.finetune or FULL
             return model if method.is_full else replace(method, method="lora").prepare(model)
 
@@ -285,6 +298,11 @@ class ModelSource:
             model, found = with_retries(load, self.name)
         except (OSError, SafetensorError) as error:
             raise ValueError(weights_refusal(self.source, self.revision, error)) from error
+        except (KeyError, TypeError, AttributeError, IndexError, StrictDataclassError) as error:
+            raise ValueError(
+                f"Expected a config.json that describes the weights of {self.location}, got: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         loaded = {name for name, _ in model.named_parameters()}
         self._check_numbers(loaded)
         self._check_unused(loaded, found["unexpected_keys"])
