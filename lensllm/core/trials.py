@@ -40,7 +40,15 @@ OLDER_FORMATS = (1,)  # without a digest; read without this check
 # A run with a larger loss, in nats per target token, has diverged.
 MAX_LOSS = 1e6
 _MAX_WHOLE = 2**63 - 1  # what a column of a table holds
-_NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
+_NO_TRIAL = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OSError,
+    RecursionError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True)
@@ -347,7 +355,7 @@ def _check_values(values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         expected = _expected(str(kinds[name]), value)
         if expected:
-            raise ValueError(f"Expected {expected} in {name!r}, got {str(value)[:80]!r}")
+            raise ValueError(f"Expected {expected} in {name!r}, got {repr(value)[:80]}")
     loss = values.get("test_loss", math.nan)
     if values["status"] == "completed" and not loss <= MAX_LOSS:
         raise ValueError(
@@ -363,7 +371,7 @@ def _expected(kind: str, value: Any) -> str:
             return "a number"
         if kind == "int" and not (0 <= value <= _MAX_WHOLE and value % 1 == 0):
             return "a whole number >= 0"
-        if not (0 <= value <= sys.float_info.max or math.isnan(value)):
+        if not (value != value or 0 <= value <= sys.float_info.max):  # nan, or in range
             return "a finite number >= 0"
     if kind in ("str", "ErrorCode") and not isinstance(value, str):
         return "a text"
