@@ -133,6 +133,8 @@ class DoctorConfig(EntryConfig):
 
     hub: bool = False
     trial: bool = True
+    device: str | None = field(default=None, metadata={"among": ("cpu", "gpu")})
+    minutes: float = field(default=8.0, metadata=_POSITIVE)
 
 
 @dataclass

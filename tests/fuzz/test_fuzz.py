@@ -340,11 +340,13 @@ def test_a_command_with_a_bad_setting_is_built_or_refused(tmp_path_factory, name
     value = data.draw(VALUES)
     folder = tmp_path_factory.mktemp("out")
     try:
-        config = composed(name, [*BASES[name], word(key, value), f"paths.output_dir={folder}"])
+        words = [*BASES[name], f"paths.output_dir={folder}"]
+        is_number = isinstance(OmegaConf.select(composed(name, words), key), int | float)
+        config = composed(name, [*words, word(key, value)])
         build(name, config)
     except REFUSED:
         return
-    if isinstance(value, float) and not math.isfinite(value):
+    if is_number and isinstance(value, float) and not math.isfinite(value):
         pytest.fail(f"{key}={value} was accepted")
 
 
