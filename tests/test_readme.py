@@ -27,7 +27,7 @@ NAMES = {
 def commands(page: Path) -> list[str]:
     """Commands in fenced blocks, tables and text, one a line."""
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"```(?:bash)?\n(.*?)```", text, flags=re.DOTALL)
+    blocks = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
     rest = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     quoted = [" ".join(words.split()) for words in re.findall(r"`([^`]+)`", rest)]
     lines = "\n".join([*blocks, *quoted]).replace("\\\n", " ")

@@ -14,29 +14,39 @@ from pathlib import Path
 _PATH = re.compile(
     r"((.+\.)?(path|source|folder|\w+_dir)|curves|trials|analyses|hydra\.(run|sweep)\.dir)"
 )
-_NAME = re.compile(r"((.+\.)?(name|models|datasets|\w+_field)|replay\.dataset)")
+_NAME = re.compile(
+    r"((.+\.)?(name|models|datasets|\w+_field|limit|price_per_hour|trial_time_limit)"
+    r"|replay\.dataset)"
+)
 _TEMPLATE = re.compile(r"(.+\.)?prompt|dataset\.(input|target|join)")
 _CALL = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
 _LEFT = ("", "null", "None", "???")
 
 
-def as_meant(words: Sequence[str]) -> list[str]:
+def as_meant(words: Sequence[str], positional: str = "") -> list[str]:
     r"""The words of a command, with string values in Hydra's quotes.
 
     Args:
         words: Words of the command line, after the script's name.
+        positional: The key whose value the first word is, if it is neither an option nor a setting.
 
     Example:
         >>> as_meant(["dataset.path=my data (v2).csv", "models=[1.10,7]", "seed=1"])
         ["dataset.path='my data (v2).csv'", "models=['1.10','7']", 'seed=1']
         >>> as_meant([r"training.prompt=Q: {input}\nA: "])
         ["training.prompt='Q: {input}\nA: '"]
+        >>> as_meant(["my run"], positional="folder")
+        ["folder='my run'"]
     """
+    if positional and words and not words[0].startswith("-") and "=" not in words[0]:
+        words = [f"{positional}={words[0]}", *words[1:]]
     return [_word(word) for word in words]
 
 
 def _word(word: str) -> str:
     key, sign, value = word.partition("=")
+    if key == "budget" and value not in _LEFT and not value.startswith("{"):
+        return f"budget.limit={_each(value)}"  # `budget` itself is the group of its settings
     plain = key.lstrip("+")
     if not sign or key.startswith("-") or value in _LEFT:
         return word

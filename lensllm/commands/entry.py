@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.config_checks import check_config, no_choice, unknown_key
 from lensllm.commands.help import command_help
 from lensllm.commands.targets import check_targets
+from lensllm.core.amounts import Amount, read_amount
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
@@ -48,6 +50,7 @@ from lensllm.system.progress import not_progress, note
 
 if TYPE_CHECKING:
     from lensllm.core.protocols import Runner
+    from lensllm.data.pairs import TextData
     from lensllm.execution.finetune import FineTuneRunner
 
 BAD_INPUT = (
@@ -59,12 +62,13 @@ BAD_INPUT = (
     OmegaConfBaseException,
 )
 
+_BEGAN: list[float] = []  # when this process began a command
 _PACKAGES_OF_DATA = ("pyarrow", "torch")  # first of those that runners with data import
 _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 
 
 def entry_point(
-    config_name: str, schema: type
+    config_name: str, schema: type, positional: str = ""
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[..., None]]:
     """Turn a function of a config into a Hydra application with the exit codes of this module.
 
@@ -74,6 +78,7 @@ def entry_point(
             `<config_name>_schema`, first in the primary defaults list, and is checked again on the
             composed config (see `check_config`). Then the runner's data, if any, are loaded before
             torch is imported.
+        positional: The key that a first word without `=` is the value of; none by default.
 
     Returns:
         A decorator. The decorated function takes the words of a command, by default those of the
@@ -86,6 +91,8 @@ def entry_point(
         def task(cfg: DictConfig) -> Any:
             from lensllm.finetune.hopeless import refuse_hopeless  # not for `--help`
 
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose jobs have a start of their own
+                _BEGAN[:] = [time.monotonic()]
             if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
                 end_with(owner.pid)
             try:
@@ -95,7 +102,7 @@ def entry_point(
                         handler.addFilter(not_progress)
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
-                _prepare(cfg)
+                prepare(cfg)
                 return function(cfg)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -103,9 +110,11 @@ def entry_point(
                 fail(error)  # told here, before Hydra adds lines of its own
 
         def main(words: Sequence[str] | None = None) -> None:
+            given = sys.argv[1:] if words is None else words
+            _BEGAN[:] = [time.monotonic()]
             with ended_by_signals(), bounded_yaml():
                 try:
-                    run_hydra(config_name, task, as_meant(sys.argv[1:] if words is None else words))
+                    run_hydra(config_name, task, as_meant(given, positional))
                     _say_how_to_sync()
                 except Exception as error:
                     fail(error)
@@ -209,6 +218,27 @@ def one_line(error: BaseException) -> str:
     return re.sub(r"\s+", " ", message).strip()
 
 
+def began() -> float:
+    """When this process began the command, by `time.monotonic`."""
+    return _BEGAN[0] if _BEGAN else time.monotonic()
+
+
+def budget_amount(cfg: DictConfig) -> Amount:
+    """The budget of a configuration: `limit`, else `flops`, else `fraction`.
+
+    Raises:
+        ValueError: None of them is given, or the limit is no amount.
+    """
+    budget = cfg.budget
+    if budget.limit is not None:
+        return read_amount(budget.limit)
+    if budget.flops is not None:
+        return Amount(budget.flops)
+    if budget.fraction is None:
+        raise ValueError("Expected budget.limit, budget.flops or budget.fraction, got none")
+    return Amount(budget.fraction, "share")
+
+
 def output_dir() -> Path:
     """The run's output folder."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -225,13 +255,21 @@ def run_group(dataset: str = "") -> str:
     return " ".join(filter(None, (hydra_cfg.job.name, dataset, folder)))
 
 
-def instantiate_loggers(cfg: DictConfig, dataset: str = "") -> dict[str, Any]:
-    """Makers of the runs of experiment trackers, by name, all in the group of this command."""
-    _set_group(cfg, dataset)
+def instantiate_loggers(
+    cfg: DictConfig, dataset: str = "", group: str | None = None
+) -> dict[str, Any]:
+    """Makers of the runs of experiment trackers, by name, all in one group.
+
+    Args:
+        cfg: The configuration.
+        dataset: Name of the data set.
+        group: Name of the group; by default that of the command's run.
+    """
+    _set_group(cfg, dataset, group)
     return dict(instantiate(cfg.logger, _convert_="all") or {})
 
 
-def _set_group(cfg: DictConfig, dataset: str) -> None:
+def _set_group(cfg: DictConfig, dataset: str, group: str | None = None) -> None:
     """Write the group into the settings of every tracker.
 
     Raises:
@@ -243,10 +281,10 @@ def _set_group(cfg: DictConfig, dataset: str) -> None:
                 f"Expected trackers by name, as in logger.wandb.mode, got logger.{name}={node!r}"
             )
         with open_dict(node):
-            node.group = run_group(dataset)
+            node.group = run_group(dataset) if group is None else group
 
 
-def _prepare(cfg: DictConfig) -> None:
+def prepare(cfg: DictConfig) -> None:
     """Load the runner's data, if any, and check all targets, which imports torch.
 
     Raises:
@@ -282,20 +320,40 @@ def load_data(cfg: DictConfig) -> Any:
     return _LOADED[0][1]
 
 
-def instantiate_runner(cfg: DictConfig) -> Runner:
+def instantiate_runner(
+    cfg: DictConfig, data: TextData | None = None, group: str | None = None
+) -> Runner:
     """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
 
+    Args:
+        cfg: The configuration.
+        data: The data set; by default that of the configuration.
+        group: Name of the group; by default that of the command's run.
+
     Raises:
-        ValueError: The data set, the model or the candidates lack a value.
+        ValueError: The data set, the model or the candidates lack a value, or a setting is given
+            that this runner does not have.
     """
+    _refuse_unused(cfg)
     if "data" not in cfg.runner:
         return instantiate(cfg.runner, _convert_="all")
-    data = load_data(cfg)
-    _set_group(cfg, data.name)
+    data = load_data(cfg) if data is None else data
+    _set_group(cfg, data.name, group)
     rest = copy.copy(cfg.runner)
     with open_dict(rest):
         del rest["data"]
     return instantiate(rest, _convert_="all", _partial_=True)(data=data)
+
+
+def _refuse_unused(cfg: DictConfig) -> None:
+    """Refuse limits on candidates, and weights to keep, with a runner that has neither."""
+    limits = (cfg.get("limits") or {}).items()
+    given = [f"limits.{key}" for key, value in limits if value and key != "_target_"]
+    given += ["keep_weights"] if cfg.get("keep_weights") else []
+    if given and "limits" not in cfg.runner:
+        raise ValueError(
+            f"Expected runner=finetune with {given[0]}, got a runner that knows no model's files"
+        )
 
 
 def instantiate_finetune_runner(cfg: DictConfig) -> FineTuneRunner:

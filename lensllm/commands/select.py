@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
+import shlex
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lensllm.commands.config import SelectConfig
 from lensllm.commands.entry import (
+    began,
+    budget_amount,
     entry_point,
     instantiate_loggers,
     instantiate_runner,
     load_data,
     output_dir,
 )
+from lensllm.core.amounts import read_price
 from lensllm.system.harmless import stored_settings
 from lensllm.system.interrupts import is_first_rank
 from lensllm.system.progress import note
@@ -26,7 +31,6 @@ def main(cfg: DictConfig) -> float:
     from lensllm.api.campaign import run_selection
     from lensllm.reports.console import wide_console
     from lensllm.reports.selection_report import selection_table
-    from lensllm.selectors.campaign import make_budget
 
     console = wide_console()
     console.quiet = not is_first_rank()  # only one of several processes of a trial prints
@@ -37,16 +41,16 @@ def main(cfg: DictConfig) -> float:
     result = run_selection(
         selector,
         runner,
-        partial(make_budget, fraction=cfg.budget.fraction, flops=cfg.budget.flops),
+        budget_amount(cfg),
         executor,
         output_dir(),
         stored_settings(cfg),
-        preflight=cfg.preflight,
-        reuse=cfg.reuse,
-        prior_curves=cfg.prior_curves,
-        max_failures=cfg.max_failures,
+        **campaign_options(cfg),
+        started=began(),
         console=console,
         make_loggers=makers,
+        command=shlex.join(["lensllm", "select", *HydraConfig.get().overrides.task]),
+        n_examples=cfg.report.examples,
     )
     if result.paths:
         console.print(selection_table(result.selection, result.curves))
@@ -56,3 +60,13 @@ def main(cfg: DictConfig) -> float:
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked
     return result.selection.best.predicted_loss
+
+
+def campaign_options(cfg: DictConfig) -> dict[str, Any]:
+    """The keywords of `lensllm.api.campaign.run_selection` that are settings of the command."""
+    names = ("preflight", "reuse", "prior_curves", "max_failures", "target_loss")
+    price = cfg.price_per_hour
+    return {
+        **{name: cfg[name] for name in names},
+        "price_per_hour": None if price is None else read_price(price),
+    }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.prior_curves import PriorCurves
-from lensllm.core.trials import Trial
+from lensllm.core.trials import Trial, TrialResult
 
 # First size of the ladder, and the number of sizes below which the ladder starts lower.
 BASE_SIZE = 200
@@ -152,11 +152,13 @@ class Budget:
         max_n_samples: Largest size D_max of a trial, for the protocol of the papers' tables, where
             every D ≤ D_max is given; `None` for no such limit.
         spent: FLOPs charged so far.
+        pending: Costs reserved for trials that were started and have not ended, by (candidate, D).
     """
 
     flops: float = math.inf
     max_n_samples: int | None = None
     spent: float = 0.0
+    pending: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.flops > 0:
@@ -164,8 +166,8 @@ class Budget:
 
     @property
     def remaining(self) -> float:
-        """FLOPs that are left."""
-        return self.flops - self.spent
+        """FLOPs that are neither spent nor reserved."""
+        return self.flops - self.spent - sum(self.pending.values())
 
     @property
     def permitted(self) -> str:
@@ -176,6 +178,36 @@ class Budget:
     def charge(self, flops: float) -> None:
         """Add the cost of a trial to what was spent."""
         self.spent += flops
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that were spent; `nan` for a budget that counts none."""
+        return math.nan
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that are left; infinite for a budget that counts none."""
+        return math.inf
+
+    def first_trials(self, task: Task, results: Sequence[TrialResult]) -> tuple[Trial, ...]:
+        """Trials to run before costs are known in the unit of the budget; none for FLOPs."""
+        return ()
+
+    def priced(self, task: Task, results: Sequence[TrialResult]) -> Task:
+        """The task with its costs in the unit of the budget, given the results so far."""
+        return task
+
+    def as_seen(self, task: Task, results: Sequence[TrialResult]) -> Budget:
+        """The budget for a selector: what was spent is the cost of its trials, as priced."""
+        return self
+
+    def too_small(self, error: BudgetTooSmallError) -> BudgetTooSmallError:
+        """The error of a selector that cannot begin, with what else there is to say."""
+        return error
+
+    def fits(self, trial: Trial, task: Task) -> bool:
+        """Whether a trial that was asked for, and is to start now, is expected to end in time."""
+        return True
 
     def allows(self, n_samples: int) -> bool:
         """Whether a trial of this size is permitted (whatever it costs)."""

@@ -20,9 +20,9 @@ from lensllm.system.claims import Claims
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["completed", "diverged", "failed"]
+Status = Literal["completed", "diverged", "failed", "timed_out"]
 # Why a trial failed: out of memory (with one example at once), the Hub or the network, a full disk,
-# a candidate or data that cannot be used, a process that died, a time limit, the user's program,
+# a candidate or data that cannot be used, a process that died, the user's program,
 # or anything else.
 ErrorCode = Literal[
     "",
@@ -31,7 +31,6 @@ ErrorCode = Literal[
     "disk_full",
     "bad_model",
     "process_died",
-    "timeout",
     "program_failed",
     "error",
 ]
@@ -39,6 +38,7 @@ FORMAT_VERSION = 2
 OLDER_FORMATS = (1,)  # without a digest; read without this check
 # A run with a larger loss, in nats per target token, has diverged.
 MAX_LOSS = 1e6
+_NUMBERS = ("value", "standard_error")  # of a `MeasureValue`
 _MAX_WHOLE = 2**63 - 1  # what a column of a table holds
 _NO_TRIAL = (
     ValueError,
@@ -85,8 +85,31 @@ class Trial:
         """Content hash of all fields: 16 hexadecimal digits of a SHA-256."""
         return digest_of(asdict(self))
 
+    @property
+    def point(self) -> tuple[str, int]:
+        """Candidate and D, which tell the trials of one campaign apart."""
+        return self.model, self.n_samples
+
     def __hash__(self) -> int:
         return hash(self.key)
+
+
+@dataclass(frozen=True)
+class MeasureValue:
+    """The value of one measure of a trial on the test set.
+
+    Attributes:
+        value: The value, in the measure's own unit and direction.
+        standard_error: Its standard error over test examples; `nan` if it is not known.
+        n_examples: Test examples that it is over; 0 if unknown.
+        scores: Values of the single test examples, packed (see `lensllm.core.example_losses`);
+            empty where the measure is not a mean over examples.
+    """
+
+    value: float
+    standard_error: float = math.nan
+    n_examples: int = 0
+    scores: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,8 +119,9 @@ class TrialResult:
     Attributes:
         trial: The trial.
         status: `completed`; `diverged` if the loss became infinite or NaN, or ended above
-            `MAX_LOSS`; `failed` if the candidate could not be run. A failed trial is never stored:
-            it is run again the next time it is asked for.
+            `MAX_LOSS`; `timed_out` if it was ended at its time limit; `failed` if the candidate
+            could not be run. A failed trial is never stored: it is run again the next time it is
+            asked for.
         test_loss: Cross-entropy per target token of the test set in nats; `nan` unless completed.
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
         test_loss_se: Standard error of `test_loss` over test examples (see
@@ -112,6 +136,8 @@ class TrialResult:
             (4 · parameters + 2 · trained parameters) · training tokens in place of the first term.
         train_flops: The first of the two terms.
         seconds: Wall time of the whole trial.
+        compute_seconds: That of training and evaluation, without loading and encoding; `nan` if it
+            was not measured.
         peak_memory_bytes: Peak memory of the device, or of the process (CPU), while it ran.
         family: Family of the model, if known.
         cut_inputs: Number of inputs, over all splits, that were too long and were truncated.
@@ -120,6 +146,7 @@ class TrialResult:
         data: Fingerprint and sizes of the data set's splits, and leaks between them.
         trace: (step, validation loss) pairs during training.
         examples: Losses of the test examples, packed (see `lensllm.core.example_losses`).
+        measures: Further measures of the test set by name, see `lensllm.core.measures`.
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
         reason: Why it failed, in one line.
@@ -140,6 +167,7 @@ class TrialResult:
     flops: float = 0.0
     train_flops: float = 0.0
     seconds: float = 0.0
+    compute_seconds: float = math.nan
     peak_memory_bytes: int = 0
     family: str = ""
     cut_inputs: int = 0
@@ -148,6 +176,7 @@ class TrialResult:
     data: Mapping[str, Any] = field(default_factory=dict)
     trace: tuple[tuple[int, float], ...] = ()
     examples: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, MeasureValue] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""
     reason: str = ""
@@ -172,8 +201,11 @@ class TrialResult:
         return cls(trial, "failed", math.nan, flops=flops, reason=reason, error_code=error_code)
 
     def value(self, measure: Measure) -> float:
-        """Its value of one measure; `nan` unless completed."""
-        return float(getattr(self, measure.column))
+        """Its value of one measure; `nan` unless completed and measured."""
+        if measure.is_loss:
+            return float(getattr(self, measure.column))
+        found = self.measures.get(measure.name)
+        return math.nan if found is None else found.value
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; numbers that are not finite become null.
@@ -216,6 +248,9 @@ class TrialResult:
             (int(step), math.nan if loss is None else float(loss))
             for step, loss in values.get("trace", ())
         )
+        values["measures"] = {
+            name: _measure_value(name, found) for name, found in values.get("measures", {}).items()
+        }
         _check_values(values)
         return cls(trial=trial, **values)
 
@@ -317,16 +352,17 @@ class TrialStore:
 def results_table(
     results: Iterator[TrialResult] | list[TrialResult], examples: bool = False
 ) -> pd.DataFrame:
-    """One row per result: the trial's fields, then the result's scalar fields.
+    """One row per result: the trial's fields, then the result's scalar fields, then its measures.
 
-    The columns have their types even without any results, as after a campaign of a selector that
-    asks for no trials.
+    A measure has the columns `<name>`, `<name>_se` and `<name>_n`. The other columns have their
+    types even without any results, as after a campaign of a selector that asks for no trials.
 
     Args:
         results: The results.
-        examples: Whether to add a column of the packed losses of test examples.
+        examples: Whether to add columns of the packed losses and scores of test examples.
     """
-    others = ("trial", "trace", "versions", *(() if examples else ("examples",)))
+    results = list(results)
+    others = ("trial", "trace", "versions", "measures", *(() if examples else ("examples",)))
     scalars = [item.name for item in fields(TrialResult) if item.name not in others]
     columns = ["model", "dataset", "n_samples", "seed", *scalars, "key"]
     rows = [
@@ -334,14 +370,35 @@ def results_table(
             **{name: getattr(result.trial, name) for name in columns[:4]},
             **{name: getattr(result, name) for name in scalars},
             "key": result.trial.key,
+            **_measure_columns(result, examples),
         }
         for result in results
     ]
+    columns += sorted({name for row in rows for name in row}.difference(columns))
     kinds = {item.name: item.type for item in (*fields(Trial), *fields(TrialResult))}
-    numbers = {name: kinds[name] for name in columns[:-1] if kinds[name] in ("int", "float")}
+    numbers = {name: kinds[name] for name in columns if kinds.get(name) in ("int", "float")}
     table = pd.DataFrame.from_records(rows, columns=columns).astype(numbers)
     order = ["dataset", "model", "seed", "n_samples", "key"]
     return table.sort_values(order, kind="stable").reset_index(drop=True)
+
+
+def _measure_columns(result: TrialResult, examples: bool) -> dict[str, Any]:
+    """The columns of a result's measures, see `lensllm.core.measures.Measure`."""
+    found: dict[str, Any] = {}
+    for name, item in result.measures.items():
+        found |= {name: item.value, f"{name}_se": item.standard_error}
+        found |= {f"{name}_n": item.n_examples or math.nan}
+        found |= {f"{name}_scores": item.scores} if examples else {}
+    return found
+
+
+def _measure_value(name: str, record: Mapping[str, Any]) -> MeasureValue:
+    """The stored value of a measure; null stands for `nan`."""
+    numbers = {key: math.nan if record[key] is None else float(record[key]) for key in _NUMBERS}
+    n_examples, scores = record["n_examples"], record["scores"]
+    if not isinstance(n_examples, int) or n_examples < 0 or not isinstance(scores, str):
+        raise ValueError(f"Expected a value of the measure {name!r}, got {record!r:.100}")
+    return MeasureValue(**numbers, n_examples=n_examples, scores=scores)
 
 
 def _check_values(values: Mapping[str, Any]) -> None:
@@ -357,7 +414,8 @@ def _check_values(values: Mapping[str, Any]) -> None:
         if expected:
             raise ValueError(f"Expected {expected} in {name!r}, got {repr(value)[:80]}")
     loss = values.get("test_loss", math.nan)
-    if values["status"] == "completed" and not loss <= MAX_LOSS:
+    is_measured = any(math.isfinite(item.value) for item in values.get("measures", {}).values())
+    if values["status"] == "completed" and not (loss <= MAX_LOSS or (is_measured and loss != loss)):
         raise ValueError(
             f"Expected a loss of at most {MAX_LOSS:g} nats per target token in 'test_loss' of a "
             f"trial that completed, got {loss!r}"

@@ -75,7 +75,7 @@ FULL = Scale(tuple(zoo_models()), ((768, 14), (2048, 18)), 256, 32, 3, PROFILES)
 class RandomSource(ModelSource):
     """A Llama with random weights, which are made where they are needed and never on disk."""
 
-    commit = None  # type: ignore[assignment]  # its folder holds no weights to check
+    commit = None  # its folder holds no weights to check
 
     def load_model(self) -> Any:
         """Make the weights; the same ones each time."""
@@ -136,9 +136,9 @@ def device_findings(place: Place, scale: Scale, minutes: float) -> Iterator[Find
                 yield Finding(topic, "broken", words, "report it with doctor.json")
                 continue
             level: Level = "ok" if is_good else "broken"
-            numbers = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
-            numbers["seconds"] = time.monotonic() - start
-            yield Finding(topic, level, text, "" if is_good else "out of bounds", numbers)
+            told: dict[str, float | None] = {"seconds": time.monotonic() - start}
+            told |= {key: x if math.isfinite(x) else None for key, x in numbers.items()}
+            yield Finding(topic, level, text, "" if is_good else "out of bounds", told)
 
 
 Check = Callable[[], tuple[bool, str, dict[str, float]]]

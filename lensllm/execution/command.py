@@ -12,8 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lensllm.core.measures import LOSS, Measure, measure_named
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
-from lensllm.core.trials import MAX_LOSS, Trial, TrialResult, TrialStore
+from lensllm.core.trials import (
+    MAX_LOSS,
+    MeasureValue,
+    Status,
+    Trial,
+    TrialResult,
+    TrialStore,
+)
 from lensllm.data.pairs import TextData
 from lensllm.execution.command_folder import trial_folder, write_files
 from lensllm.execution.command_models import as_program_models
@@ -35,8 +43,9 @@ class CommandRunner(StoredRunner):
     For each trial the program gets a folder of its own, with the subset and the other splits as
     JSON Lines of `input` and `target`. The subset is the same as in lensllm's own trials: the first
     n pairs of one seeded permutation. The program's output goes to `logs` in the store's folder. If
-    the program fails, ends without a result or exceeds its time limit, the result has the status
-    `failed`; it is not stored, and the trial runs again the next time it is asked for.
+    the program fails or ends without a result, the result has the status `failed`; it is not
+    stored, and the trial runs again the next time it is asked for. A program that exceeds its time
+    limit is ended, and the result has the status `timed_out`.
 
     FLOPs are not known. A trial costs D times its model's parameters if those of all candidates are
     known, else D; or D times `seconds_per_sample`. `TrialResult.seconds` is its wall time.
@@ -47,7 +56,7 @@ class CommandRunner(StoredRunner):
         sources: The candidates, see `as_program_models`.
         data: The data set.
         store: Where finished trials are kept and found.
-        result: Where the loss of a trial is read from.
+        result: Where the loss, or the measure, of a trial is read from.
         config_files: Configuration files of the program, with the same placeholders.
         depends_on: Further files whose contents affect results, such as modules that the program
             imports. The program, scripts and settings named in the command are included anyway.
@@ -56,9 +65,11 @@ class CommandRunner(StoredRunner):
             few programs can train on nothing.
         seed: Seed of the trials of a campaign.
         seconds_per_sample: Seconds per sample, one number or one per candidate; `None`: see above.
-        timeout_minutes: Time limit of the program in minutes; `None` for no limit.
+        trial_time_limit: See `StoredRunner`.
         keep_output: Whether the output folder of a finished trial is kept, in `output` of the
             store's folder.
+        measure: What the value is by which candidates are compared, see `measure_named`: any name,
+            with its best possible value and direction.
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
@@ -80,10 +91,12 @@ class CommandRunner(StoredRunner):
         sizes: Sequence[int] | None = None,
         seed: int = 0,
         seconds_per_sample: float | Mapping[str, float] | None = None,
-        timeout_minutes: float | None = None,
+        trial_time_limit: float | str | None = None,
         keep_output: bool = False,
+        measure: str | Mapping[str, Any] | Measure = "loss",
     ) -> None:
-        super().__init__(as_program_models(sources), data, store, n_samples_full, sizes, seed)
+        models = as_program_models(sources)
+        super().__init__(models, data, store, n_samples_full, sizes, seed, trial_time_limit)
         self.template = CommandTemplate(command, config_files)
         self.result = result or ResultSource()
         if self.result.pattern is None and not self.template.uses("output_dir"):
@@ -94,10 +107,8 @@ class CommandRunner(StoredRunner):
         self.depends_on = tuple(depends_on)
         self.template.decisive(self.depends_on)  # reports unreadable files at once
         self.seconds_per_sample = _seconds(seconds_per_sample, list(self.sources))
-        if timeout_minutes is not None and not 0 < timeout_minutes < math.inf:
-            raise ValueError(f"Expected runner.timeout_minutes > 0, got {timeout_minutes}")
-        self.timeout_minutes = timeout_minutes
         self.keep_output = keep_output
+        self.measure = _measure(measure)
         self.failures: dict[str, str] = {}
 
     def _ladder(self) -> tuple[int, ...]:
@@ -143,6 +154,9 @@ class CommandRunner(StoredRunner):
             "result": self.result.decisive(),
             **self.template.decisive(self.depends_on),
         }
+        if self.measure != LOSS:  # else the keys of trials with a loss would change
+            measure = self.measure
+            decisive["measure"] = [measure.name, measure.bound, measure.direction]
         return replace(trial, settings=decisive)
 
     def run(self, trial: Trial) -> TrialResult:
@@ -189,6 +203,7 @@ class CommandRunner(StoredRunner):
             },
             seed=self.seed,
             failures=dict(self.failures),
+            measure=self.measure,
             cost_unit=self._cost_unit,
         )
 
@@ -219,21 +234,28 @@ class CommandRunner(StoredRunner):
         started = time.perf_counter()
         with trial_folder(self.store.folder, trial) as folder:
             words = write_files(folder, trial, self.data, source, self.template)
-            minutes = self.timeout_minutes
-            code = run_program(words, log, None if minutes is None else 60.0 * minutes)
+            status: Status = "completed"
+            limit, reason = self.time_left, ""
+            code = run_program(words, log, limit)
             try:
                 if code is None:
-                    raise ValueError(f"ran longer than runner.timeout_minutes={minutes:g}")
-                if code != 0:
+                    status, reason = "timed_out", f"ran longer than {limit:.0f} s"
+                    found = ProgramResult(math.nan)
+                elif code != 0:
                     how = f"signal {-code}" if code < 0 else f"exit code {code}"
                     raise ValueError(f"{words[0]} ended with {how}")
-                found = self.result.read(folder / "output", log)
+                else:
+                    found = self.result.read(folder / "output", log, self.measure)
+                    is_large = self.measure.is_loss and found.value > MAX_LOSS
+                    if is_large or not math.isfinite(found.value):
+                        status = "diverged"
+                        reason = f"its {self.measure.name} is {found.value:g}"
             except ValueError as error:
-                reason = f"{error}; its output ends with: {last_lines(log)} (log: {log})"
-                return TrialResult.failure(
-                    trial, reason, error_code="timeout" if code is None else "program_failed"
-                )
-            result = self._result(trial, found, time.perf_counter() - started, log)
+                reason = _with_output(str(error), log)
+                return TrialResult.failure(trial, reason, error_code="program_failed")
+            seconds = time.perf_counter() - started
+            reason = _with_output(reason, log) if reason else ""
+            result = self._result(trial, found, seconds, status, reason)
             if self.keep_output:
                 kept = self.store.folder / "output" / _label(trial)
                 shutil.rmtree(kept, ignore_errors=True)
@@ -242,14 +264,18 @@ class CommandRunner(StoredRunner):
             self.store.add(result)
         return result
 
-    def _result(self, trial: Trial, found: ProgramResult, seconds: float, log: Path) -> TrialResult:
+    def _result(
+        self, trial: Trial, found: ProgramResult, seconds: float, status: Status, reason: str
+    ) -> TrialResult:
         source = self.sources[trial.model]
-        is_finite = found.loss <= MAX_LOSS and math.isfinite(found.loss)
-        reason = f"its loss is {found.loss:g}; its output ends with: {last_lines(log)} (log: {log})"
+        is_loss = self.measure.is_loss
+        value = found.value if status == "completed" else math.nan
+        measures = {self.measure.name: MeasureValue(value)} if math.isfinite(value) else {}
         return TrialResult(
             trial,
-            "completed" if is_finite else "diverged",
-            test_loss=found.loss if is_finite else math.nan,
+            status,
+            test_loss=value if is_loss else math.nan,
+            measures={} if is_loss else measures,
             n_params=0 if math.isnan(source.n_params) else int(source.n_params),
             n_steps=found.n_steps,
             best_step=found.best_step,
@@ -258,10 +284,21 @@ class CommandRunner(StoredRunner):
             seconds=seconds,
             family=source.family,
             data=self.data.summary(),
-            trace=found.trace,
+            trace=found.trace if is_loss else (),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            reason="" if is_finite else reason,
+            reason=reason,
         )
+
+
+def _measure(given: str | Mapping[str, Any] | Measure) -> Measure:
+    """The measure that a program reports, whose losses are of one unit, whichever that is."""
+    measure = measure_named(given)
+    return LOSS if measure.is_loss else measure
+
+
+def _with_output(reason: str, log: Path) -> str:
+    """Why a trial has no loss, with the end of its output."""
+    return f"{reason}; its output ends with: {last_lines(log)} (log: {log})"
 
 
 def _label(trial: Trial) -> str:

@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from lensllm.core.example_losses import ExampleLosses
+from lensllm.core.limits import Limits
 from lensllm.core.measures import LOSS_PER_BYTE, Measure, measure_named
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
@@ -29,10 +30,11 @@ from lensllm.finetune.callbacks import (
     callback_settings,
 )
 from lensllm.finetune.candidates import Given, as_sources
-from lensllm.finetune.encoding import PairEncoder
+from lensllm.finetune.encoding import Example, PairEncoder
 from lensllm.finetune.estimate import Sharing, memory_refusal
 from lensllm.finetune.failures import code_of
 from lensllm.finetune.hub import UnknownModelError
+from lensllm.finetune.inference import inference_memory_gb, licences_of, measure_latency
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
     TokenCounts,
@@ -41,6 +43,8 @@ from lensllm.finetune.inspection import (
     first_lost_weight,
     measure_pairs,
 )
+from lensllm.finetune.kept_weights import KeptWeights
+from lensllm.finetune.measuring import Measuring, MeasuringSettings
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
@@ -84,14 +88,21 @@ class FineTuneRunner(StoredRunner):
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
-        measure: Name of the measure by which candidates are compared, see `lensllm.core.measures`;
-            with `loss`, candidates whose tokens differ are compared by loss per byte.
+        measure: The measure by which candidates are compared, see `measure_named`; with `loss`,
+            candidates whose tokens differ are compared by loss per byte.
+        measuring: How the answers of models are measured, for measures that are no losses.
         finetune: How to fine-tune candidates that do not set it themselves; in full by default.
         checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial
             resumes; they are in the store's folder until the trial is stored. `None` for none.
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
             for none.
+        trial_time_limit: See `StoredRunner`; the full fine-tuning of `keep` has no limit.
         make_callbacks: By name, makers of Lightning callbacks that are added to every trial's own.
+        limits: Limits of size, memory, latency and licence; candidates over them are left out.
+        keep_weights: Whether trials leave their weights as model folders, see `KeptWeights`;
+            `all` also runs finished trials again whose weights were not kept.
+        max_weights_gb: Most gigabytes (10⁹ bytes) that these folders may take together; by default
+            nine tenths of what is free.
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
@@ -116,11 +127,16 @@ class FineTuneRunner(StoredRunner):
         n_samples_full: int | None = None,
         sizes: Sequence[int] | None = None,
         seed: int = 0,
-        measure: str = "loss",
+        measure: str | Mapping[str, Any] | Measure = "loss",
+        measuring: MeasuringSettings | None = None,
         finetune: AdapterConfig | None = None,
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
+        trial_time_limit: float | str | None = None,
         make_callbacks: Mapping[str, MakeCallback] | None = None,
+        limits: Limits | None = None,
+        keep_weights: bool | str = False,
+        max_weights_gb: float | None = None,
         log_stored: bool = False,
     ) -> None:
         quiet_libraries()
@@ -133,7 +149,7 @@ class FineTuneRunner(StoredRunner):
         check_trainer(make_trainer)
         _check_scheduler(make_scheduler)
         given = as_sources(sources, finetune or FULL)
-        super().__init__(given, data, store, n_samples_full, sizes, seed)
+        super().__init__(given, data, store, n_samples_full, sizes, seed, trial_time_limit)
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
         callbacks = as_callbacks(make_callbacks)
@@ -144,10 +160,21 @@ class FineTuneRunner(StoredRunner):
         self.make_loggers = as_makers(make_logger)
         self.log_stored = log_stored
         self.asked_measure = measure_named(measure)
+        self.measuring = Measuring.of(self.asked_measure, measuring or MeasuringSettings(), data)
+        if self.measuring is not None and _is_sharded(make_trainer):
+            raise ValueError(
+                f"Expected measure=loss or loss_per_byte with trainer=fsdp, got "
+                f"{self.asked_measure.name}: models whose weights are sharded answer nothing here"
+            )
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
+        self.limits = limits or Limits()
+        self.weights = KeptWeights(store.folder / "weights", keep_weights, max_weights_gb)
+        if self.weights.keeps:
+            self._check_whole()
         self.failures: dict[str, str] = {}
         self.failure_codes: dict[str, str] = {}
+        self._latencies: dict[tuple[str, str], float] = {}
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
         self._losses_before: dict[str, float] = {}
@@ -165,7 +192,7 @@ class FineTuneRunner(StoredRunner):
         A loss per token is the sum over a target divided by its number of tokens, so the losses of
         candidates that split a target into different numbers of tokens are not comparable.
         """
-        if self.asked_measure.per == "byte" or len(self.sources) == 1:
+        if self.asked_measure.per != "token" or len(self.sources) == 1:
             return self.asked_measure
         lengths: dict[tuple[int, ...], str] = {}
         for name in self.sources:
@@ -221,6 +248,8 @@ class FineTuneRunner(StoredRunner):
         }
         if self._callback_settings:
             decisive["callbacks"] = self._callback_settings
+        if self.measuring is not None:  # else the keys of trials with losses alone would change
+            decisive["measuring"] = self.measuring.decisive()
         if trial.n_samples > 0:
             decisive |= {
                 "optimizer": describe(self.optimizer_of(source), "optimizer"),
@@ -270,7 +299,7 @@ class FineTuneRunner(StoredRunner):
 
     def _stored_or_new(self, trial: Trial) -> TrialResult:
         """See `StoredRunner`; processes that train a trial together all run it."""
-        stored = self.store.get(trial)
+        stored = self.stored(trial)
         if stored is not None:
             if self.log_stored and rank_zero_only.rank == 0:
                 self._log_stored(stored)
@@ -304,18 +333,30 @@ class FineTuneRunner(StoredRunner):
             StorageError: The folder cannot be written.
         """
         check_free(folder)
-        if "fsdp" in str(trainer_settings(self._plain_trainer, trial.n_samples).get("strategy")):
-            raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
+        self._check_whole()
         source = self.sources[trial.model]
         return self._run_new(
             self.complete(trial),
             lambda model, tokenizer: write_model_folder(folder, model, tokenizer, source, merge),
         )
 
+    def _check_whole(self) -> None:
+        """Refuse a strategy under which no process has a model's whole weights."""
+        if _is_sharded(self._plain_trainer):
+            raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
+
+    def stored(self, trial: Trial) -> TrialResult | None:
+        """The stored result, unless the trial is to run again for its weights."""
+        stored = super().stored(trial)
+        again = stored is not None and stored.status == "completed" and self.weights.lacks(trial)
+        return None if again else stored
+
     def _run_new(
         self, trial: Trial, keep: Callable[[Any, Any], object] | None = None
     ) -> TrialResult:
         source = self.sources[trial.model]
+        if keep is None and self.weights.keeps:
+            keep = partial(self.weights.write, trial, source)
         trackers = self._trackers(trial)
         result: TrialResult | None = None
         try:
@@ -332,11 +373,14 @@ class FineTuneRunner(StoredRunner):
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
                 keep=keep,
+                measuring=self.measuring,
+                time_limit=self.time_left if keep is None else None,
             )
             # Before anything is logged: a failing tracker must not lose a finished trial.
             if rank_zero_only.rank == 0:  # of several processes that train together
                 self.store.add(result)
-                self._checkpoint(trial).unlink(missing_ok=True)
+                if result.status != "timed_out":  # from whose checkpoint a longer one goes on
+                    self._checkpoint(trial).unlink(missing_ok=True)
             return result
         finally:
             if result is not None:
@@ -371,7 +415,8 @@ class FineTuneRunner(StoredRunner):
         """
         self.store.check_writable()
         sharing = Sharing(n_processes, n_gpus)
-        for look in (self._counts, partial(self._inspect, sharing=sharing)):
+        inspect = partial(self._inspect, sharing=sharing)
+        for look in (self._counts, self._candidate, inspect):
             for name in self.sources:
                 self._note_failure(look, name)
         self._check_disk()
@@ -474,14 +519,14 @@ class FineTuneRunner(StoredRunner):
         costs: dict[tuple[str, int], float] = {}
         available: dict[str, tuple[int, ...]] = {}
         sizes = tuple(size for size in self.sizes if size < self.n_samples_full)
-        for look in (self._counts, self._check_lost, lambda name: self.sources[name].n_params):
+        for look in (self._counts, self._check_lost, self._candidate):
             for name in self.sources:
                 self._note_failure(look, name)
         for name, source in self.sources.items():
             if name in self.failures:
                 continue
             counts = self._counts(name)
-            candidates.append(Candidate(name, source.n_params, source.family, source.base_model))
+            candidates.append(self._candidate(name))
             costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
             available[name] = sizes
         if not candidates:
@@ -495,9 +540,35 @@ class FineTuneRunner(StoredRunner):
             seed=self.seed,
             failures=dict(self.failures),
             measure=self.measure,
-            losses_before=dict(self._losses_before),
+            losses_before=dict(self._losses_before) if self.measure.is_loss else {},
             failure_codes=dict(self.failure_codes),
         )
+
+    def _candidate(self, name: str) -> Candidate:
+        """What is known of a candidate beside its curve, with its latency if there is a limit.
+
+        Raises:
+            ValueError: It is over a limit.
+        """
+        source, counts = self.sources[name], self._counts(name)
+        memory_gb = inference_memory_gb(source, counts.longest_test)
+        found = Candidate(name, source.n_params, source.family, source.base_model, memory_gb)
+        replace(self.limits, max_latency_ms=None).check_candidate(found)
+        if self.limits.licence is not None:
+            self.limits.check_licences(licences_of(source))
+        if self.limits.max_latency_ms is not None:
+            found = replace(found, latency_ms=self._latency(source, counts.sample))
+        self.limits.check_candidate(found)
+        return found
+
+    def _latency(self, source: ModelSource, examples: Sequence[Example]) -> float:
+        """Milliseconds per target, measured once for all arms of a model."""
+        key = source.fingerprint, source.dtype
+        if key not in self._latencies:
+            pad = self._encoder(source.name).tokenizer.pad_token_id
+            device = "cpu" if device_of(self.make_trainer) == "cpu" else "cuda"
+            self._latencies[key] = measure_latency(source, examples, pad, device)
+        return self._latencies[key]
 
     def _ladder(self) -> tuple[int, ...]:
         return size_ladder(self.n_samples_full)
@@ -539,9 +610,19 @@ class FineTuneRunner(StoredRunner):
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
         """An upper bound on the FLOPs of one trial: training for all of its epochs."""
         trained = counts.train[n_samples] * self.settings.max_epochs
-        evaluated = counts.validation[n_samples] + counts.test
+        evaluated: float = counts.validation[n_samples] + counts.test
+        if self.measuring is not None:
+            n_test = len(counts.targets)
+            prompt = (counts.test - sum(counts.targets)) / n_test
+            longest = max(counts.targets)
+            evaluated += self.measuring.tokens(n_samples, self.settings, n_test, prompt, longest)
         per_trained, per_evaluated = source.flops_per_token
         return per_trained * trained + per_evaluated * evaluated
+
+
+def _is_sharded(make_trainer: Callable[..., Any]) -> bool:
+    """Whether a trainer shards weights over processes."""
+    return "fsdp" in str(getattr(make_trainer, "keywords", {}).get("strategy", ""))
 
 
 def _with_errors(result: TrialResult) -> TrialResult:

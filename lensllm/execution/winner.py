@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import uuid
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lensllm.core.measures import Measure, measure_named
+from lensllm.core.measures import Measure, recorded_measure
 from lensllm.core.task import NoCandidateError
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.execution.finetune import FineTuneRunner
@@ -50,7 +49,7 @@ class Winner:
     @property
     def value(self) -> float:
         """The value that the full fine-tuning reached."""
-        return float(getattr(self.result, self.measure.column))
+        return self.result.value(self.measure)
 
     @property
     def held(self) -> bool | None:
@@ -58,32 +57,6 @@ class Winner:
         if not (math.isfinite(self.lower80) and math.isfinite(self.upper80)):
             return None
         return self.lower80 <= self.value <= self.upper80
-
-
-def read_selection(path: Path) -> dict[str, Any]:
-    """Read the `selection.json` of a campaign that fine-tuned.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is another kind of file, or comes from a replay or an older version.
-    """
-    path = path / "selection.json" if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected a selection.json, got {path}, which is no file")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"Expected JSON in {path}, got: {error}") from error
-    wanted = ("format", "dataset", "n_samples_full", "measure", "ranking", "settings", "selected")
-    lacking = [key for key in wanted if not isinstance(record, dict) or key not in record]
-    if lacking:
-        raise ValueError(
-            f"Expected a selection of format 2 or later in {path}, which lacks {lacking[0]!r}: run "
-            "`lensllm select` again; finished trials are taken from the store"
-        )
-    if "candidates" not in record["settings"] or not record.get("data_fingerprint"):
-        raise ValueError(f"Expected a campaign by fine-tuning in {path}, got one by replay")
-    return record
 
 
 def finetune_winner(
@@ -101,7 +74,7 @@ def finetune_winner(
 
     Args:
         runner: A runner with the campaign's settings.
-        record: See `read_selection`.
+        record: See `lensllm.execution.selection_file.read_selection`.
         folder: A new or empty folder for the model.
         model: Name of the candidate; `None` for the chosen one.
         confirm: Number of contenders to fine-tune; the best one is kept.
@@ -124,7 +97,7 @@ def finetune_winner(
     unknown = next((name for name in names if name not in runner.sources), None)
     if unknown is not None:
         raise ValueError(f"Expected a candidate among {', '.join(ranking)}, got {unknown!r}")
-    measure, seed = measure_named(record["measure"]), int(record["settings"].get("seed", 0))
+    measure, seed = recorded_measure(record), int(record["settings"].get("seed", 0))
     n_samples = int(record["n_samples_full"])
     results: dict[str, TrialResult] = {}
     failures: dict[str, str] = {}
@@ -139,14 +112,14 @@ def finetune_winner(
             except Exception as error:  # the other contenders' models are not lost by it
                 failures[name] = reason_of(error)
         values = {
-            name: float(getattr(result, measure.column))
+            name: result.value(measure)
             for name, result in results.items()
             if result.status == "completed"
         }
         failures |= {name: "it diverged" for name in results if name not in values}
         if not values:
             raise NoCandidateError(runner.data.name, failures)
-        best = min(values, key=lambda name: values[name])
+        best = measure.best_of(values)
         if folder.is_dir():
             folder.rmdir()
         kept[best].rename(folder)

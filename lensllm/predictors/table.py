@@ -25,6 +25,16 @@ class Named(Protocol):
         """Its family; empty where it is not known."""
         ...
 
+    @property
+    def base_model(self) -> str:
+        """The model that it is an arm of; its name if that has no other."""
+        ...
+
+
+def has_arms(candidates: Sequence[Named]) -> bool:
+    """Whether some of the candidates are arms of one model, fine-tuned in different ways."""
+    return len({item.base_model for item in candidates}) < len(candidates)
+
 
 @dataclass(frozen=True, eq=False)
 class LossTable:
@@ -32,7 +42,8 @@ class LossTable:
 
     Attributes:
         models: Names of the candidates.
-        families: Their families; an empty one means that the family is not known.
+        families: Their families; an empty one means that the family is not known. If a model has
+            several arms, they are the families, see `has_arms`.
         sizes: Sizes D > 0, ascending, shape (n_sizes,).
         log_loss: log L, L the mean over the runs of a size, shape (n_models, n_sizes); `nan` where
             no run was completed.
@@ -58,10 +69,10 @@ class LossTable:
             candidates: The candidates, all of which get a row, in this order.
             curves: Tidy table of curves of one data set. Its column `measure.error_column`, where
                 it has one, is the standard error over test examples.
-            measure: Which loss.
+            measure: Which loss, or the measure whose errors are the losses (`Measure.errors`).
         """
         position = {item.name: i for i, item in enumerate(candidates)}
-        loss = curves[measure.column].to_numpy(dtype=float)
+        loss = measure.errors(curves).to_numpy(dtype=float)
         size = curves["n_samples"].to_numpy(dtype=float)
         row = curves["model"].map(position).to_numpy(dtype=float)
         used = np.isfinite(loss) & (loss > 0) & (size > 0) & np.isfinite(row)
@@ -71,14 +82,13 @@ class LossTable:
         n_runs, total, error = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         np.add.at(n_runs, (rows, columns), 1.0)
         np.add.at(total, (rows, columns), loss)
-        if measure.error_column in curves:
-            known = curves[measure.error_column].to_numpy(dtype=float)[used] / loss
-            np.maximum.at(error, (rows, columns), np.where(np.isfinite(known), known, 0.0))
+        known = measure.standard_errors(curves).to_numpy(dtype=float)[used] / loss
+        np.maximum.at(error, (rows, columns), np.where(np.isfinite(known), known, 0.0))
         seen = n_runs > 0
         mean = np.where(seen, total, 1.0) / np.where(seen, n_runs, 1.0)
         return cls(
             tuple(position),
-            tuple(item.family for item in candidates),
+            tuple(item.base_model if has_arms(candidates) else item.family for item in candidates),
             sizes,
             np.where(seen, np.log(mean), np.nan),
             n_runs,

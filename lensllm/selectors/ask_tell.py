@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -17,10 +17,20 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from lensllm.core.amounts import read_amount
+from lensllm.core.measures import LOSS, Measure, measure_named
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task, size_ladder
-from lensllm.core.trials import MAX_LOSS, Status, Trial, TrialResult, digest_of, results_table
+from lensllm.core.trials import (
+    MAX_LOSS,
+    MeasureValue,
+    Status,
+    Trial,
+    TrialResult,
+    digest_of,
+    results_table,
+)
 from lensllm.selectors.adaptive import Adaptive
 from lensllm.selectors.base import Decision, Selector
 from lensllm.selectors.campaign import run_campaign
@@ -36,20 +46,24 @@ Cost = Callable[[str, int], float]
 class Study:
     """Selects the candidate to fine-tune when the training loop is your own.
 
-    `ask` returns the next trial, `tell` takes its loss. The results told so far determine the next
-    trials: a round of trials is chosen only when the previous one is complete, so neither the
-    number of workers that share the folder nor the order of their results matters.
+    `ask` returns the next trial, `tell` takes its loss or another measure. The results told so far
+    determine the next trials: a round of trials is chosen only when the previous one is complete,
+    so neither the number of workers that share the folder nor the order of their results matters.
 
     Args:
         candidates: Names, or `Candidate` objects, whose families and numbers of parameters help.
         n_samples_full: Size D_full of the data on which the chosen candidate will be fine-tuned.
-        budget: What all trials may cost, in the unit of `costs`; or a share of fine-tuning every
-            candidate on all of the data, as in `"10%"`.
+        budget: What all trials may cost, in the unit of `costs`, as in 3600, `"1h"` or `"5 USD"`;
+            or a share of fine-tuning every candidate on all of the data, as in `"10%"`. Costs in a
+            unit of time are seconds.
         sizes: Sizes D that trials may have; doublings up to half of `n_samples_full` by default.
         costs: The cost of a trial of (model, D), in FLOPs, seconds or money. `None`: it is learned
             from the costs given to `tell`, and until then assumed proportional to D and parameters.
         folder: Where the study is kept; several workers may open it, and a killed one can resume.
             `None` keeps it for the life of this object.
+        measure: What `tell` is told: `loss`, or another measure with its best possible value and
+            direction, such as `accuracy` or `{"name": "wer", "direction": "lower"}` (see
+            `lensllm.core.measures.measure_named`).
         selector: The selector; `Adaptive` by default.
         max_failures: Failed or diverged trials after which a candidate is excluded.
         seed: Seed that the trials carry.
@@ -75,11 +89,14 @@ class Study:
         sizes: Sequence[int] | None = None,
         costs: Cost | None = None,
         folder: str | Path | None = None,
+        measure: str | Mapping[str, Any] | Measure = "loss",
         selector: Selector | None = None,
         max_failures: int = 2,
         seed: int = 0,
     ) -> None:
-        self._share, self._amount = _budget(budget)
+        amount = read_amount(budget, "the budget")
+        self._share = amount.value if amount.unit == "share" else None
+        self._amount = amount.value
         named = tuple(Candidate(item) if isinstance(item, str) else item for item in candidates)
         ladder = size_ladder(n_samples_full)[1:] if sizes is None else sorted(set(sizes))
         if not ladder or ladder[0] <= 0 or ladder[-1] >= n_samples_full:
@@ -97,7 +114,14 @@ class Study:
         available = {item.name: tuple(ladder) for item in named}
         guess = known or proportional_costs(named, (*ladder, n_samples_full), {})
         self.task = Task(
-            "study", named, n_samples_full, available, guess, seed, cost_unit="units of cost"
+            "study",
+            named,
+            n_samples_full,
+            available,
+            guess,
+            seed,
+            measure=measure_named(measure),
+            cost_unit="units of cost" if amount.unit in ("", "share") else amount.unit,
         )
         self.max_failures = max_failures
         self._selector = _Remembering(selector or Adaptive(), self)
@@ -144,15 +168,17 @@ class Study:
         cost: float | None = None,
         status: Status = "completed",
         reason: str = "",
+        standard_error: float | None = None,
     ) -> None:
         """Report how a trial ended.
 
         Args:
             trial: A trial that `ask` returned.
-            value: Its test loss, in the same unit for all candidates; lower is better.
+            value: Its test loss, in the same unit for all candidates, or the study's measure.
             cost: Its cost, in the unit of the budget; taken from `costs` by default.
             status: `completed`, `diverged` (the loss became infinite or NaN) or `failed`.
             reason: Why it failed, in one line.
+            standard_error: Standard error of the value over test examples, if known.
 
         Raises:
             ValueError: The trial was not asked for or was told before, or a value is out of range.
@@ -166,11 +192,16 @@ class Study:
                 "Expected a value with status='completed' and none with another one, got "
                 f"{value!r} with {status!r}"
             )
-        if value is not None and not 0 < value <= MAX_LOSS:
+        measure = self.task.measure
+        if value is not None and not measure.is_loss:
+            measure.check(value)
+        elif value is not None and not 0 < value <= MAX_LOSS:
             raise ValueError(
                 f"Expected a loss above 0 and at most {MAX_LOSS:g}, got {value!r}: tell "
                 "status='diverged' of a trial whose training left the finite numbers"
             )
+        if standard_error is not None and not 0 <= standard_error < math.inf:
+            raise ValueError(f"Expected a finite `standard_error` >= 0, got {standard_error!r}")
         if cost is not None:
             _positive(cost, "`cost`")
         elif self._learns and self._share is None:
@@ -182,7 +213,7 @@ class Study:
             raise ValueError(f"Expected a trial that is open, got {_name(trial)}, told before")
         if trial not in self._missing():
             raise ValueError(f"Expected a trial that `ask` gave, got {_name(trial)}")
-        told = _Told(None if value is None else float(value), cost, status, reason)
+        told = _Told(None if value is None else float(value), cost, status, reason, standard_error)
         self._told.add(trial, told)
         for (worker, key), held in list(self._held.items()):
             if key == trial.key:
@@ -239,10 +270,16 @@ class Study:
         candidate = next(item for item in self.task.candidates if item.name == trial.model)
         known = None if self._learns else self.task.costs[trial.model, trial.n_samples]
         cost = known if told.cost is None else told.cost
+        value = math.nan if told.value is None else told.value
+        error = math.nan if told.standard_error is None else told.standard_error
+        is_loss = self.task.measure.is_loss
+        measures = {} if is_loss else {self.task.measure.name: MeasureValue(value, error)}
         return TrialResult(
             trial,
             told.status,
-            math.nan if told.value is None else told.value,
+            value if is_loss else math.nan,
+            test_loss_se=error if is_loss else math.nan,
+            measures=measures,
             family=candidate.family,
             flops=math.nan if cost is None else cost,
             reason=told.reason,
@@ -309,12 +346,15 @@ class Study:
             "sizes": list(task.sizes),
             "seed": task.seed,
         }
+        measure = task.measure
+        if measure != LOSS:  # studies of losses are older than this entry
+            question["measure"] = [measure.name, measure.bound, measure.direction]
         path = self.folder / "study.json"
         if not path.is_file():
             write_whole(path, json.dumps(question, indent=1) + "\n")
             return
         found = _record(path)
-        for name, value in question.items():
+        for name, value in {"measure": None, **question}.items():
             if found.get(name) != value:
                 raise ValueError(
                     f"Expected the study of {self.folder}, whose {name} is {found.get(name)}, got "
@@ -353,23 +393,30 @@ class _Teller(Runner):
 
 
 class _WholeRounds(Executor):
-    """An executor that returns a round only when all of its trials were told."""
+    """An executor that returns the results of a round only when all of its trials were told."""
 
-    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results of a round.
+    n_workers = sys.maxsize
+
+    def next(self) -> tuple[Trial, TrialResult]:
+        """The next result of a round.
 
         Raises:
             _OpenError: Some trials were not told yet; the error carries all of them.
         """
-        found, missing = [], []
-        for trial in trials:
-            try:
-                found.append(runner.run(trial))
-            except _OpenError:
-                missing.append(trial)
-        if missing:
-            raise _OpenError(tuple(missing))
-        return iter(found)
+        try:
+            return super().next()
+        except _OpenError as first:
+            others = (trial for runner, trial in self._started if _is_open(runner, trial))
+            raise _OpenError((*first.trials, *others)) from None
+
+
+def _is_open(runner: Runner, trial: Trial) -> bool:
+    """Whether a trial was not told yet."""
+    try:
+        runner.run(trial)
+    except _OpenError:
+        return True
+    return False
 
 
 class _Remembering(Selector):
@@ -416,6 +463,7 @@ class _Told:
     cost: float | None
     status: Status
     reason: str
+    standard_error: float | None = None
 
 
 class _ToldTrials:
@@ -436,7 +484,9 @@ class _ToldTrials:
                 return None
             record = _record(path)
             try:
-                told = _Told(**{name: record[name] for name in _Told.__dataclass_fields__})
+                names = ("value", "cost", "status", "reason")
+                error = record.get("standard_error")  # older studies have none
+                told = _Told(**{name: record[name] for name in names}, standard_error=error)
             except KeyError as error:
                 raise ValueError(f"Expected {error} in {path}, found none: {_WAY}") from error
             self._seen[trial.key] = told
@@ -492,16 +542,6 @@ def proportional_costs(
         for name, weight in weights.items()
         for n in sizes
     }
-
-
-def _budget(budget: float | str) -> tuple[float | None, float]:
-    """The budget as a share with a `nan` amount, or as `None` and an amount."""
-    if isinstance(budget, str):
-        found = re.fullmatch(r"\s*([0-9.]+)\s*%\s*", budget)
-        if found is None:
-            raise ValueError(f"Expected a budget such as 3600 or '10%', got {budget!r}")
-        return _positive(float(found[1]) / 100, "the budget"), math.nan
-    return None, _positive(budget, "the budget")
 
 
 def _positive(value: float, what: str) -> float:

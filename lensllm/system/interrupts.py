@@ -146,7 +146,7 @@ class SignalGuard:
             number = byte[0]
         self._begin(number)
         until = time.monotonic() + (self.grace if self._entered else 0.0)
-        while time.monotonic() < max(until, self._save_until + self.grace if self.saves else 0.0):
+        while time.monotonic() < max(until, self._save_until and self._save_until + self.grace):
             if self._lifted.wait(NUDGE_SECONDS):
                 return
             self._nudged = True
@@ -304,6 +304,17 @@ def end_with(owner: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     guard = _guard = SignalGuard(tells=False, grace=CHILD_GRACE_SECONDS).install()
     threading.Thread(target=guard.end_after, args=(owner,), name="owner", daemon=True).start()
+
+
+def end_at_signals() -> None:
+    """End this process, a job of a cluster, at SIGTERM or SIGUSR2, without a word.
+
+    Slurm sends them before a time limit, a preemption or a cancellation, and kills what is left
+    half a minute later. `finally` blocks run; nothing is reported, since the owner does so.
+    """
+    global _guard
+    _guard = SignalGuard(tells=False).install()
+    signal.signal(signal.SIGUSR2, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,10 @@ if mode == "print":
     print(f"step 2: eval_loss = {loss}\\rdone")
 elif mode == "metrics":
     (out / "metrics.json").write_text(json.dumps({"eval": {"loss": loss}}))
+elif mode == "accuracy":
+    history = [{"step": n, "eval_accuracy": v} for n, v in ((5, 1 - loss / 8), (10, 1 - loss / 4))]
+    state = {"global_step": 10, "log_history": history}
+    (out / "trainer_state.json").write_text(json.dumps(state))
 elif mode == "nan":
     (out / "metrics.json").write_text(json.dumps({"eval": {"loss": float("nan")}}))
 elif mode == "state" or mode == "checkpoints":
@@ -204,12 +209,13 @@ def test_a_loss_that_is_not_finite_has_diverged_and_is_kept(make_runner, ran):
 
 
 def test_a_program_that_hangs_is_ended_with_its_children(make_runner, tmp_path):
-    runner = make_runner("wait", timeout_minutes=1 / 60)
+    runner = make_runner("wait", trial_time_limit="1s")
     started = time.monotonic()
     found = runner.run(Trial("small", "toy", 25))
-    assert found.status == "failed"
-    assert found.reason.startswith("ran longer than runner.timeout_minutes=0.0166667; its output")
+    assert found.status == "timed_out"
+    assert found.reason.startswith("ran longer than 1 s; its output")
     assert time.monotonic() - started < 20
+    assert runner.run(Trial("small", "toy", 25)) == found  # which is not tried again
     pids = (tmp_path / "ran.pid").read_text().split()
     assert len(pids) == 2
     assert not any(map(is_running, pids))
@@ -258,7 +264,7 @@ def test_everything_that_decides_is_in_the_key(make_runner, tmp_path, program, r
     keys.append(make_runner("print", METRICS, sources=[str(model)]).complete(trial).key)
     keys.append(make_runner("metrics", sources=[str(model)]).complete(trial).key)
     assert len(set(keys)) == len(keys)
-    free = make_runner(sources=[str(model)], timeout_minutes=9, seconds_per_sample=1)
+    free = make_runner(sources=[str(model)], trial_time_limit="9min", seconds_per_sample=1)
     assert free.complete(trial).key == plain.complete(trial).key
 
     assert plain.run(trial).test_loss == free.run(trial).test_loss
@@ -346,7 +352,7 @@ def test_examples_for_other_programs_are_filled_in(name, tmp_path, monkeypatch):
         (["p", "{model}", "{n_samples}"], {"config_files": ["no"]}, "runner.config_files, got no"),
         (["p", "{model}", "{n_samples}"], {"depends_on": ["no"]}, "runner.depends_on, got"),
         (["p", "{model}", "{n_samples}"], {"config_files": [__file__]}, r"did you mean|there are"),
-        (["p", "{model}", "{n_samples}"], {"timeout_minutes": 0}, "timeout_minutes > 0, got 0"),
+        (["p", "{model}", "{n_samples}"], {"trial_time_limit": 0}, "trial_time_limit > 0, got 0"),
         (["p", "{model}", "{n_samples}"], {"sizes": [200]}, "up to n_samples_full = 80, got 200"),
         (["p", "{model}", "{n_samples}"], {"sources": ["-c"]}, "begin with a dash, got '-c'"),
         (["p", "{model}", "{n_samples}"], {"sources": [{"source": "a", "n_param": 3}]},
@@ -375,21 +381,21 @@ def test_a_bad_place_of_results_is_refused(options, message):
         ResultSource(**options)
 
 
-def test_processes_that_share_a_store_run_a_trial_once(make_runner, ran):
+def test_processes_that_share_a_store_run_a_trial_once(make_runner, ran, run_all):
     runner, trial = make_runner(), Trial("small", "toy", 25)
     with closing(PoolExecutor(n_workers=2)) as executor:
         asked = [trial, trial, Trial("large", "toy", 25)]
-        losses = [result.test_loss for result in executor.run(runner, asked)]
+        losses = [result.test_loss for result in run_all(executor, runner, asked)]
     assert losses == [loss_at(25), loss_at(25), loss_at(25, 1.0)]
     assert sorted(ran()) == ["large 25", "small 25"]
 
 
 @pytest.mark.slow
-def test_it_runs_as_a_job(make_runner, tmp_path, ran):
+def test_it_runs_as_a_job(make_runner, tmp_path, ran, run_all):
     pytest.importorskip("submitit")
     executor = SlurmExecutor(str(tmp_path / "jobs"), "local", parameters={"timeout_min": 5})
     with closing(executor):
-        (result,) = executor.run(make_runner(), [Trial("small", "toy", 25)])
+        (result,) = run_all(executor, make_runner(), [Trial("small", "toy", 25)])
     assert (result.test_loss, ran()) == (loss_at(25), ["small 25"])
 
 
@@ -454,7 +460,8 @@ def test_a_campaign_that_was_interrupted_goes_on(tmp_path, overrides, run_main, 
     record = json.loads((tmp_path / "run" / "selection.json").read_text())
     assert (record["selected"], record["cost_unit"]) == ("large", "samples")
     assert record["cost_flops"] == 2 * (12 + 25)
-    assert "found for 74 samples, 18.5% of" in record["sentence"]
+    assert re.search(r"found for \d+ s, 18\.5% of", record["sentence"])
+    assert (record["cost_flops"], record["cost_unit"]) == (74.0, "samples")
 
 
 def test_a_file_cannot_name_a_program(tmp_path, overrides, run_main):
@@ -474,3 +481,22 @@ def test_a_file_cannot_name_a_program(tmp_path, overrides, run_main):
     done = run_main(main, *overrides, target)
     assert done.code == 2
     assert "as runner alone, got it as trainer.logger._target_" in done.err
+
+
+def test_a_program_may_report_any_measure_with_its_bound_and_direction(make_runner):
+    result = ResultSource(key="eval_accuracy", which="best")
+    runner = make_runner("accuracy", result, measure="accuracy")
+    trial = Trial("small", "toy", 12)
+    found = runner.run(trial)
+    loss = 2.0 + 5 * 12**-0.5
+    assert found.measures["accuracy"].value == pytest.approx(1 - loss / 8)  # best is largest
+    assert (found.status, math.isnan(found.test_loss), found.trace) == ("completed", True, ())
+    assert runner.task().measure.name == "accuracy"
+    assert replace(runner.store.get(found.trial), flops=found.flops) == found
+    own = {"name": "eval_score", "bound": 0.5}
+    other = make_runner("accuracy", result, measure=own)
+    assert other.complete(trial).key != runner.complete(trial).key
+    assert "measure" not in make_runner("print").complete(trial).settings
+    failed = other.run(trial)
+    assert failed.status == "failed"
+    assert "finite eval_score <= 0.5, got 0.5" in failed.reason
