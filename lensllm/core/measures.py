@@ -223,7 +223,8 @@ MEASURES = {
 }
 # Columns of a table of curves that are something else, so that no measure may have their names.
 RESERVED = (
-    *("model", "dataset", "n_samples", "seed", "key", "trial", "settings", "status", "reason"),
+    *("model", "dataset", "n_samples", "seed", "key", "trial", "settings"),
+    *("status", "reason", "error_code"),
     *("test_loss", "test_loss_per_byte", "test_loss_se", "test_loss_per_byte_se"),
     *("validation_loss", "n_params", "n_tokens", "n_steps", "best_step", "flops", "train_flops"),
     *(

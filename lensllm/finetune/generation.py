@@ -76,7 +76,7 @@ def greedy_answers(
 @contextmanager
 def _plain_generation(model: Any) -> Iterator[Any]:
     """The model without its own defaults of decoding, which would fill in what is not given."""
-    plain = model.get_base_model() if hasattr(model, "peft_config") else model
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     own, plain.generation_config = plain.generation_config, GenerationConfig()
     try:
         yield plain

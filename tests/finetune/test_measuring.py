@@ -8,7 +8,7 @@ from lensllm.core.task import Budget
 from lensllm.core.trials import Trial, TrialResult, TrialStore
 from lensllm.data.pairs import make_text_data
 from lensllm.execution.finetune import FineTuneRunner
-from lensllm.finetune import MeasuringSettings, TrainingSettings
+from lensllm.finetune import AdapterConfig, MeasuringSettings, TrainingSettings
 from lensllm.finetune.measuring import FEWEST_EXAMPLES, Measuring, closed_labels
 from lensllm.reports.selection_report import selection_sentence, write_selection
 from lensllm.selectors import Adaptive, run_campaign
@@ -88,6 +88,15 @@ def test_a_trial_has_the_measure_beside_the_same_losses(make_runner, name):
     assert set(likelihood.run(trial).measures) == {"accuracy", "f1"}
     assert set(decoded.run(trial).measures) == {"exact_match"}
     assert len({r.trial.key for r in runner.store.results()}) == 4
+
+
+def test_models_with_adapters_answer_as_well(make_runner):
+    options = {"measuring": MeasuringSettings(labels="none", also=["chrf"])}
+    runner = make_runner(measure="exact_match", finetune=AdapterConfig(method="lora"), **options)
+    for name in runner.sources:
+        result = runner.run(Trial(name, "labels", 8))
+        assert (result.status, result.reason) == ("completed", "")
+        assert set(result.measures) == {"chrf", "exact_match"}
 
 
 def test_the_order_in_which_measures_are_named_changes_no_key(make_runner):
