@@ -61,7 +61,7 @@ def main() -> int:
             return done.returncode
     print(f"\n[{time.perf_counter() - start:4.0f} s] Done. Results:")
     for path in sorted((ROOT / OUTPUT).glob("*/*")):
-        if path.is_file() and path.suffix in (".json", ".csv", ".png", ".md"):
+        if path.is_file() and path.suffix in (".json", ".csv", ".png", ".md", ".html"):
             print(f"  {path.relative_to(ROOT)}")
     return 0
 

@@ -22,6 +22,7 @@ from lensllm.laws import (
     stack_curves,
 )
 from lensllm.reports.curves_figure import CurvePlot, save_curves
+from lensllm.reports.style import compact
 from lensllm.system.harmless import write_csv
 
 logger = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ def _write_figures(
         points = curves[(curves["dataset"] == dataset) & (curves["model"] == model)]
         fits = [part[i] for part in parts if np.isfinite(part[i].params).all()]
         size = fits[0].transition_size if fits else np.nan
-        notes = [f"transition at {size:.3g} samples"] if np.isfinite(size) else []
+        notes = [f"transition at {compact(size)} samples"] if np.isfinite(size) else []
         plot = CurvePlot(
             title=f"{model}, {dataset}",
             n_samples=points["n_samples"].to_numpy(dtype=float),
