@@ -7,12 +7,12 @@ import lensllm.system.guarded  # noqa: F401 - first: Ctrl-C then holds while the
 
 import sys
 
-from lensllm.commands.doctor import main as doctor
+from lensllm.commands import doctor
 
 
 def main() -> None:
     """Run the command with the words of the command line."""
-    doctor(["device=gpu", *sys.argv[1:]])
+    doctor.main(["device=gpu", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
