@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class CurvePredictor:
-    """Curves of all candidates of a task, given the points so far (docs/adaptive.md).
+    """Curves of all candidates of a task, given the points so far (docs/concepts/adaptive.md).
 
     Earlier tasks (`Task.prior_curves`) count as far as this task's own points agree with them.
 
