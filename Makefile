@@ -50,6 +50,6 @@ tables: $(STAMP)
 	$(BIN)/python -m lensllm tables $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist docs/_build docs/api/generated *.egg-info multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find outputs -mindepth 1 -not -name .gitkeep -delete
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

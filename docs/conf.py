@@ -9,9 +9,7 @@ version = release = __version__
 extensions = [
     "myst_nb",  # Markdown pages, and the notebooks, which are executed
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "conf.py"]
@@ -29,7 +27,6 @@ nb_execution_timeout = 120
 nb_merge_streams = True
 nb_output_stderr = "remove"  # progress bars
 
-autosummary_generate = True
 autodoc_typehints = "none"  # types and shapes are in the signatures and under Args
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
