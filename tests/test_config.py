@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from lensllm.commands.conf import command_module, command_names, conf_dir
 from lensllm.commands.config_checks import check_config
 from lensllm.commands.targets import check_targets
-from lensllm.finetune.models import as_sources
+from lensllm.finetune.candidates import as_sources
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PRIMARY = command_names()
@@ -252,8 +252,10 @@ def test_what_is_instantiated_works_together(model_folders, text_data, tmp_path)
         assert hasattr(schedule, "step")
     trainer = instantiate(cfg.trainer)(logger=False, enable_progress_bar=False)
     assert trainer.gradient_clip_val == 1.0
-    csv_logger = composed("train", "logger=csv", f"paths.output_dir={tmp_path}").logger
-    instantiate(csv_logger)("run", {"a": 1}, group="g").finish()
+    logger = composed("train", "logger=csv", f"paths.output_dir={tmp_path}").logger
+    instantiate(logger.csv)("run", {"a": 1}, group="g").finish()
+    assert set(composed("train", "logger=many").logger) == {"wandb", "csv"}
+    assert set(composed("train", "logger=[csv,tensorboard]").logger) == {"csv", "tensorboard"}
     assert not composed("train", "logger=none").logger
 
 

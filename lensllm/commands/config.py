@@ -116,6 +116,14 @@ class DownloadConfig(EntryConfig):
 
 
 @dataclass
+class DoctorConfig(EntryConfig):
+    """Keys of `conf/doctor.yaml`."""
+
+    hub: bool = False
+    trial: bool = True
+
+
+@dataclass
 class EstimateConfig(FineTuneConfig):
     """Keys of `conf/estimate.yaml`."""
 

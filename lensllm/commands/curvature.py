@@ -35,6 +35,6 @@ def main(cfg: DictConfig) -> None:
         epsilon=cfg.epsilon,
         progress=say,
     )
-    record = write_analysis(analysis, output_dir(), curves, runner.make_logger)
+    record = write_analysis(analysis, output_dir(), curves, runner.make_loggers)
     say(*summary_lines(record))
     print(f"results: {output_dir()}", json.dumps(sorted(p.name for p in output_dir().glob("*.*"))))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.metadata
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -43,6 +44,7 @@ from lensllm.commands.targets import check_targets
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
+from lensllm.system.progress import not_progress, note
 
 if TYPE_CHECKING:
     from lensllm.core.protocols import Runner
@@ -57,6 +59,7 @@ BAD_INPUT = (
     OmegaConfBaseException,
 )
 
+_PACKAGES_OF_DATA = ("pyarrow", "torch")  # first of those that runners with data import
 _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 
 
@@ -88,6 +91,8 @@ def entry_point(
             try:
                 for handler in logging.root.handlers:
                     handler.addFilter(HarmlessLog())
+                    if not isinstance(handler, logging.FileHandler):
+                        handler.addFilter(not_progress)
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
                 _prepare(cfg)
@@ -101,6 +106,7 @@ def entry_point(
             with ended_by_signals(), bounded_yaml():
                 try:
                     run_hydra(config_name, task, as_meant(sys.argv[1:] if words is None else words))
+                    _say_how_to_sync()
                 except Exception as error:
                     fail(error)
 
@@ -108,6 +114,14 @@ def entry_point(
         return main
 
     return decorate
+
+
+def _say_how_to_sync() -> None:
+    """After a command that made offline runs of W&B, print how to upload them."""
+    loggers = sys.modules.get("lensllm.finetune.loggers")  # not imported: nothing was tracked
+    if loggers is not None and (words := loggers.sync_words()):
+        note(words)
+        print(words, flush=True)
 
 
 def run_hydra(config_name: str, task: Callable[[DictConfig], Any], words: Sequence[str]) -> None:
@@ -200,18 +214,51 @@ def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def run_group() -> str:
-    """The group name of all runs of one sweep or campaign: the name of its output folder."""
+def run_group(dataset: str = "") -> str:
+    """The name of the group of all tracked runs of one sweep or campaign.
+
+    It has the command, the data set and the name of the output folder, which is a time by default.
+    """
     hydra_cfg = HydraConfig.get()
     sweep = hydra_cfg.mode == RunMode.MULTIRUN
-    return Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
+    folder = Path(hydra_cfg.sweep.dir if sweep else hydra_cfg.runtime.output_dir).name
+    return " ".join(filter(None, (hydra_cfg.job.name, dataset, folder)))
+
+
+def instantiate_loggers(cfg: DictConfig, dataset: str = "") -> dict[str, Any]:
+    """Makers of the runs of experiment trackers, by name, all in the group of this command."""
+    _set_group(cfg, dataset)
+    return dict(instantiate(cfg.logger, _convert_="all") or {})
+
+
+def _set_group(cfg: DictConfig, dataset: str) -> None:
+    """Write the group into the settings of every tracker.
+
+    Raises:
+        ValueError: The trackers have no names.
+    """
+    for name, node in (cfg.get("logger") or {}).items():
+        if not isinstance(node, DictConfig):
+            raise ValueError(
+                f"Expected trackers by name, as in logger.wandb.mode, got logger.{name}={node!r}"
+            )
+        with open_dict(node):
+            node.group = run_group(dataset)
 
 
 def _prepare(cfg: DictConfig) -> None:
-    """Load the runner's data, if any, and check all targets, which imports torch."""
+    """Load the runner's data, if any, and check all targets, which imports torch.
+
+    Raises:
+        ModuleNotFoundError: A package that fine-tuning needs is not installed.
+        ValueError: The data cannot be loaded, or a target is not allowed.
+    """
     _LOADED.clear()
     allowed = list(cfg.get("allowed_targets") or ())
     if "data" in (cfg.get("runner") or {}):
+        for package in _PACKAGES_OF_DATA:  # their absence shows before minutes of reading data
+            if importlib.util.find_spec(package) is None:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
         check_targets(cfg.runner.data, allowed)
         load_data(cfg)
     check_targets(cfg, allowed)
@@ -244,9 +291,7 @@ def instantiate_runner(cfg: DictConfig) -> Runner:
     if "data" not in cfg.runner:
         return instantiate(cfg.runner, _convert_="all")
     data = load_data(cfg)
-    if cfg.get("logger"):
-        with open_dict(cfg.logger):
-            cfg.logger.group = run_group()
+    _set_group(cfg, data.name)
     rest = copy.copy(cfg.runner)
     with open_dict(rest):
         del rest["data"]

@@ -21,13 +21,14 @@ def main(cfg: DictConfig) -> None:
     from lensllm.commands.named import named_selectors
     from lensllm.core.measures import measure_named
     from lensllm.evaluation import evaluate
-    from lensllm.reports.console import print_table, updating, wide_console
+    from lensllm.reports.console import print_table, wide_console
     from lensllm.reports.summary import summary_table
+    from lensllm.system.progress import LongWork
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     console = wide_console()
     selectors = named_selectors(values["selectors"], conf_dir() / "selector", values)
-    with console.status("evaluating") as status:
+    with LongWork("evaluating") as work:
         found = evaluate(
             instantiate(cfg.benchmark),
             selectors,
@@ -35,7 +36,7 @@ def main(cfg: DictConfig) -> None:
             values["budget_fractions"],
             values["datasets"],
             values["seeds"],
-            progress=updating(status),
+            progress=work,
         )
     folder = output_dir()
     write_csv(found.scores, folder / "scores.csv")

@@ -39,9 +39,11 @@ def _related(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A campaign's settings, with the interpolations of the runner's YAML file restored.
 
     Stored settings are resolved, so that a change of `dataset` or `trainer` would otherwise not
-    reach the runner.
+    reach the runner. Those of lensllm 0.1 have one tracker, without a name.
     """
-    stored = settings["runner"]
+    stored, tracker = settings["runner"], settings.get("logger")
+    if tracker and "_target_" in tracker:
+        settings = {**settings, "logger": {"tracker": tracker}}
     for path in sorted((conf_dir() / "runner").glob("*.yaml")):
         raw: dict[str, Any] = OmegaConf.to_container(load_yaml(path))  # type: ignore[assignment]
         if raw["_target_"] == stored.get("_target_"):

@@ -18,9 +18,9 @@ def main(cfg: DictConfig) -> None:
     from lensllm.commands.named import named_selectors
     from lensllm.evaluation import evaluate
     from lensllm.evaluation.statistics import reliability
-    from lensllm.reports.console import updating, wide_console
     from lensllm.studies.selectors.calibration_figure import calibration_figure
     from lensllm.studies.selectors.judging import P_EDGES, campaigns, coverage, summarize, unseen
+    from lensllm.system.progress import LongWork
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
@@ -29,13 +29,13 @@ def main(cfg: DictConfig) -> None:
         found = named_selectors(values["selectors"], conf_dir() / "selector", values)
         return unseen(found, dataset)
 
-    with wide_console().status("judging") as status:
+    with LongWork("judging") as work:
         found = evaluate(
             benchmark,
             selectors,
             budget_ratios=(),
             budget_fractions=values["budget_fractions"],
-            progress=updating(status),
+            progress=work,
             set_sizes=values["set_sizes"],
             n_sets=cfg.n_sets,
             set_seed=cfg.seed,

@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lensllm.commands.config import PrehocConfig
-from lensllm.commands.entry import entry_point, output_dir, run_group
+from lensllm.commands.entry import entry_point, instantiate_loggers, output_dir
 from lensllm.system.harmless import stored_settings
 from lensllm.system.quiet import quiet_libraries
 
@@ -14,8 +14,6 @@ from lensllm.system.quiet import quiet_libraries
 @entry_point("prehoc", PrehocConfig)
 def main(cfg: DictConfig) -> None:
     """Decompose the risk of every task, and write tables, figures and `prehoc.json`."""
-    from functools import partial
-
     from lensllm.reports.console import say
     from lensllm.studies.prehoc.analysis import analyze
     from lensllm.studies.prehoc.load import load_runs
@@ -33,8 +31,8 @@ def main(cfg: DictConfig) -> None:
     )
     options = ("leave_out", "level", "n_draws", "n_candidates", "seed")
     analysis = analyze(runs, instantiate(cfg.price), **{name: cfg[name] for name in options})
-    make_logger = partial(instantiate(cfg.logger), group=run_group()) if cfg.logger else None
+    make_loggers = instantiate_loggers(cfg)
     settings = stored_settings(cfg)
-    files = write_analysis(analysis, output_dir(), settings, make_logger)
+    files = write_analysis(analysis, output_dir(), settings, make_loggers)
     say(*summary_lines(analysis))
     say(f"results: {output_dir()}: {', '.join(path.name for path in files)}")

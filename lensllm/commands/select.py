@@ -2,70 +2,57 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from functools import partial
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lensllm.commands.config import SelectConfig
-from lensllm.commands.entry import entry_point, instantiate_runner, output_dir
+from lensllm.commands.entry import (
+    entry_point,
+    instantiate_loggers,
+    instantiate_runner,
+    load_data,
+    output_dir,
+)
 from lensllm.system.harmless import stored_settings
 from lensllm.system.interrupts import is_first_rank
+from lensllm.system.progress import note
 
 
 @entry_point("select", SelectConfig)
 def main(cfg: DictConfig) -> float:
-    """Run one campaign and write its results."""
-    from lensllm.core.prior_curves import PriorCurves
-    from lensllm.core.task import NoCandidateError
+    """Run one campaign, write its results, and print them."""
+    from lensllm.api.campaign import run_selection
     from lensllm.reports.console import wide_console
-    from lensllm.reports.progress import CampaignProgress
-    from lensllm.reports.selection_report import (
-        selection_sentence,
-        selection_table,
-        write_selection,
-    )
-    from lensllm.selectors.campaign import make_budget, run_campaign
-    from lensllm.selectors.known_trials import Ledger, campaign_key
-    from lensllm.system.atomic import check_writable
+    from lensllm.reports.selection_report import selection_table
+    from lensllm.selectors.campaign import make_budget
 
     console = wide_console()
     console.quiet = not is_first_rank()  # only one of several processes of a trial prints
     selector, executor = instantiate(cfg.selector), instantiate(cfg.executor)
     runner = instantiate_runner(cfg)
-    check_writable(output_dir())
-    if cfg.preflight:
-        for name, reason in runner.inspect(executor.n_workers).items():
-            console.print(f"left out {name}: {reason}", markup=False, soft_wrap=True)
-    prior_curves = PriorCurves.read(cfg.prior_curves) if cfg.prior_curves else None
-    budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
-    ledger, known = None, []
-    if cfg.reuse and runner.store is not None:
-        ledger = Ledger(runner.store.folder, campaign_key(runner, stored_settings(cfg)))
-        known = ledger.open(runner.known())
-    with closing(executor):
-        selection, curves = run_campaign(
-            selector,
-            runner,
-            budget,
-            CampaignProgress(console, runner.task().measure).update,
-            executor,
-            cfg.max_failures,
-            known,
-            prior_curves,
-        )
-    if console.quiet:
-        return selection.best.predicted_loss
-    settings = stored_settings(cfg)
-    data = runner.data_summary()
-    paths = write_selection(selection, curves, output_dir(), settings, data)
-    if ledger is not None:
-        ledger.close()
-    console.print(selection_table(selection, curves))
-    console.print(selection_sentence(selection))
-    for kind, path in paths.items():
-        console.print(f"{kind}: {path}", soft_wrap=True)
-    if selection.best.status != "ranked":
-        failures = {entry.model: entry.status for entry in selection.ranking}
-        raise NoCandidateError(selection.dataset, failures)
-    return selection.best.predicted_loss
+    replays = "data" not in cfg.runner  # and needs no run of a tracker
+    makers = {} if replays else instantiate_loggers(cfg, load_data(cfg).name)
+    result = run_selection(
+        selector,
+        runner,
+        partial(make_budget, fraction=cfg.budget.fraction, flops=cfg.budget.flops),
+        executor,
+        output_dir(),
+        stored_settings(cfg),
+        preflight=cfg.preflight,
+        reuse=cfg.reuse,
+        prior_curves=cfg.prior_curves,
+        max_failures=cfg.max_failures,
+        console=console,
+        make_loggers=makers,
+    )
+    if result.paths:
+        console.print(selection_table(result.selection, result.curves))
+        console.print(result.sentence)
+        note(result.sentence)
+        for kind, path in result.paths.items():
+            console.print(f"{kind}: {path}", soft_wrap=True)
+        _ = result.best  # an error where no candidate could be ranked
+    return result.selection.best.predicted_loss

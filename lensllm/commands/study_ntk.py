@@ -16,15 +16,16 @@ from lensllm.system.quiet import quiet_libraries
 @entry_point("study_ntk", StudyNTKConfig)
 def main(cfg: DictConfig) -> None:
     """Write F beside D_l, forward validation and the sweep over gamma and tau, and a figure."""
-    from lensllm.reports.console import print_table, updating, wide_console
+    from lensllm.reports.console import print_table, wide_console
     from lensllm.studies.curvature.hessian_study import Analyses, save_hessian_figure
     from lensllm.studies.curvature.ntk_figure import save_ntk_figure
     from lensllm.studies.curvature.ntk_study import NTKStudy
+    from lensllm.system.progress import LongWork
 
     quiet_libraries()
     provider = instantiate(cfg.selector, _convert_="all").ntk
     console, dataset = wide_console(), provider.data.name
-    with console.status("") as status:
+    with LongWork("studying the NTK term") as work:
         study = NTKStudy(
             instantiate(cfg.benchmark),
             dataset,
@@ -34,7 +35,7 @@ def main(cfg: DictConfig) -> None:
             cfg.budget_ratio,
             Analyses(Path(cfg.analyses), dataset) if cfg.analyses else None,
             f"lensllm study_ntk dataset={dataset}",
-            updating(status),
+            work,
         )
         tables = study.tables()
     for table in tables:

@@ -19,7 +19,15 @@ def main(cfg: DictConfig) -> None:
 
     costs = np.geomspace(0.01, 1.0, 12)
     process = instantiate(cfg.process)
-    table = recovery(process, costs, cfg.n_runs, cfg.prices, cfg.n_repetitions, n_draws=cfg.n_draws)
+    table = recovery(
+        process,
+        costs,
+        cfg.n_runs,
+        cfg.prices,
+        cfg.n_repetitions,
+        n_draws=cfg.n_draws,
+        progress=True,
+    )
     write_csv(table, output_dir() / "recovery.csv")
     print(table.T.to_string(float_format="{:.3g}".format))
     files = ["recovery.csv"]
@@ -30,6 +38,7 @@ def main(cfg: DictConfig) -> None:
             cfg.n_models,
             cfg.n_seeds,
             cfg.n_regime_repetitions,
+            progress=True,
         )
         write_csv(found, output_dir() / "regimes.csv")
         print(found.T.to_string(float_format="{:.3g}".format))

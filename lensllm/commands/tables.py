@@ -20,9 +20,10 @@ _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hyd
 def main(cfg: DictConfig) -> None:
     """Write every table as Markdown, LaTeX and CSV, and every figure as PNG."""
     from lensllm.commands.named import named_selectors
-    from lensllm.reports.console import updating, wide_console
+    from lensllm.reports.console import wide_console
     from lensllm.studies.papers.build import build
     from lensllm.studies.papers.study import Study
+    from lensllm.system.progress import LongWork
 
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     table, figures = values.pop("table"), values.pop("figures")
@@ -34,10 +35,8 @@ def main(cfg: DictConfig) -> None:
     overrides = [
         word for word in HydraConfig.get().overrides.task if not word.startswith(_SAID_ELSEWHERE)
     ]
-    with console.status("making tables") as status:
-        study = Study(
-            benchmark, selectors, **values, overrides=overrides, progress=updating(status)
-        )
+    with LongWork("making tables") as work:
+        study = Study(benchmark, selectors, **values, overrides=overrides, progress=work)
         written = build(study, table, output_dir(), figures)
     for path in written:
         console.print(str(path), soft_wrap=True)

@@ -24,11 +24,12 @@ def main(cfg: DictConfig) -> None:
     """Choose settings, evaluate them on the data sets left out, and write both."""
     from lensllm.core.prior_curves import PriorCurves
     from lensllm.evaluation import evaluate
-    from lensllm.reports.console import print_table, updating, wide_console
+    from lensllm.reports.console import print_table, wide_console
     from lensllm.selectors import AcceptThenStop
     from lensllm.studies.selectors.tuned import JUDGES, judge_choices
     from lensllm.studies.selectors.tuning import sample_settings, tune
     from lensllm.studies.selectors.tuning_report import Example, write_tuning_report
+    from lensllm.system.progress import LongWork
 
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     benchmark = instantiate(cfg.benchmark)
@@ -49,8 +50,8 @@ def main(cfg: DictConfig) -> None:
         asked = (stage.get(key, values[key]) for key in ("budget_ratios", "targets"))
         make_judge: Any = JUDGES[stage["by"]]
         judge = make_judge(build, *asked)
-        with console.status(f"stage {number}") as status:
-            found = tune(benchmark, grid, judge, choices, progress=updating(status))
+        with LongWork(f"stage {number}") as work:
+            found = tune(benchmark, grid, judge, choices, progress=work)
         write_csv(found.scores, folder / f"stage_{number}.csv")
         write_whole(folder / f"stage_{number}.json", json.dumps(grid, indent=2) + "\n")
         choices = {name: {**choices.get(name, {}), **found.choice(name)} for name in found.chosen}

@@ -37,11 +37,12 @@ class Runner(ABC):
         """The trial with all settings that determine its outcome."""
         return trial
 
-    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+    def inspect(self, n_processes: int = 1, n_gpus: int = 1) -> dict[str, str]:
         """Look at every candidate before anything is spent.
 
         Args:
             n_processes: Processes that share this machine's main memory.
+            n_gpus: GPUs that these processes use in turn, if they use any.
 
         Returns:
             Candidates that cannot be run, with the reason; `task` leaves them out.
@@ -62,9 +63,11 @@ class Executor:
 
     Attributes:
         n_workers: Number of trials that run at the same time on this machine.
+        n_gpus: GPUs of this machine among which they are divided, where they run on GPUs.
     """
 
     n_workers: int = 1
+    n_gpus: int = 1
 
     def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         """The results of independent trials, in the order of the trials."""

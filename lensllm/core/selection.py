@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from lensllm.core.events import Event
 from lensllm.core.evidence import Evidence
 from lensllm.core.measures import LOSS, Measure
-from lensllm.core.task import Task
+from lensllm.core.task import Candidate, Task
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Verdict:
     """Whether the evidence is sufficient for a choice.
 
     Attributes:
-        kind: `clear`; `too_close_to_call` if the expected regret of the choice is negligible,
-            whichever candidate is best; or `not_enough_evidence`.
-        contenders: The smallest set of candidates that contains the best one with probability
-            90 %, in descending order of P(best); at least two if the verdict is not `clear`.
-        p_contenders: The probability that the best candidate is one of them.
+        kind: `clear`; `too_close_to_call` if the expected regret of the choice between models is
+            negligible, whichever of them is best; or `not_enough_evidence`.
+        contenders: The smallest set of models that contains the best one with probability 90 %,
+            in descending order of P(best); at least two if the verdict is not `clear` and there
+            are two. The arms of a model count as one.
+        p_contenders: The probability that the best model is one of them.
         expected_regret: Expected regret of the choice in nats.
+        arm_regret: The part of it that is due to the choice among the arms of the chosen model.
         next_trial: Candidate and size of the trial with the best ratio of gain to cost; `None` if
             none is left.
         next_cost_fraction: Its cost as a share of fine-tuning every candidate in full.
@@ -62,6 +65,7 @@ class Verdict:
     next_trial: tuple[str, int] | None = None
     next_cost_fraction: float = math.nan
     next_gain: float = math.nan
+    arm_regret: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Selection:
         evaluation_share: Share of evaluation in the FLOPs of the trials; `nan` if unknown.
         measure: The measure by which candidates are compared.
         cost_unit: The unit of costs.
+        candidates: What is known of the candidates beside their curves.
     """
 
     selector: str
@@ -97,6 +102,7 @@ class Selection:
     evaluation_share: float = math.nan
     measure: Measure = LOSS
     cost_unit: str = "FLOPs"
+    candidates: tuple[Candidate, ...] = ()
 
     @classmethod
     def of(
@@ -118,9 +124,33 @@ class Selection:
         """
         ranking = sorted(entries, key=lambda e: e.score if math.isfinite(e.score) else math.inf)
         names = task.dataset, task.n_samples_full
-        return cls(selector, *names, tuple(ranking), events, verdict=verdict, measure=task.measure)
+        return cls(
+            selector,
+            *names,
+            tuple(ranking),
+            events,
+            verdict=verdict,
+            measure=task.measure,
+            candidates=task.candidates,
+        )
 
     @property
     def best(self) -> RankedModel:
         """The candidate to fine-tune."""
         return self.ranking[0]
+
+    @property
+    def best_arms(self) -> tuple[RankedModel, ...]:
+        """The first candidate of each model in the ranking; all of them if none has several."""
+        firsts: dict[str, RankedModel] = {}
+        for entry in self.ranking:
+            firsts.setdefault(self.candidate(entry.model).base_model, entry)
+        return tuple(firsts.values())
+
+    def candidate(self, name: str) -> Candidate:
+        """What is known of a candidate of the ranking; its name alone if it was left out."""
+        return self._by_name.get(name, Candidate(name))
+
+    @cached_property
+    def _by_name(self) -> dict[str, Candidate]:
+        return {candidate.name: candidate for candidate in self.candidates}

@@ -34,17 +34,29 @@ class NoCandidateError(RuntimeError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that could be fine-tuned.
+    """A model that could be fine-tuned, with the settings by which it would be.
+
+    Candidates with the same `base_model` are its *arms*: one model, fine-tuned in different ways.
 
     Attributes:
         name: Its name in trials and curves.
         n_params: Number of parameters; `nan` if unknown.
         family: Model family that it belongs to.
+        base_model: The model that is fine-tuned; by default the name.
+        memory_gb: Memory that inference takes, in gigabytes (10⁹ bytes); `nan` if unknown.
+        latency_ms: Median time of generating one target, in milliseconds; `nan` if not measured.
     """
 
     name: str
     n_params: float = math.nan
     family: str = ""
+    base_model: str = ""
+    memory_gb: float = math.nan
+    latency_ms: float = math.nan
+
+    def __post_init__(self) -> None:
+        if not self.base_model:
+            object.__setattr__(self, "base_model", self.name)
 
 
 @dataclass(frozen=True)

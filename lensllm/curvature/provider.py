@@ -290,7 +290,7 @@ def cached_json(
 
 def _by_name(sources: Sequence[Any], finetune: Any) -> dict[str, Any]:
     from lensllm.finetune.adapters import FULL
-    from lensllm.finetune.models import as_sources
+    from lensllm.finetune.candidates import as_sources
 
     return {source.name: source for source in as_sources(sources, finetune or FULL)}
 

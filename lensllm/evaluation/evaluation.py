@@ -17,6 +17,7 @@ from lensllm.evaluation.cells import candidate_sets, cells_of, seeds_of
 from lensllm.evaluation.judge import judge
 from lensllm.execution.replay import ReplayRunner
 from lensllm.selectors import Decision, Selector
+from lensllm.system.progress import Report
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def evaluate(
     budget_fractions: Sequence[float] = (),
     datasets: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Report | None = None,
     set_sizes: Sequence[int | None] = (None,),
     n_sets: int = 1,
     set_seed: int = 0,
@@ -108,7 +109,8 @@ def evaluate(
             D_full, for the protocol where the selector decides what to spend them on.
         datasets: Which data sets; all by default.
         seeds: Which seeds; all that have losses at D_full by default.
-        progress: Called with the name of every cell before it is run.
+        progress: Called before every cell is run, with its name and how many of the sets of
+            candidates are done.
         set_sizes: Sizes of the sets of candidates; see `candidate_sets`.
         n_sets: Random sets of each size.
         set_seed: Seed of the sets.
@@ -128,7 +130,14 @@ def evaluate(
         raise ValueError(f"Expected `datasets` among {listed}, got {unknown[0]!r}")
     scores: list[dict[str, Any]] = []
     predictions: list[dict[str, Any]] = []
-    for dataset in benchmark.datasets if datasets is None else datasets:
+    chosen = benchmark.datasets if datasets is None else datasets
+    sets = {
+        (dataset, seed): list(candidate_sets(benchmark, dataset, seed, set_sizes, n_sets, set_seed))
+        for dataset in chosen
+        for seed in seeds_of(benchmark, dataset, seeds)
+    }
+    done, total = 0, sum(map(len, sets.values()))
+    for dataset in chosen:
         judged = selectors(dataset) if callable(selectors) else selectors
         _check_names(judged)
         judged = [_Remembering(item) for item in judged]
@@ -136,18 +145,18 @@ def evaluate(
         prior = PriorCurves(others) if earlier_tasks else None
         for seed in seeds_of(benchmark, dataset, seeds):
             _warn_if_undefined(benchmark.runner(dataset, seed))
-            for position, names in enumerate(
-                candidate_sets(benchmark, dataset, seed, set_sizes, n_sets, set_seed)
-            ):
+            for position, names in enumerate(sets[dataset, seed]):
                 runner = benchmark.runner(dataset, seed, names)
                 for cell in cells_of(runner, budget_ratios, budget_fractions, position):
                     keys = cell.keys()
                     for selector in judged:
                         if progress is not None:
-                            progress(f"{dataset} seed {seed} {cell.label} {selector.name}")
+                            label = f"{dataset} seed {seed} {cell.label} {selector.name}"
+                            progress(label, done, total)
                         row, lines = judge(selector, runner, cell.budget(), runner.truth(), prior)
                         scores.append({**keys, **row})
                         predictions += [{**keys, **line} for line in lines]
+                done += 1
     return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
 
 

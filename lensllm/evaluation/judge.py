@@ -70,7 +70,8 @@ def judge(
         "n_sizes": int(sizes[sizes > 0].nunique()),
     }
     if verdict is not None:
-        held = any(truth[name] <= lowest for name in verdict.contenders)
+        best_models = {c.base_model for c in task.candidates if truth[c.name] <= lowest}
+        held = not best_models.isdisjoint(verdict.contenders)
         row |= {"verdict": verdict.kind, "held": float(held)}
     lines = [
         {

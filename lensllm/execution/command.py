@@ -103,7 +103,7 @@ class CommandRunner(StoredRunner):
     def _ladder(self) -> tuple[int, ...]:
         return size_ladder(self.n_samples_full)[1:]
 
-    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+    def inspect(self, n_processes: int = 1, n_gpus: int = 1) -> dict[str, str]:
         """Check that the program and the candidates' folders exist, before anything is spent.
 
         Returns:

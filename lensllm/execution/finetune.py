@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from lensllm.finetune.callbacks import (
     as_callbacks,
     callback_settings,
 )
+from lensllm.finetune.candidates import Given, as_sources
 from lensllm.finetune.encoding import PairEncoder
-from lensllm.finetune.estimate import memory_refusal
+from lensllm.finetune.estimate import Sharing, memory_refusal
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
@@ -40,7 +41,9 @@ from lensllm.finetune.inspection import (
     measure_pairs,
 )
 from lensllm.finetune.model_folder import check_free, write_model_folder
-from lensllm.finetune.models import ModelSource, as_sources
+from lensllm.finetune.models import ModelSource
+from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
+from lensllm.finetune.trackers import MakeLogger, TrackerError, Trackers, as_makers
 from lensllm.finetune.trial import (
     TrainingSettings,
     TrialFailedError,
@@ -62,10 +65,6 @@ from lensllm.system.quiet import quiet_libraries
 logger = logging.getLogger(__name__)
 
 
-class TrackerError(ValueError):
-    """The experiment tracker of a trial could not be started."""
-
-
 class FineTuneRunner(StoredRunner):
     """Fine-tunes candidates, and returns finished trials from a store.
 
@@ -78,8 +77,9 @@ class FineTuneRunner(StoredRunner):
         make_trainer: Makes a Lightning trainer.
         settings: Batch size, epochs and early stopping.
         store: Where finished trials are kept and found.
-        make_logger: Makes a logger of `lensllm.finetune.loggers` from the (label, config) of a
-            trial; `None` for none.
+        make_logger: Makes loggers of `lensllm.finetune.loggers`, see `as_makers`; none by default.
+        log_stored: Whether a trial that is read from the store gets a run of the trackers too, so
+            that a sweep's table is complete.
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
@@ -103,14 +103,14 @@ class FineTuneRunner(StoredRunner):
 
     def __init__(
         self,
-        sources: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
+        sources: Sequence[Given] | Mapping[str, Given],
         data: TextData,
         make_optimizer: Callable[..., torch.optim.Optimizer],
         make_scheduler: Callable[..., Any],
         make_trainer: Callable[..., Any],
         settings: TrainingSettings,
         store: TrialStore,
-        make_logger: Callable[..., Any] | None = None,
+        make_logger: MakeLogger | Mapping[str, MakeLogger] | None = None,
         n_samples_full: int | None = None,
         sizes: Sequence[int] | None = None,
         seed: int = 0,
@@ -119,6 +119,7 @@ class FineTuneRunner(StoredRunner):
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
         make_callbacks: Mapping[str, MakeCallback] | None = None,
+        log_stored: bool = False,
     ) -> None:
         quiet_libraries()
         if checkpoint_minutes is not None and not 0 <= checkpoint_minutes < math.inf:
@@ -138,7 +139,8 @@ class FineTuneRunner(StoredRunner):
         self._plain_trainer = make_trainer
         self._callback_settings = callback_settings(callbacks)
         self.settings = settings
-        self.make_logger = make_logger or None  # an empty config group means none
+        self.make_loggers = as_makers(make_logger)
+        self.log_stored = log_stored
         self.asked_measure = measure_named(measure)
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
@@ -263,9 +265,22 @@ class FineTuneRunner(StoredRunner):
 
     def _stored_or_new(self, trial: Trial) -> TrialResult:
         """See `StoredRunner`; processes that train a trial together all run it."""
+        stored = self.store.get(trial)
+        if stored is not None:
+            if self.log_stored and rank_zero_only.rank == 0:
+                self._log_stored(stored)
+            return stored
         if rank_zero_only.rank > 0 or "LOCAL_RANK" in os.environ:
-            return self.store.get(trial) or self._run_new(trial)
+            return self._run_new(trial)
         return super()._stored_or_new(trial)
+
+    def _log_stored(self, result: TrialResult) -> None:
+        """A run of the trackers for a trial that was run before, with its validation losses."""
+        trackers = self._trackers(result.trial, "stored")
+        for step, loss in result.trace:
+            trackers.log_metrics({"val_loss": loss}, step)
+        trackers.log_result(result)
+        trackers.finish()
 
     def _checkpoint(self, trial: Trial) -> Path:
         return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
@@ -296,7 +311,7 @@ class FineTuneRunner(StoredRunner):
         self, trial: Trial, keep: Callable[[Any, Any], object] | None = None
     ) -> TrialResult:
         source = self.sources[trial.model]
-        tracker = self._tracker(trial)
+        trackers = self._trackers(trial)
         result: TrialResult | None = None
         try:
             result = run_trial(
@@ -307,7 +322,7 @@ class FineTuneRunner(StoredRunner):
                 self.optimizer_of(source),
                 self.make_scheduler,
                 self.make_trainer,
-                loggers=[] if tracker is None else [tracker],
+                loggers=trackers.loggers,
                 checkpoint=None if self.checkpoint_minutes is None else self._checkpoint(trial),
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
@@ -319,23 +334,20 @@ class FineTuneRunner(StoredRunner):
                 self._checkpoint(trial).unlink(missing_ok=True)
             return result
         finally:
-            if tracker is not None:
-                _close(tracker, result)
+            if result is not None:
+                trackers.log_result(result)
+            trackers.finish(succeeded=result is not None)
 
-    def _tracker(self, trial: Trial) -> Any:
-        """The experiment tracker of a trial; `None` if none is wanted."""
-        if self.make_logger is None:
-            return None
-        label = f"{trial.model}-D{trial.n_samples}-s{trial.seed}"
-        try:
-            return self.make_logger(label, asdict(trial))
-        except Exception as error:
-            raise TrackerError(
-                f"Expected the experiment tracker to start, got: {reason_of(error)}; logger=none "
-                "or logger.mode=offline go on without its server"
-            ) from error
+    def _trackers(self, trial: Trial, *tags: str) -> Trackers:
+        """The experiment trackers of a trial."""
+        if not self.make_loggers:
+            return Trackers()
+        source = self.sources[trial.model]
+        config = trial_config(trial, source, self.data.summary())
+        tags = (*trial_tags(trial, source), *tags)
+        return Trackers.begin(self.make_loggers, trial_label(trial), config, tags=tags)
 
-    def inspect(self, n_processes: int = 1) -> dict[str, str]:
+    def inspect(self, n_processes: int = 1, n_gpus: int = 1) -> dict[str, str]:
         """Check for every candidate, before anything is spent, that it can be loaded and measured.
 
         The checks are of files and tokenizer, the tokens of the counted pairs, memory, and the loss
@@ -343,6 +355,7 @@ class FineTuneRunner(StoredRunner):
 
         Args:
             n_processes: Processes that share this machine's main memory.
+            n_gpus: GPUs that these processes use in turn, if they use any.
 
         Returns:
             Candidates that cannot be run, with the reason; `task` leaves them out.
@@ -352,7 +365,8 @@ class FineTuneRunner(StoredRunner):
             UnknownModelError: No model has the name of a candidate.
         """
         self.store.check_writable()
-        for look in (self._counts, partial(self._inspect, n_processes=n_processes)):
+        sharing = Sharing(n_processes, n_gpus)
+        for look in (self._counts, partial(self._inspect, sharing=sharing)):
             for name in self.sources:
                 self._note_failure(look, name)
         self._check_disk()
@@ -371,7 +385,7 @@ class FineTuneRunner(StoredRunner):
                 raise StorageError(words) from error
             self.failures[name] = reason_of(error)
 
-    def _inspect(self, name: str, n_processes: int) -> None:
+    def _inspect(self, name: str, sharing: Sharing) -> None:
         """Raise an error if a candidate cannot be run."""
         source, counts = self.sources[name], self._counts(name)
         tokenizer = self._encoder(name).tokenizer
@@ -379,7 +393,7 @@ class FineTuneRunner(StoredRunner):
             logger.warning("%s has no end token: its targets are scored without one", name)
         self._check_lost(name)
         self._say_rounding(source)
-        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, n_processes)
+        refusal = memory_refusal(source, counts.longest, self.settings, self.precision, sharing)
         if refusal:
             raise ValueError(refusal)
         settings = self.complete(Trial(name, self.data.name, 0)).settings
@@ -461,7 +475,7 @@ class FineTuneRunner(StoredRunner):
             if name in self.failures:
                 continue
             counts = self._counts(name)
-            candidates.append(Candidate(name, source.n_params, source.family))
+            candidates.append(Candidate(name, source.n_params, source.family, source.base_model))
             costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
             available[name] = sizes
         if not candidates:
@@ -529,19 +543,6 @@ def _with_errors(result: TrialResult) -> TrialResult:
     if examples is None or math.isfinite(result.test_loss_per_byte_se):
         return result
     return replace(result, test_loss_per_byte_se=examples.per_byte().standard_error())
-
-
-def _close(tracker: Any, result: TrialResult | None) -> None:
-    """Pass the result to a tracker and close it; its errors are reported and lose no trial."""
-    try:
-        if result is not None:
-            tracker.log_result(result)
-    except Exception as error:
-        logger.warning("The experiment tracker did not take a result: %s", reason_of(error))
-    try:
-        tracker.finish()
-    except Exception as error:
-        logger.warning("The experiment tracker did not close: %s", reason_of(error))
 
 
 def _check_scheduler(make_scheduler: Callable[..., Any]) -> None:

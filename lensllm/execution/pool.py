@@ -19,6 +19,7 @@ from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.system.interrupts import CHILD_GRACE_SECONDS, children_without_interrupts, end_with
 from lensllm.system.quiet import quiet_libraries
+from lensllm.system.resources import n_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -85,18 +86,19 @@ class PoolExecutor(Executor):
     n_workers: int = 2
     retries: int = 1
     gpus: Sequence[int] | None = None
+    n_gpus: int = field(default=1, init=False)
     _workers: list[Worker] = field(default_factory=list, init=False, repr=False)
     _runner: Runner | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        most = max(16, 4 * (os.cpu_count() or 1))
+        most = max(16, 4 * n_cpus())
         for name, low, high in (("n_workers", 1, most), ("retries", 0, 100)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise ValueError(f"Expected executor.{name} >= {low}, got {value!r}")
             if value > high:
                 raise ValueError(
-                    f"Expected executor.{name} <= {high} on {os.cpu_count()} cores, got {value}"
+                    f"Expected executor.{name} <= {high} on {n_cpus()} cores, got {value}"
                 )
         gpus = self.gpus
         if gpus is not None and (isinstance(gpus, str | int) or not gpus):
@@ -106,6 +108,7 @@ class PoolExecutor(Executor):
             )
         if any(not isinstance(gpu, int) or isinstance(gpu, bool) or gpu < 0 for gpu in gpus or ()):
             raise ValueError(f"Expected indices >= 0 in executor.gpus, got {list(gpus or ())}")
+        self.n_gpus = len(set(gpus or [0]))  # CUDA alone gives all processes the first one
 
     def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
         """The results, in the order of the trials, each as soon as all before it are available.
@@ -218,7 +221,7 @@ def _work(connection: Connection, gpu: int | None, n_workers: int) -> None:
 def _share_cores(n_workers: int) -> None:
     """Leave cores to the other processes, unless the environment sets the number of threads."""
     if "torch" in sys.modules and "OMP_NUM_THREADS" not in os.environ:
-        sys.modules["torch"].set_num_threads(max(1, (os.cpu_count() or 1) // n_workers))
+        sys.modules["torch"].set_num_threads(max(1, n_cpus() // n_workers))
 
 
 def _portable(error: Exception) -> Exception:

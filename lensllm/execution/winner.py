@@ -164,9 +164,14 @@ def finetune_winner(
 
 
 def _contenders(record: Mapping[str, Any], count: int) -> list[str]:
-    """The chosen candidate, then the other contenders, then the rest in the order of ranking."""
+    """The chosen candidate, the best arm of each other contender, the rest as they are ranked."""
     held = (record.get("verdict") or {}).get("contenders", [])
-    ranked = [entry["model"] for entry in record["ranking"] if entry["status"] == "ranked"]
+    ranked = [entry for entry in record["ranking"] if entry["status"] == "ranked"]
     if not ranked:
         raise ValueError("Expected a candidate that was ranked, got none: nothing was measured")
-    return list(dict.fromkeys([record["selected"], *held, *ranked]))[:count]
+    firsts: dict[str, str] = {}
+    for entry in ranked:
+        firsts.setdefault(entry.get("base_model", entry["model"]), entry["model"])
+    first = [firsts[model] for model in held if model in firsts]
+    rest = [*firsts.values(), *(entry["model"] for entry in ranked)]
+    return list(dict.fromkeys([record["selected"], *first, *rest]))[:count]

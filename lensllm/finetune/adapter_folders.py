@@ -7,9 +7,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-
 from lensllm.finetune.model_files import check_texts, check_weights
 from lensllm.zoo import zoo_models
 
@@ -60,6 +57,10 @@ def adapter_base(folder: Path) -> str | None:
 
 
 def _base_in_reach(folder: Path, base: str) -> str:
+    # Not at import: every command checks its candidates' files, also where nothing fine-tunes.
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
     if base in zoo_models():
         return base
     for place in (Path(base).expanduser(), folder / base):

@@ -19,6 +19,10 @@ from lensllm.finetune.memory import (
 )
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.trial import TrainingSettings
+from lensllm.system.resources import main_memory
+
+# What CUDA and its libraries take of a device in every process beside the tensors: 0.3 to 0.6 GB.
+CONTEXT_BYTES = 0.5e9
 
 if TYPE_CHECKING:
     from lensllm.execution.finetune import FineTuneRunner
@@ -146,12 +150,32 @@ def estimate_campaign(runner: FineTuneRunner, hardware: Hardware) -> list[Candid
     ]
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """How the trials that run at once share this machine.
+
+    Attributes:
+        n_processes: Processes, each with one trial, that share the main memory.
+        n_gpus: GPUs that they use in turn.
+    """
+
+    n_processes: int = 1
+    n_gpus: int = 1
+
+    @property
+    def per_device(self) -> int:
+        """Most trials on one device."""
+        if not torch.cuda.is_available():
+            return self.n_processes
+        return -(-self.n_processes // self.n_gpus)
+
+
 def memory_refusal(
     source: ModelSource,
     longest: tuple[int, int],
     settings: TrainingSettings,
     precision: str,
-    n_processes: int = 1,
+    sharing: Sharing = Sharing(),
     negligible: float = 1 / 200,
 ) -> str:
     """Why a candidate does not fit into this machine's free memory; empty where it does.
@@ -161,7 +185,8 @@ def memory_refusal(
         longest: Tokens of the longest input and of the longest target.
         settings: Batch sizes.
         precision: Lightning's name of the precision.
-        n_processes: Processes that share the main memory; GPUs are taken to have one each.
+        sharing: Processes that share main memory and devices: trials of one candidate may run in
+            all of them at once.
         negligible: Candidates whose weights take less than this share of the free memory are not
             checked.
 
@@ -171,16 +196,23 @@ def memory_refusal(
     free = free_memory()
     if 4.0 * source.n_params < negligible * free:
         return ""
-    n_sharing = 1 if torch.cuda.is_available() else n_processes
-    own = Hardware.process_gb if n_sharing > 1 else 0.0  # what this process has taken is not free
+    # On a CPU, what this process itself has taken is not free any more.
+    own = Hardware.process_gb if sharing.per_device > 1 else 0.0
     here = Hardware("the free memory of this machine", peak_flops=1.0, process_gb=own)
     estimate = estimate_candidate(source, {}, longest, settings, here, precision)
-    if estimate.needed * n_sharing <= HEADROOM * free:
+    takes, n_sharing, place = estimate.needed, sharing.per_device, here.name
+    if torch.cuda.is_available():
+        takes += CONTEXT_BYTES * (n_sharing > 1)
+        beside = 1e9 * Hardware.process_gb + estimate.memory.best_weights
+        if beside * sharing.n_processes > HEADROOM * main_memory().free:
+            takes, n_sharing = beside, sharing.n_processes
+            place, free = "the free main memory of this machine", main_memory().free
+    if takes * n_sharing <= HEADROOM * free:
         return ""
     times = f" {n_sharing} times" if n_sharing > 1 else ""
     return (
-        f"Expected candidates that fit into {here.name} ({free / 1e9:.1f} GB), "
-        f"{estimate.model} takes{times} {estimate.needed / 1e9:.1f} GB with "
+        f"Expected candidates that fit into {place} ({free / 1e9:.1f} GB), "
+        f"{estimate.model} takes{times} {takes / 1e9:.1f} GB with "
         f"{estimate.micro_batch} examples at once: "
         f"{estimate.advice or 'take fewer executor.n_workers'}; or set preflight=false"
     )

@@ -6,7 +6,6 @@ import ctypes
 import gc
 import logging
 import math
-import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from lensllm.finetune.adapters import FULL
 from lensllm.finetune.encoding import target_loss
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.shapes import UnevenLayersError, depth, hidden_size
+from lensllm.system.resources import main_memory, visible_gpus
 
 logger = logging.getLogger(__name__)
 
@@ -203,15 +203,15 @@ def advice(source: ModelSource, estimate: MemoryEstimate, options: dict[str, Any
 
 
 def free_memory() -> float:
-    """Free bytes of the current CUDA device where there is one, else of main memory."""
-    if torch.cuda.is_available():
-        return float(torch.cuda.mem_get_info()[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return 1024.0 * int(fields["MemAvailable"].split()[0])
-    except (OSError, KeyError):
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    """Free bytes of the current CUDA device where there is one, else of main memory.
+
+    Main memory is what the limits of containers and jobs leave. As long as this process has not
+    used CUDA, the driver is asked, since a context of its own would take memory that trials need.
+    """
+    if not torch.cuda.is_available():
+        return main_memory().free
+    gpus = [] if torch.cuda.is_initialized() else visible_gpus()
+    return gpus[0].free if gpus else float(torch.cuda.mem_get_info()[0])
 
 
 def restart_peak() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from transformers import (
 
 from lensllm.core.trials import digest_of
 from lensllm.finetune.adapter_folders import adapter_base, merge_adapter
-from lensllm.finetune.adapters import FULL, AdapterConfig, split_method
+from lensllm.finetune.adapters import FULL, AdapterConfig
 from lensllm.finetune.hub import hub_commit, weights_refusal
 from lensllm.finetune.model_files import (
     check_model_folder,
@@ -53,6 +53,7 @@ class ModelSource:
         gated: Whether its licence has to be accepted on the Hub first.
         notes: Class, size, licence and what else one should know; shown, never used.
         finetune: Which parameters are trained; `None` leaves it to the runner.
+        label: Settings that tell it from other arms of the same model, as its name ends with.
 
     Raises:
         ValueError: The dtype is unknown.
@@ -65,6 +66,7 @@ class ModelSource:
     gated: bool = False
     notes: str = ""
     finetune: AdapterConfig | None = None
+    label: str = ""
 
     def __post_init__(self) -> None:
         dtype = getattr(torch, self.dtype, None)
@@ -73,13 +75,23 @@ class ModelSource:
         if self.source.startswith("~"):
             object.__setattr__(self, "source", str(Path(self.source).expanduser()))
         if not self.name:
-            object.__setattr__(self, "name", self._name_of(1))
+            object.__setattr__(self, "name", self.name_of(1))
 
-    def _name_of(self, n_parts: int) -> str:
+    def name_of(self, n_parts: int) -> str:
         """The source, of a folder the last parts of its path, and how it is fine-tuned."""
         is_path = Path(self.source).is_dir() and self.source not in zoo_models()
         name = "/".join(Path(self.source).resolve().parts[-n_parts:]) if is_path else self.source
-        return name + (self.finetune or FULL).suffix
+        return name + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """What the name of an arm has after that of its model."""
+        return (self.finetune or FULL).suffix + (f" {self.label}" if self.label else "")
+
+    @property
+    def base_model(self) -> str:
+        """Name of the model itself, without how it is fine-tuned."""
+        return self.name.removesuffix(self.suffix)
 
     @property
     def _folder(self) -> Path:
@@ -342,54 +354,6 @@ class ModelSource:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
-
-
-def as_sources(
-    given: Sequence[ModelSource | str] | Mapping[str, ModelSource | str],
-    finetune: AdapterConfig = FULL,
-) -> list[ModelSource]:
-    """Candidates as a user gives them: sources, or strings that name one.
-
-    Args:
-        given: A sequence or a mapping (whose keys are ignored) of sources or texts. `gpt2+lora` is
-            `gpt2` with adapters.
-        finetune: Fine-tuning of candidates that do not specify it; also the rank and so on of
-            strings that name the same method.
-
-    Returns:
-        Sources; a name includes the fine-tuning method unless it is `full`. Folders with the same
-        name (`a/checkpoint-500`, `b/checkpoint-500`) get as much of their paths as tells them
-        apart.
-    """
-    items = given.values() if isinstance(given, Mapping) else given
-    return _told_apart([_as_source(item, finetune) for item in items])
-
-
-def _told_apart(sources: list[ModelSource]) -> list[ModelSource]:
-    """Sources whose names are those of their folders, longer where two share one."""
-    for n_parts in range(2, 8):
-        folders: dict[str, set[Path]] = {}
-        for source in sources:
-            folders.setdefault(source.name, set()).add(Path(source.source).resolve())
-        sources = [
-            replace(source, name=source._name_of(n_parts))
-            if len(folders[source.name]) > 1 and source.name == source._name_of(n_parts - 1)
-            else source
-            for source in sources
-        ]
-    return sources
-
-
-def _as_source(item: ModelSource | str, default: AdapterConfig) -> ModelSource:
-    if isinstance(item, str):
-        text, method = split_method(item)
-        if method is None:
-            return _as_source(ModelSource(item), default)
-        named = default if method == default.method else AdapterConfig(method)  # type: ignore[arg-type]
-        return ModelSource(text, finetune=named)
-    if item.finetune is not None or default == FULL:
-        return item
-    return replace(item, name=item.name + default.suffix, finetune=default)
 
 
 def _kind(name: str) -> str:

@@ -46,6 +46,7 @@ from lensllm.finetune.module import DivergedError, LanguageModelModule
 from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
 from lensllm.finetune.token_cache import encode_once
+from lensllm.finetune.training_stats import TrainingStats
 from lensllm.finetune.truncation import TruncationSide
 
 logger = logging.getLogger(__name__)
@@ -281,6 +282,8 @@ def _run_once(
     if checkpoint is not None:
         keeper = Checkpoints(checkpoint, checkpoint_seconds, trial.key)
     callbacks: list[Callback] = [best, EarlyStopping("val_loss", patience=settings.patience)]
+    if loggers:
+        callbacks.append(TrainingStats(source.flops_per_token))
     n_steps = settings.n_steps(trial.n_samples)
     trainer = make_trainer(
         callbacks=callbacks if keeper is None else [*callbacks, keeper],

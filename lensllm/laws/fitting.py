@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from rich.console import Console
-from rich.progress import track
 
 from lensllm.laws.base import Array, ScalingLaw
 from lensllm.laws.objectives import make_objective
 from lensllm.laws.result import LawFit, LawFits
 from lensllm.laws.solver import Problem, Solution, make_problem, minimise
 from lensllm.laws.starts import screened_starts
+from lensllm.system.progress import tracked
 
 # (steps, starts kept after them), from all starts down to one; then the steps of its polish.
 # Huber's objective has more local minima than a square.
@@ -146,8 +145,8 @@ def fit_laws(
     problem = make_problem(laws, goal, sizes, values, used)
     rows = np.flatnonzero(usable)
     chunks = [rows[first : first + _CHUNK] for first in range(0, len(rows), _CHUNK)]
-    quiet, console = not progress or len(chunks) < 2, Console(stderr=True)
-    for part in track(chunks, f"Fitting {len(rows)} curves", console=console, disable=quiet):
+    quiet = not progress or len(chunks) < 2
+    for part in tracked(chunks, f"fitting {len(rows)} curves", quiet=quiet):
         solution = _solve(problem.take(part), n_starts, seed)
         z[part], value[part] = solution.z, solution.value
         converged[part], evaluations[part] = solution.converged, solution.n_evaluations

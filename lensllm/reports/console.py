@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from lensllm.reports.tables import Table
 from lensllm.system.harmless import plain, redact
+from lensllm.system.progress import note
 
 MIN_WIDTH = 160
 
@@ -32,13 +31,13 @@ def wide_console() -> Console:
 
 
 def say(*lines: str) -> None:
-    """Print lines on standard output as they are, without control characters and secrets."""
+    """Print lines on standard output as they are, without control characters and secrets.
+
+    They are in the log file of the run too.
+    """
+    for line in lines:
+        note(line)
     print(*(plain(redact(line)) for line in lines), sep="\n", flush=True)
-
-
-def updating(status: Status) -> Callable[[str], None]:
-    """A function that shows a text beside a spinner, without markup."""
-    return lambda text: status.update(Text(plain(redact(text))))
 
 
 def print_table(table: Table, console: Console | None = None) -> None:

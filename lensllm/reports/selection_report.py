@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
-from lensllm.core.evidence import Difference, Evidence
+from lensllm.core.evidence import CLOSE, Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reports.campaign_figure import campaign_figure
 from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.reports.leaderboard import (
+    SmallerModel,
+    leaderboard,
+    nearly_as_good,
+    size_column,
+)
 from lensllm.reports.words import decision_words, reason_words
 from lensllm.system.atomic import StorageError, write_whole
 from lensllm.system.harmless import redact, write_csv
@@ -84,15 +90,22 @@ def selection_record(
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `cost_flops`, `cost_unit`, `cost_fraction`,
-        `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same in words),
-        `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
+        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `cost_flops`,
+        `cost_unit`, `cost_fraction`, `evaluation_share`, `events` (see `lensllm.core.events`),
+        `decisions` (the same in words), `warnings`, `data_fingerprint`, `data`, `settings`,
+        `versions`.
     """
     points = observed_points(curves, selection.measure)
+    rows = leaderboard(selection, curves).set_index("candidate")
     ranking = [
-        {**_plain(asdict(entry)), "observed": points.get(entry.model, [])}
+        {
+            **_plain(asdict(entry)),
+            **_known(rows.loc[entry.model]),
+            "observed": points.get(entry.model, []),
+        }
         for entry in selection.ranking
     ]
+    smaller = nearly_as_good(selection, curves)
     return {
         "format": FORMAT_VERSION,
         "selector": selection.selector,
@@ -102,9 +115,10 @@ def selection_record(
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
         "test_set": _evidence_record(selection.evidence),
-        "sentence": selection_sentence(selection),
+        "sentence": selection_sentence(selection, smaller),
         "reason": reason_words(selection),
         "ranking": ranking,
+        "nearly_as_good": None if smaller is None else asdict(smaller),
         "cost_flops": selection.cost_flops,
         "cost_unit": selection.cost_unit,
         "cost_fraction": selection.cost_fraction,
@@ -119,8 +133,13 @@ def selection_record(
     }
 
 
-def selection_sentence(selection: Selection) -> str:
-    """One sentence: which model to fine-tune, how certain that is, and what it cost."""
+def selection_sentence(selection: Selection, smaller: SmallerModel | None = None) -> str:
+    """One sentence: which model to fine-tune, how certain that is, and what it cost.
+
+    Args:
+        selection: The answer.
+        smaller: A smaller model that is nearly as good; it gets a sentence of its own.
+    """
     best = selection.best
     if best.status != "ranked":
         return f"No candidate could be ranked on {selection.dataset}: {best.status}."
@@ -132,17 +151,54 @@ def selection_sentence(selection: Selection) -> str:
             text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
         text += ")"
     if math.isfinite(best.p_best):
-        text += f"; it is the best of {len(selection.ranking)} with probability {best.p_best:.2f}"
+        text += _chance(selection)
     else:
         text += f"; {selection.selector} gives no probability of being right"
-    text += _evidence(selection.verdict)
+    text += _evidence(selection.verdict) + _open_setting(selection)
     share = selection.evaluation_share
     spent = f", {share:.0%} of them for evaluation" if math.isfinite(share) else ""
     text = (
         f"{text}; found for {selection.cost_flops:.3g} {selection.cost_unit}{spent}, "
         f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full."
     )
-    return " ".join([text, *(f"Warning: {warning}." for warning in selection.warnings)])
+    also = [] if smaller is None else [_smaller(smaller)]
+    return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
+
+
+def _smaller(item: SmallerModel) -> str:
+    """The smaller or faster model that is nearly as good."""
+    is_faster = item.size == "latency_ms"
+    return (
+        f"{'Faster' if is_faster else 'Smaller'} and nearly as good: {item.candidate}, "
+        f"{item.difference:+.3f} nats (at most {item.upper:+.3f} with 90 %) at {item.share:.0%} of "
+        f"the {'latency' if is_faster else 'parameters'}."
+    )
+
+
+def _chance(selection: Selection) -> str:
+    """The probability of being best: of the model, and of its chosen arm if it has several."""
+    best, n_models = selection.best, len(selection.best_arms)
+    if n_models == len(selection.ranking):
+        return f"; it is the best of {n_models} with probability {best.p_best:.2f}"
+    model = selection.candidate(best.model).base_model
+    own = [
+        entry.p_best
+        for entry in selection.ranking
+        if selection.candidate(entry.model).base_model == model and math.isfinite(entry.p_best)
+    ]
+    text = f"; {model} is the best of {n_models} models with probability {sum(own):.2f}"
+    return text if len(own) < 2 else f"{text}, with these settings {best.p_best:.2f}"
+
+
+def _open_setting(selection: Selection) -> str:
+    """What the choice among the arms of the chosen model may cost, if that is not negligible."""
+    verdict = selection.verdict
+    if verdict is None or not verdict.arm_regret > CLOSE * selection.best.predicted_loss:
+        return ""
+    return (
+        "; which settings of this model are best is open: these are expected to lose "
+        f"{verdict.arm_regret:.2g} nats against the best of them"
+    )
 
 
 def _doubt(selection: Selection) -> str:
@@ -200,43 +256,62 @@ def _evidence_record(evidence: Evidence | None) -> dict[str, Any] | None:
 
 
 def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
-    """The ranking as a table for the terminal."""
-    verdict = selection.verdict
-    table = Table(
-        title=f"{selection.selector} on {selection.dataset}",
-        caption=None if verdict is None else f"verdict: {verdict.kind.replace('_', ' ')}",
-    )
-    held = set() if verdict is None else set(verdict.contenders)
-    evidence = selection.evidence
-    behind = {} if evidence is None else {item.model: item for item in evidence.differences}
-    for name, justify in (
-        ("", "right"),
-        ("model", "left"),
-        (f"loss at {selection.n_samples_full}", "right"),
-        ("80 % interval", "right"),
-        ("P(best)", "right"),
-        ("largest D run", "right"),
-        ("its loss", "right"),
-        *((("behind the first, at D", "right"),) if behind else ()),
-        ("status", "left"),
-    ):
-        table.add_column(name, justify=justify)
-    points, column = observed_points(curves, selection.measure), selection.measure.column
-    for place, entry in enumerate(selection.ranking, start=1):
-        last = points.get(entry.model, [{"n_samples": None, column: None}])[-1]
-        interval = _number(entry.lower80), _number(entry.upper80)
-        table.add_row(
-            str(place),
-            entry.model,
-            _number(entry.predicted_loss),
-            "-" if "-" in interval else " to ".join(interval),
-            _number(entry.p_best, 2),
-            "-" if last["n_samples"] is None else str(last["n_samples"]),
-            _number(last[column]),
-            *([_behind(behind.get(entry.model))] if behind else []),
-            "contender" if entry.model in held else entry.status,
-        )
+    """The leaderboard as a table for the terminal; columns without a number are left out.
+
+    A star marks candidates that no other one beats in both predicted loss and size (or latency).
+    """
+    verdict, rows = selection.verdict, leaderboard(selection, curves)
+    notes = [] if verdict is None else [f"verdict: {verdict.kind.replace('_', ' ')}"]
+    if rows["pareto"].any():
+        less = "latency" if size_column(rows) == "latency_ms" else "parameters"
+        notes.append(f"* no other has a smaller loss without more {less}")
+    title = f"{selection.selector} on {selection.dataset}"
+    table = Table(title=title, caption="; ".join(notes) or None)
+    several = rows["model"].duplicated().any()
+    columns: list[tuple[str, str, Callable[[pd.Series], str]]] = [
+        ("rank", "", lambda row: str(row["rank"])),
+        ("candidate", "model", lambda row: f"{row['candidate']}{_star(row)}"),
+        ("predicted_loss", f"loss at {selection.n_samples_full}", _cell("predicted_loss")),
+        ("lower80", "80 % interval", _interval),
+        ("p_best", "P(best)", _cell("p_best", 2)),
+        *([("p_best_model", "of its model", _cell("p_best_model", 2))] if several else []),
+        ("n_params", "parameters", lambda row: _count(row["n_params"])),
+        ("memory_gb", "GB to run", _cell("memory_gb", 2)),
+        ("latency_ms", "latency, ms", _cell("latency_ms", 0)),
+        ("largest_n_samples", "largest D run", _cell("largest_n_samples", 0)),
+        ("largest_loss", "its loss", _cell("largest_loss")),
+        ("difference", "behind the first, at D", _behind),
+        ("status", "status", lambda row: "contender" if row["contender"] else row["status"]),
+    ]
+    always = {"predicted_loss", "lower80", "p_best", "largest_n_samples", "largest_loss"}
+    kept = [item for item in columns if item[0] in always or rows[item[0]].notna().any()]
+    for name, header, _ in kept:
+        table.add_column(header, justify="left" if name in ("candidate", "status") else "right")
+    for _, row in rows.iterrows():
+        table.add_row(*(cell(row) for _, _, cell in kept))
     return table
+
+
+def _cell(name: str, digits: int = 3) -> Callable[[pd.Series], str]:
+    """What writes a number of a row."""
+    return lambda row: _number(row[name], digits)
+
+
+def _star(row: pd.Series) -> str:
+    return " *" if row["pareto"] is not pd.NA and row["pareto"] else ""
+
+
+def _interval(row: pd.Series) -> str:
+    ends = _number(row["lower80"]), _number(row["upper80"])
+    return "-" if "-" in ends else " to ".join(ends)
+
+
+def _count(number: float) -> str:
+    """A number of parameters: 1.2B, 350M or 64.0K."""
+    for unit, factor in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.3g}{unit}"
+    return _number(number, 0)
 
 
 def write_selection(
@@ -361,11 +436,22 @@ def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_
     axes.set_title(f"{axes.get_title()}: predicted {entry.predicted_loss:.3f}", fontsize=8.5)
 
 
-def _behind(item: Difference | None) -> str:
+def _behind(row: pd.Series) -> str:
     """A difference, its standard error over the same test examples, and the D of measurement."""
-    if item is None:
+    if not math.isfinite(row["difference"]):
         return "-"
-    return f"{item.difference:.3f} ± {item.standard_error:.3f} at {item.n_samples} (z {item.z:.1f})"
+    z = row["difference"] / row["difference_se"] if row["difference_se"] > 0 else math.nan
+    return (
+        f"{row['difference']:.3f} ± {row['difference_se']:.3f} at "
+        f"{row['difference_n_samples']:.0f} (z {z:.1f})"
+    )
+
+
+def _known(row: pd.Series) -> dict[str, Any]:
+    """What a leaderboard's row adds to an entry of the ranking, in JSON types."""
+    numbers = {name: _finite(row[name]) for name in ("n_params", "memory_gb", "latency_ms")}
+    pareto = None if row["pareto"] is pd.NA else bool(row["pareto"])
+    return {"base_model": row["model"], **numbers, "pareto": pareto}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ a killed campaign can be resumed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import pandas as pd
@@ -31,10 +31,12 @@ class Decision:
         events: The reasons for these trials, or for stopping, and one event of the kind `stopped`
             for each candidate that is currently not worth another trial. Later trials of other
             candidates can change that.
+        p_best: Probability of being the best one, by candidate, where the decision rests on it.
     """
 
     trials: tuple[Trial, ...] = ()
     events: tuple[Event, ...] = ()
+    p_best: Mapping[str, float] = field(default_factory=dict)
 
 
 class Selector(ABC):

@@ -122,6 +122,7 @@ def run_campaign(
             ),
             evidence=evidence,
             evaluation_share=evaluation_share(curves),
+            candidates=whole.candidates,
         ),
         curves,
     )

@@ -63,7 +63,7 @@ def covariance_over_examples(
 
 
 def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
-    """How well the test set separates the chosen candidate from the others.
+    """How well the test set separates the chosen candidate from the best arms of other models.
 
     Args:
         selection: The selection.
@@ -73,7 +73,7 @@ def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
         `None` if losses of examples were not stored, or no other candidate can be compared with
         the chosen one.
     """
-    best, *others = selection.ranking
+    best, *others = selection.best_arms
     by_size = examples_by_size(curves, selection.measure)
     own = by_size.get(best.model)
     if own is None:
@@ -90,7 +90,8 @@ def evidence_of(selection: Selection, curves: pd.DataFrame) -> Evidence | None:
     apart = max(loss - best.predicted_loss, CLOSE * best.predicted_loss)
     n_examples = len(own[second.n_samples])
     verdict = selection.verdict
-    named = [m for m in verdict.contenders if m in pairs] if verdict is not None else []
+    held = () if verdict is None else verdict.contenders
+    named = [name for name in pairs if selection.candidate(name).base_model in held]
     return Evidence(
         n_examples,
         error,

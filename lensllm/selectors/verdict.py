@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,9 @@ from lensllm.selectors.value import Outlook
 # Draws of log losses at D_full; fewer with more than a thousand candidates.
 N_DRAWS = 4000
 _MAX_DRAWN = 4_000_000
-# The choice is clear if it is the best candidate with at least this probability.
+# The choice is clear if its model is the best one with at least this probability.
 CLEAR = 0.95
-# The contenders include the best candidate with at least this probability.
+# The contenders include the best model with at least this probability.
 HELD = 0.9
 # Contenders whose next trials are considered.
 MAX_WEIGHED = 12
@@ -87,27 +88,46 @@ def rank_posterior(
         )
         for k, i in enumerate(rows)
     ]
-    losses = np.exp(curves)
-    regret = float((losses[:, expected.argmin()] - losses.min(axis=1)).mean())
-    best = entries[int(expected.argmin())]
-    if best.p_best >= CLEAR:
+    models = [task.candidates[i].base_model for i in rows]
+    choice = int(expected.argmin())
+    verdict = _verdict(models, choice, p_best, np.exp(curves), float(expected[choice]))
+    weighed = [k for k in np.argsort(-p_best, kind="stable") if models[k] in verdict.contenders]
+    weighed = weighed if len(weighed) > 1 else list(np.argsort(-p_best, kind="stable")[:2])
+    trial, share, gain = _next_trial(task, beliefs, rows[weighed[:MAX_WEIGHED]], tried)
+    verdict = replace(verdict, next_trial=trial, next_cost_fraction=share, next_gain=gain)
+    return Selection.of(name, task, [*entries, *unusable], by, verdict=verdict)
+
+
+def _verdict(
+    models: Sequence[str], choice: int, p_best: np.ndarray, losses: np.ndarray, predicted: float
+) -> Verdict:
+    """The verdict on models, whose chances are the sums over their arms, without a next trial.
+
+    Args:
+        models: The model that each candidate is an arm of, length n_candidates.
+        choice: Position of the chosen candidate.
+        p_best: Probability of being the best candidate, shape (n_candidates,).
+        losses: Joint draws of losses at D_full, shape (n_draws, n_candidates).
+        predicted: Predicted loss of the chosen candidate.
+    """
+    chances: dict[str, float] = {}
+    for model, chance in zip(models, p_best, strict=True):
+        chances[model] = chances.get(model, 0.0) + float(chance)
+    own = losses[:, [model == models[choice] for model in models]].min(axis=1)
+    between = float((own - losses.min(axis=1)).mean())
+    within = float((losses[:, choice] - own).mean())
+    if chances[models[choice]] >= CLEAR:
         kind = "clear"
-    elif regret <= CLOSE * best.predicted_loss:
+    elif between <= CLOSE * predicted:
         kind = "too_close_to_call"
     else:
         kind = "not_enough_evidence"
-    by_chance = rows[np.argsort(-p_best, kind="stable")]
-    held = np.cumsum(np.sort(p_best)[::-1])
+    by_chance = sorted(chances, key=lambda model: -chances[model])
+    held = np.cumsum([chances[model] for model in by_chance])
     least = 1 if kind == "clear" else 2
-    count = min(max(int(np.searchsorted(held, HELD - 1e-9)) + 1, least), len(rows))
-    verdict = Verdict(
-        kind,
-        tuple(names[i] for i in by_chance[:count]),
-        float(held[count - 1]),
-        regret,
-        *_next_trial(task, beliefs, by_chance[: max(2, count)][:MAX_WEIGHED], tried),
-    )
-    return Selection.of(name, task, [*entries, *unusable], by, verdict=verdict)
+    count = min(max(int(np.searchsorted(held, HELD - 1e-9)) + 1, least), len(held))
+    contenders, held_by = tuple(by_chance[:count]), float(held[count - 1])
+    return Verdict(kind, contenders, held_by, between + within, arm_regret=within)
 
 
 def _next_trial(

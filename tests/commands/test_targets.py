@@ -48,7 +48,7 @@ BAD = [
     "lensllm.finetune.run_trial",
     "lensllm.finetune.LanguageModelModule.load_from_checkpoint",
     "lensllm.finetune.models.AutoConfig.from_pretrained",
-    "lensllm.finetune.models._as_source",
+    "lensllm.finetune.candidates._as_source",
     "lensllm.execution.pool.pickle.loads",
     "lensllm.nowhere.Thing",
     "lensllmx.Thing",

@@ -198,7 +198,7 @@ def test_a_tracker_that_fails_in_the_end_does_not_lose_the_trial(
 ):
     from lensllm.finetune.loggers import CSVTrialLogger
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("no tracker")
 
     monkeypatch.setattr(CSVTrialLogger, step, fail)
@@ -214,11 +214,11 @@ def test_a_logger_is_closed_when_the_trial_fails(make_runner, monkeypatch):
     closed = []
 
     class Logger:
-        def __init__(self, label, config):
+        def __init__(self, label, config, job_type, run_tags):
             self.label = label
 
-        def finish(self):
-            closed.append(self.label)
+        def finish(self, succeeded):
+            closed.append((self.label, succeeded))
 
     def fail(*_, **__):
         raise RuntimeError("no power")
@@ -227,7 +227,7 @@ def test_a_logger_is_closed_when_the_trial_fails(make_runner, monkeypatch):
     runner = make_runner(make_logger=Logger)
     result = runner.run(Trial("tiny-gpt2", "toy", 8))
     assert (result.status, result.reason) == ("failed", "RuntimeError: no power")
-    assert closed == ["tiny-gpt2-D8-s0"]
+    assert closed == [("tiny-gpt2-D8-s0", False)]
     assert list(runner.store.results()) == []
 
 
@@ -250,7 +250,7 @@ def test_wandb_runs_without_a_network(make_runner, tmp_path, monkeypatch, mode):
 def test_an_unknown_wandb_mode_is_refused(tmp_path):
     from lensllm.finetune.loggers import WandbTrialLogger
 
-    with pytest.raises(ValueError, match=r"logger\.mode .* got 'sometimes'"):
+    with pytest.raises(ValueError, match=r"logger\.wandb\.mode .* got 'sometimes'"):
         WandbTrialLogger("a", {}, mode="sometimes", save_dir=tmp_path)
 
 

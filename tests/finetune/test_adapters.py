@@ -3,7 +3,7 @@ import torch
 
 from lensllm.core.trials import Trial
 from lensllm.finetune import AdapterConfig, ModelSource, TrainingSettings, run_trial
-from lensllm.finetune.models import as_sources
+from lensllm.finetune.candidates import as_sources
 
 LORA = AdapterConfig("lora", rank=4, alpha=8.0)
 ARCHITECTURES = ("gpt2", "opt", "gpt_neox", "llama", "t5", "bart")

@@ -10,7 +10,7 @@ import pytest
 from lensllm.core.trials import Trial, TrialStore
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import ModelSource, TrainingSettings
-from lensllm.finetune.estimate import as_record, estimate_campaign, memory_refusal, needed
+from lensllm.finetune.estimate import Sharing, as_record, estimate_campaign, memory_refusal, needed
 from lensllm.finetune.hardware import Hardware
 from lensllm.finetune.memory import MemoryEstimate
 from lensllm.reports.estimate_table import estimate_sentence, estimate_table
@@ -69,9 +69,24 @@ def test_processes_share_the_memory(runner, monkeypatch):
     monkeypatch.setattr("lensllm.finetune.estimate.free_memory", lambda: 2e9)
     source = runner.sources["tiny-gpt2"]
     given = source, runner.longest(source.name), runner.settings, runner.precision
-    assert memory_refusal(*given, n_processes=2, negligible=0) == ""
-    words = memory_refusal(*given, n_processes=3, negligible=0)
+    assert memory_refusal(*given, Sharing(2), negligible=0) == ""
+    words = memory_refusal(*given, Sharing(3), negligible=0)
     assert re.search(r"gpt2 takes 3 times 0\.7 GB .*fewer executor\.n_workers", words)
+
+
+def test_processes_on_gpus_share_devices_and_main_memory(runner, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("lensllm.finetune.estimate.free_memory", lambda: 1.5e9)
+    source = runner.sources["tiny-gpt2"]
+    given = source, runner.longest(source.name), runner.settings, runner.precision
+    # A process takes half a gigabyte of its device, and 0.65 GB of the main memory.
+    assert memory_refusal(*given, Sharing(4, 2), negligible=0) == ""
+    words = memory_refusal(*given, Sharing(3, 1), negligible=0)
+    assert re.search(r"gpt2 takes 3 times 0\.5 GB .*fewer executor\.n_workers", words)
+    room = SimpleNamespace(free=2e9)
+    monkeypatch.setattr("lensllm.finetune.estimate.main_memory", lambda: room)
+    words = memory_refusal(*given, Sharing(3, 3), negligible=0)
+    assert re.search(r"main memory .*\(2\.0 GB\), tiny-gpt2 takes 3 times 0\.7 GB", words)
 
 
 def test_the_record_and_the_table_hold_the_same(runner):

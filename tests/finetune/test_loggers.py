@@ -35,13 +35,14 @@ def test_an_offline_wandb_run_has_config_metrics_result_and_group(tmp_path: Path
         group="sweep-7",
         save_dir=tmp_path,
     )
-    logger.log_metrics({"val_loss": 3.125}, step=5)
+    for step, loss in ((5, 3.125), (10, 3.0), (15, 3.5)):
+        logger.log_metrics({"val_loss": loss}, step=step)
     logger.log_result(RESULT)
     logger.finish()
     run, raw = read_wandb(tmp_path)
     assert run["name"] == "tiny-D200"
     assert run["config"]["settings"]["optimizer"]["lr"] == 0.25
-    assert run["summary"]["val_loss"] == 3.125
+    assert run["summary"]["val_loss"] == {"min": 3.0}
     assert run["summary"]["result/test_loss"] == 2.5
     assert run["summary"]["result/test_loss_per_byte"] == 0.75
     assert b"sweep-7" in raw
@@ -95,7 +96,7 @@ def broken_init(**_: object) -> None:
 def test_a_server_that_does_not_answer_is_told_before_the_first_trial(tmp_path, monkeypatch):
     monkeypatch.setattr("wandb.init", broken_init)
     monkeypatch.setattr(WandbTrialLogger, "_has_begun", False)
-    with pytest.raises(ValueError, match=r"within 20 s.*no answer.*logger\.mode=offline"):
+    with pytest.raises(ValueError, match=r"within 20 s.*no answer.*logger\.wandb\.mode=offline"):
         WandbTrialLogger("x", {}, mode="online", save_dir=tmp_path)
 
 

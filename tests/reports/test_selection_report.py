@@ -12,9 +12,7 @@ from lensllm.core.events import Event
 from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
-from lensllm.core.task import Budget
 from lensllm.core.trials import Trial, TrialResult, results_table
-from lensllm.reports.progress import CampaignProgress
 from lensllm.reports.selection_report import (
     MAX_PANELS,
     observed_points,
@@ -215,18 +213,6 @@ def test_without_a_curve_there_is_no_figure(selection, curves, tmp_path):
     assert set(write_selection(selection, zero, tmp_path, {})) == {"selection", "curves"}
 
 
-def test_progress_is_one_line_a_trial():
-    stream = io.StringIO()
-    budget = Budget(200.0)
-    progress = CampaignProgress(Console(file=stream, width=40))
-    for n, status, loss in ((200, "completed", 3.5), (400, "diverged", math.nan)):
-        budget.charge(50.0)
-        progress.update(TrialResult(Trial("[a]", "d", n), status, test_loss=loss), budget)
-    first, second = stream.getvalue().splitlines()
-    assert first.endswith("trial 1: [a], D = 200: test loss 3.5000; 25% of the budget spent")
-    assert second.endswith("trial 2: [a], D = 400: diverged; 50% of the budget spent")
-
-
 @pytest.mark.parametrize("kind", ["clear", "too_close_to_call", "not_enough_evidence"])
 def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selection, kind):
     contenders = ("a",) if kind == "clear" else ("a", "b")
@@ -254,6 +240,7 @@ def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selecti
         "next_trial": {"model": "b", "n_samples": 1600},
         "next_cost_fraction": 0.021,
         "next_gain": 0.0045,
+        "arm_regret": 0.0,
     }
     console = Console(file=io.StringIO(), width=160)
     console.print(selection_table(selection, curves))

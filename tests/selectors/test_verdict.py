@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from lensllm.predictors import Posterior
+from lensllm.reports.selection_report import selection_sentence
 from lensllm.selectors.verdict import rank_posterior
 
 SIZES = (200, 400, 3200)
@@ -106,3 +109,37 @@ def test_trials_that_cannot_change_the_choice_are_worth_nothing(make_task, sprea
     _, selection = rank(make_task, [0.0, 20.0], [spread, spread], tried)
     assert selection.verdict.kind == "clear"
     assert 0.0 <= selection.verdict.next_gain < 1e-12
+
+
+def test_equal_arms_of_one_model_are_no_close_call(make_task):
+    """Two learning rates that are as good as equal, and another model that is far behind."""
+    task = make_task("abc", sizes=SIZES[:2], full=SIZES[2])
+    first, second, third = task.candidates
+    arms = (replace(first, base_model="m"), replace(second, base_model="m"), third)
+    beliefs = beliefs_of([0.0, 0.001, 1.0], [0.005, 0.005, 0.005])
+    selection = rank_posterior("demo", replace(task, candidates=arms), beliefs, set("abc"), (), 0)
+    verdict = selection.verdict
+    assert (verdict.kind, verdict.contenders) == ("clear", ("m",))
+    assert selection.best.p_best == pytest.approx(0.55, abs=0.05)
+    # The regret is that of the choice between the arms, as without a third candidate.
+    assert verdict.expected_regret == verdict.arm_regret == pytest.approx(0.0024, abs=0.0008)
+    # Where the arms may differ by much, the verdict on the model stands, and the regret says so.
+    beliefs = beliefs_of([0.0, 0.0, 3.0], [0.3, 0.3, 0.3])
+    wide = rank_posterior("demo", replace(task, candidates=arms), beliefs, set("abc"), (), 0)
+    assert wide.verdict.kind == "clear"
+    assert wide.verdict.arm_regret == pytest.approx(0.3 / np.sqrt(np.pi), rel=0.15)
+    assert "which settings of this model are best is open" in selection_sentence(wide)
+    assert "m is the best of 2 models with probability 1.00" in selection_sentence(wide)
+
+
+def test_contenders_are_models_whose_chances_add_up(make_task):
+    task = make_task("abc", sizes=SIZES[:2], full=SIZES[2])
+    first, second, third = task.candidates
+    arms = (first, replace(second, base_model="m"), replace(third, base_model="m"))
+    beliefs = beliefs_of([0.0, 0.0, 0.0], [0.3, 0.3, 0.3])
+    verdict = rank_posterior(
+        "demo", replace(task, candidates=arms), beliefs, set("abc"), (), 0
+    ).verdict
+    assert verdict.contenders == ("m", "a")
+    assert verdict.p_contenders == pytest.approx(1.0)
+    assert verdict.next_trial[0] in "abc"

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from lensllm.finetune.models import ModelSource, as_sources
+from lensllm.finetune.candidates import as_sources
+from lensllm.finetune.models import ModelSource
 
 
 @pytest.fixture

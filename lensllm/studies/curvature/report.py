@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from lensllm.core.curves import read_curves
 from lensllm.curvature.analysis import CurvatureAnalysis, transitions
+from lensllm.finetune.trackers import MakeLogger, Trackers
 from lensllm.studies.curvature.figures import save_figures
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact, write_csv
@@ -44,7 +45,7 @@ def write_analysis(
     analysis: CurvatureAnalysis,
     folder: Path,
     curves: pd.DataFrame | None = None,
-    make_logger: Callable[..., Any] | None = None,
+    make_loggers: Mapping[str, MakeLogger] | None = None,
 ) -> dict[str, Any]:
     """Write `curvature.json`, one CSV file per table and the figures, and log all of it.
 
@@ -52,7 +53,7 @@ def write_analysis(
         analysis: What was found.
         folder: Where to write.
         curves: The candidate's measured curve, for the transitions.
-        make_logger: From (label, config) to a logger of `lensllm.finetune.loggers`.
+        make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name.
 
     Returns:
         What `curvature.json` holds.
@@ -63,8 +64,8 @@ def write_analysis(
     for name, table in _tables(analysis).items():
         write_csv(table, folder / f"{name}.csv")
     figures = save_figures(analysis, folder)
-    if make_logger is not None:
-        _log(analysis, record, figures, make_logger)
+    if make_loggers:
+        _log(analysis, record, figures, make_loggers)
     return record
 
 
@@ -143,9 +144,10 @@ def _log(
     analysis: CurvatureAnalysis,
     record: Mapping[str, Any],
     figures: Mapping[str, Path],
-    make_logger: Callable[..., Any],
+    make_loggers: Mapping[str, MakeLogger],
 ) -> None:
-    logger = make_logger(f"curvature-{analysis.model}", {"curvature": dict(record)})
+    label = f"curvature-{analysis.model}"
+    logger = Trackers.begin(make_loggers, label, {"curvature": dict(record)}, "curvature")
     try:
         for row in record["sizes"]:
             numbers = {f"curvature/{k}": v for k, v in row.items() if isinstance(v, int | float)}
@@ -153,12 +155,9 @@ def _log(
         flat = {f"ntk/{name}": value for name, value in record["ntk"].items() if value is not None}
         logger.log_metrics(flat, step=record["sizes"][-1]["n_samples"])
         for name, path in figures.items():
-            if hasattr(logger, "log_image"):
-                logger.log_image(f"curvature/{name}", [str(path)])
-        if hasattr(logger, "log_table"):
-            for name, table in _tables(analysis).items():
-                rows = table.to_numpy().tolist()
-                logger.log_table(f"curvature/{name}", list(table.columns), rows)
+            logger.log_picture(f"curvature/{name}", path)
+        for name, table in _tables(analysis).items():
+            logger.log_frame(f"curvature/{name}", table)
     finally:
         logger.finish()
 

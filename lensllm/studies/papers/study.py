@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import pandas as pd
 from lensllm.evaluation import Benchmark, Evaluation, evaluate
 from lensllm.evaluation.judge import selection_metrics
 from lensllm.selectors import Selector
+from lensllm.system.progress import Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class Study:
     n_resamples: int = 1000
     overrides: Sequence[str] = ()
     trials: str | None = None
-    progress: Callable[[str], None] | None = None
+    progress: Report | None = None
     _scores: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False)
 
     def command(self, table: str) -> str:

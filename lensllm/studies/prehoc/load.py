@@ -167,7 +167,7 @@ def feature_table(
     Raises:
         ValueError: A data set or model that was run is not given.
     """
-    from lensllm.finetune.models import as_sources
+    from lensllm.finetune.candidates import as_sources
 
     by_name = {source.name: source for source in as_sources(sources)}
     zero_shot = zero_shot_results(results)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lensllm.finetune.trackers import MakeLogger, Trackers
 from lensllm.studies.prehoc.analysis import Analysis, TaskAnalysis
 from lensllm.studies.prehoc.figures import depth_figure, phase_figure, risk_figure
 from lensllm.system.atomic import write_whole
@@ -18,7 +19,7 @@ def write_analysis(
     analysis: Analysis,
     folder: str | Path,
     settings: Mapping[str, Any],
-    make_logger: Callable[..., Any] | None = None,
+    make_loggers: Mapping[str, MakeLogger] | None = None,
 ) -> list[Path]:
     """Write tables, figures and `prehoc.json`, and log them as one run.
 
@@ -26,7 +27,7 @@ def write_analysis(
         analysis: What was found.
         folder: Where to write.
         settings: Of the analysis, kept in the record.
-        make_logger: From (label, config) to a logger of `lensllm.finetune.loggers`.
+        make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name.
 
     Returns:
         The files written.
@@ -56,8 +57,8 @@ def write_analysis(
     }
     path = folder / "prehoc.json"
     write_whole(path, json.dumps(redact(record), indent=1) + "\n")
-    if make_logger is not None:
-        _log(analysis, record, pictures, make_logger)
+    if make_loggers:
+        _log(analysis, record, pictures, make_loggers)
     return [path, *files, *pictures.values()]
 
 
@@ -129,10 +130,11 @@ def _log(
     analysis: Analysis,
     record: Mapping[str, Any],
     pictures: Mapping[str, Path],
-    make_logger: Callable[..., Any],
+    make_loggers: Mapping[str, MakeLogger],
 ) -> None:
     """One run: the settings as config, numbers by task, figures."""
-    logger = make_logger("prehoc", {"prehoc": record["settings"]})
+    config = {"prehoc": record["settings"]}
+    logger = Trackers.begin(make_loggers, "prehoc", config, "prehoc")
     try:
         for task in analysis.tasks:
             row = {key: value for key, value in task.row().items() if isinstance(value, float)}
@@ -140,8 +142,7 @@ def _log(
             logger.log_metrics(
                 {f"{name}/{key}": value for key, value in row.items() if math.isfinite(value)}
             )
-        if hasattr(logger, "log_image"):
-            for name, path in pictures.items():
-                logger.log_image(f"prehoc/{name}", [str(path)])
+        for name, path in pictures.items():
+            logger.log_picture(f"prehoc/{name}", path)
     finally:
         logger.finish()

@@ -13,6 +13,7 @@ from lensllm.prehoc.probing import optimal_probe
 from lensllm.prehoc.process import SyntheticProcess
 from lensllm.prehoc.risk import decompose
 from lensllm.prehoc.support import power_support
+from lensllm.system.progress import tracked
 
 
 def recovery(
@@ -23,6 +24,7 @@ def recovery(
     n_repetitions: int = 200,
     level: float = 0.9,
     n_draws: int = 400,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Coverage of σ²_int, κ and α, and excess cost of the c* found, over repeated draws.
 
@@ -36,6 +38,7 @@ def recovery(
         n_repetitions: Draws.
         level: Level of the intervals.
         n_draws: Bootstrap draws.
+        progress: Whether to say how many draws are done.
 
     Returns:
         One row per number of runs: share of intervals that contain the truth and median estimate,
@@ -45,7 +48,10 @@ def recovery(
     """
     rows = []
     for n in n_runs:
-        found = [_one(process, costs, n, prices, level, n_draws, r) for r in range(n_repetitions)]
+        found = [
+            _one(process, costs, n, prices, level, n_draws, r)
+            for r in tracked(range(n_repetitions), f"draws of {n} runs", quiet=not progress)
+        ]
         table = pd.DataFrame(found)
         row: dict[str, float] = {"n_runs": n, "n_repetitions": n_repetitions}
         for name in PARAMETERS:
@@ -96,6 +102,7 @@ def regimes(
     n_seeds: int,
     n_repetitions: int,
     n_draws: int = 200,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """How often the whole analysis, predictors and all, finds the regime of a process.
 
@@ -106,6 +113,7 @@ def regimes(
         n_seeds: Seeds of a draw.
         n_repetitions: Draws.
         n_draws: Bootstrap draws.
+        progress: Whether to say how many draws are done.
 
     Returns:
         One row per process: its true shares of Var(Y), and how often each regime was found, a
@@ -125,7 +133,7 @@ def regimes(
                     seed=r,
                 )
             )
-            for r in range(n_repetitions)
+            for r in tracked(range(n_repetitions), f"draws of {name}", quiet=not progress)
         ]
         found = [phase.regime for phase in phases]
         shares = dict(zip(("static", "dynamic", "intrinsic"), truth, strict=True))

@@ -1,0 +1,1 @@
+"""A whole campaign in one call, and its result."""

@@ -1,0 +1,150 @@
+"""The leaderboard: one row per candidate, for the terminal, the report and the library."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lensllm.core.selection import RankedModel, Selection
+
+# A smaller model is nearly as good if its loss is, with 90 %, at most this share above the best.
+NEARLY = 0.05
+# It is worth a word if it has at most this share of the best one's size or latency.
+SMALLER = 0.75
+
+
+@dataclass(frozen=True)
+class SmallerModel:
+    """A smaller or faster candidate that is nearly as good as the chosen one.
+
+    Attributes:
+        candidate: Its name.
+        difference: Its predicted loss less that of the chosen one, in the measure's unit.
+        upper: The same for the upper end of its 80 % interval.
+        size: `n_params` or `latency_ms`, what was compared.
+        share: Its size as a share of the chosen one's.
+    """
+
+    candidate: str
+    difference: float
+    upper: float
+    size: str
+    share: float
+
+
+def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
+    """The ranking with all that is known of each candidate.
+
+    Models are in the order of their best arms, and the arms of a model follow each other.
+
+    Args:
+        selection: The answer.
+        curves: Tidy table of the campaign's trials.
+
+    Returns:
+        One row per candidate with the columns
+        `rank`: place of its model, from 1;
+        `candidate`, `model`: its name and that of its model, equal unless it is one of several
+        arms;
+        `predicted_loss`, `lower80`, `upper80`: see `RankedModel`;
+        `p_best`, `p_best_model`: probability of being best, and its sum over the model's arms;
+        `largest_n_samples`, `largest_loss`: largest size D that was run, and the measure there;
+        `difference`, `difference_se`, `difference_n_samples`: how far its measured loss is above
+        the chosen one's on the same test examples, the standard error of that, and where;
+        `n_params`, `memory_gb`, `latency_ms`: see `Candidate`;
+        `pareto`: whether no other candidate has a smaller predicted loss and is no larger (slower,
+        if the latency of all was measured), or is smaller with no larger loss; missing if sizes or
+        losses are not known;
+        `contender`: whether its model is a contender of the verdict;
+        `status`: see `RankedModel`.
+        Numbers that are not known are `nan`.
+    """
+    rows = [_row(selection, entry, curves) for entry in selection.ranking]
+    table = pd.DataFrame.from_records(rows)
+    table["p_best_model"] = table.groupby("model")["p_best"].transform(
+        lambda shares: shares.sum(min_count=1)
+    )
+    first = {model: place for place, model in enumerate(dict.fromkeys(table["model"]), start=1)}
+    table["rank"] = table["model"].map(first)
+    table["pareto"] = _pareto(table)
+    order = list(rows[0])
+    order = ["rank", *order[:6], "p_best_model", *order[6:-2], "pareto", *order[-2:]]
+    return table.sort_values("rank", kind="stable")[order].reset_index(drop=True)
+
+
+def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict[str, object]:
+    """One candidate without what depends on the others."""
+    known = selection.candidate(entry.model)
+    own = curves[curves["model"] == entry.model].sort_values("n_samples")
+    verdict, evidence = selection.verdict, selection.evidence
+    differences = () if evidence is None else evidence.differences
+    behind = next((item for item in differences if item.model == entry.model), None)
+    return {
+        "candidate": entry.model,
+        "model": known.base_model,
+        "predicted_loss": entry.predicted_loss,
+        "lower80": entry.lower80,
+        "upper80": entry.upper80,
+        "p_best": entry.p_best,
+        "largest_n_samples": int(own["n_samples"].iloc[-1]) if len(own) else math.nan,
+        "largest_loss": float(own[selection.measure.column].iloc[-1]) if len(own) else math.nan,
+        "difference": math.nan if behind is None else behind.difference,
+        "difference_se": math.nan if behind is None else behind.standard_error,
+        "difference_n_samples": math.nan if behind is None else behind.n_samples,
+        "n_params": float(known.n_params) or math.nan,
+        "memory_gb": known.memory_gb,
+        "latency_ms": known.latency_ms,
+        "contender": verdict is not None and known.base_model in verdict.contenders,
+        "status": entry.status,
+    }
+
+
+def size_column(table: pd.DataFrame) -> str:
+    """What is compared beside the loss: `latency_ms` if it was measured, else `n_params`."""
+    ranked = table[np.isfinite(table["predicted_loss"])]
+    measured = len(ranked) and np.isfinite(ranked["latency_ms"]).all()
+    return "latency_ms" if measured else "n_params"
+
+
+def _pareto(table: pd.DataFrame) -> pd.Series:
+    """Whether each candidate is not dominated, or `NA`."""
+    points = table[["predicted_loss", size_column(table)]].to_numpy(dtype=float)
+    known = np.isfinite(points).all(axis=1)
+    found = pd.Series(pd.NA, index=table.index, dtype="boolean")
+    no_worse = (points[None] <= points[:, None]).all(axis=2)
+    better = (points[None] < points[:, None]).any(axis=2)
+    found[known] = ~(no_worse & better).any(axis=1)[known]
+    return found
+
+
+def nearly_as_good(selection: Selection, curves: pd.DataFrame) -> SmallerModel | None:
+    """The smallest candidate of another model that is nearly as good as the chosen one.
+
+    It has at most `SMALLER` of the size, and the upper end of its 80 % interval is at most `NEARLY`
+    of the loss above what is predicted for the chosen one.
+
+    Args:
+        selection: The answer.
+        curves: Tidy table of the campaign's trials.
+
+    Returns:
+        `None` if there is none, or sizes or intervals are not known.
+    """
+    table = leaderboard(selection, curves)
+    column, best = size_column(table), table.iloc[0]
+    share = table[column] / best[column]
+    close = table["upper80"] <= (1 + NEARLY) * best["predicted_loss"]
+    found = table[(share <= SMALLER) & close & (table["model"] != best["model"])]
+    if found.empty:
+        return None
+    row = found.loc[found[column].idxmin()]
+    return SmallerModel(
+        str(row["candidate"]),
+        float(row["predicted_loss"] - best["predicted_loss"]),
+        float(row["upper80"] - best["predicted_loss"]),
+        column,
+        float(share[row.name]),
+    )
