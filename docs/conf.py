@@ -1,9 +1,13 @@
 """The documentation site: `make docs` builds it, and warnings are errors."""
 
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
+
 from lensllm import __version__
 
 project = "lensllm"
 author = "The lensllm developers"
+copyright = "2026, the lensllm developers"  # noqa: A001 - Sphinx's name
 version = release = __version__
 
 extensions = [
@@ -16,6 +20,7 @@ exclude_patterns = ["_build", "conf.py"]
 html_theme = "furo"
 html_title = "lensllm"
 html_copy_source = False
+html_math_renderer = "mathml"  # which browsers show by themselves, also without a network
 
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
@@ -36,3 +41,18 @@ default_role = "literal"  # docstrings write code in single backticks
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
 linkcheck_timeout = 10
+
+
+def _inline_math(writer, node):
+    writer.body.append(tex2mathml(node.astext()))
+    raise SkipNode
+
+
+def _display_math(writer, node):
+    writer.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    raise SkipNode
+
+
+def setup(app):
+    """Register the renderer of equations."""
+    app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))
