@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from lensllm.system.lazy import lazily
 
 if TYPE_CHECKING:
+    from lensllm.api.result import Result
+    from lensllm.commands.python import load_result, select
     from lensllm.core.curves import read_curves
     from lensllm.core.protocols import Executor, Runner
     from lensllm.core.selection import RankedModel, Selection, Verdict
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "lensllm.api.result": ("Result",),
+    "lensllm.commands.python": ("load_result", "select"),
     "lensllm.core.curves": ("read_curves",),
     "lensllm.core.protocols": ("Executor", "Runner"),
     "lensllm.core.selection": ("RankedModel", "Selection", "Verdict"),
@@ -133,6 +137,7 @@ __all__ = [
     "RankedModel",
     "RectifiedLaw",
     "ReplayRunner",
+    "Result",
     "Runner",
     "ScalingLaw",
     "Selection",
@@ -151,11 +156,13 @@ __all__ = [
     "fit_law",
     "fit_laws",
     "forward_validation",
+    "load_result",
     "load_rsl",
     "load_zoo",
     "make_budget",
     "read_curves",
     "run_campaign",
+    "select",
 ]
 
 __getattr__ = lazily(__name__, _NAMES)

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from lensllm.api.result import Result
+from lensllm.core.amounts import Amount
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
-from lensllm.core.task import Budget, Task
+from lensllm.core.selection import Selection
+from lensllm.core.task import Budget
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger
 from lensllm.reports.campaign_tracking import CampaignTracker
-from lensllm.reports.progress import CampaignProgress
+from lensllm.reports.progress import CampaignBar, CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
 from lensllm.selectors.campaign import run_campaign
 from lensllm.selectors.known_trials import Ledger, campaign_key
+from lensllm.selectors.time_budget import TimeBudget, budget_of
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
 from lensllm.system.progress import note
+
+logger = logging.getLogger(__name__)
 
 
 def run_selection(
     selector: Selector,
     runner: Runner,
-    budget: Callable[[Task], Budget],
+    budget: Amount,
     executor: Executor,
     folder: Path,
     settings: Mapping[str, Any],
@@ -38,7 +47,10 @@ def run_selection(
     reuse: bool = True,
     prior_curves: str | Path | None = None,
     max_failures: int = 2,
+    price_per_hour: Amount | None = None,
+    started: float | None = None,
     console: Console | None = None,
+    show: Callable[..., CampaignProgress | CampaignBar] = CampaignProgress,
     make_loggers: Mapping[str, MakeLogger] | None = None,
 ) -> Result:
     """Run a campaign and write its results.
@@ -46,8 +58,7 @@ def run_selection(
     Args:
         selector: The selector.
         runner: The runner of the trials.
-        budget: Makes the budget from the task, whose costs are known once the candidates were
-            inspected.
+        budget: What the campaign may spend.
         executor: Where the trials are executed; it is closed at the end.
         folder: Output folder.
         settings: The campaign's settings, as they are stored in `selection.json`. A campaign with
@@ -56,7 +67,11 @@ def run_selection(
         reuse: Whether to use stored results of the same recipe and data, at no charge.
         prior_curves: Curves of earlier tasks with some of the candidates: a trial store or CSV.
         max_failures: Failed or diverged trials after which a candidate is excluded.
-        console: Console for one line per trial; `None` prints nothing.
+        price_per_hour: Price of this machine per hour; `None` if it is unknown.
+        started: When the campaign began, by `time.monotonic`, for a budget of time; now by default.
+        console: Console for the progress; `None` prints nothing.
+        show: Makes what shows the progress from console, task, budget and known results: one line
+            per trial, or a bar.
         make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name, for a run of the
             campaign.
 
@@ -64,28 +79,45 @@ def run_selection(
         The result. Of several processes that train together, only the first one writes files.
 
     Raises:
-        ValueError: See `run_campaign`.
+        ValueError: See `run_campaign`, or the budget is of another unit than the trials' costs.
         NoCandidateError: No candidate can be run.
         StorageError: The output folder or the store cannot be written.
         TrackerError: An experiment tracker could not be started.
     """
     console = console or Console(quiet=True)
+    begun = time.monotonic() if started is None else started
     check_writable(folder)
     if preflight:
         for name, reason in runner.inspect(executor.n_workers, executor.n_gpus).items():
             note(line := f"left out {name}: {reason}")
             console.print(line, markup=False, soft_wrap=True)
+            if console.quiet and is_first_rank():
+                logger.warning("%s", line)
     earlier = PriorCurves.read(prior_curves) if prior_curves else None
-    limit = budget(runner.task())
     ledger, known = None, []
+    resumed: list[TrialResult] = []  # run by this campaign before it was interrupted
     if reuse and runner.store is not None:
         ledger = Ledger(runner.store.folder, campaign_key(runner, settings))
-        known = ledger.open(runner.known())
+        stored = runner.known()
+        known = ledger.open(stored)
+        keys = {result.trial.key for result in known}
+        resumed = [result for result in stored if result.trial.key not in keys]
+    before = sum(result.seconds for result in resumed) / executor.n_workers
+    place = price_per_hour, executor.n_workers, begun, before
+    limit = budget_of(budget, runner.task(), *place)
+    if isinstance(limit, TimeBudget):
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each of which would have its own clock
+            raise ValueError(
+                f"Expected a budget as a share or in FLOPs where several processes train one "
+                f"trial together, got one in {limit.unit}"
+            )
+        runner.deadline = limit.deadline
+        known = [*known, *resumed]
     task, data = runner.task(), runner.data_summary()
     makers = make_loggers or {} if is_first_rank() else {}
     tracker = CampaignTracker.begin(makers, selector.name, task, limit, settings, data)
     with tracker:
-        with closing(executor), CampaignProgress(console, task, limit, known) as progress:
+        with closing(executor), show(console, task, limit, known) as progress:
             selection, curves = run_campaign(
                 selector,
                 runner,
@@ -96,6 +128,11 @@ def run_selection(
                 known,
                 earlier,
             )
+        if price_per_hour is not None:
+            price, currency = price_per_hour.value, price_per_hour.unit
+            selection = replace(selection, price_per_hour=price, currency=currency)
+        if isinstance(limit, TimeBudget):
+            selection = _with_costs(selection, resumed, task.full_cost)
         if not is_first_rank():
             return Result(selection, curves, folder)
         paths = write_selection(selection, curves, folder, settings, data)
@@ -103,6 +140,14 @@ def run_selection(
     if ledger is not None:
         ledger.close()
     return Result(selection, curves, folder, paths)
+
+
+def _with_costs(
+    selection: Selection, resumed: Sequence[TrialResult], full_cost: float
+) -> Selection:
+    """The answer with the costs of trials that an interrupted run of its campaign has paid for."""
+    cost = selection.cost_flops + sum(result.flops for result in resumed)
+    return replace(selection, cost_flops=cost, cost_fraction=cost / full_cost)
 
 
 def _both(

@@ -14,7 +14,10 @@ from pathlib import Path
 _PATH = re.compile(
     r"((.+\.)?(path|source|folder|\w+_dir)|curves|trials|analyses|hydra\.(run|sweep)\.dir)"
 )
-_NAME = re.compile(r"((.+\.)?(name|models|datasets|\w+_field)|replay\.dataset)")
+_NAME = re.compile(
+    r"((.+\.)?(name|models|datasets|\w+_field|limit|price_per_hour|trial_time_limit)"
+    r"|replay\.dataset)"
+)
 _TEMPLATE = re.compile(r"(.+\.)?prompt|dataset\.(input|target|join)")
 _CALL = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|bool)\(.*\)")
 _LEFT = ("", "null", "None", "???")
@@ -37,6 +40,8 @@ def as_meant(words: Sequence[str]) -> list[str]:
 
 def _word(word: str) -> str:
     key, sign, value = word.partition("=")
+    if key == "budget" and value not in _LEFT and not value.startswith("{"):
+        return f"budget.limit={_each(value)}"  # `budget` itself is the group of its settings
     plain = key.lstrip("+")
     if not sign or key.startswith("-") or value in _LEFT:
         return word

@@ -75,8 +75,12 @@ class FineTuneConfig(EntryConfig):
 
 @dataclass
 class BudgetConfig:
-    """The budget: a share of fine-tuning every candidate in full, or FLOPs."""
+    """The budget: an amount with its unit; a share of fine-tuning every candidate in full; FLOPs.
 
+    The first one that is given counts, in the order of `limit`, `flops`, `fraction`.
+    """
+
+    limit: Any = None
     fraction: float | None = field(default=0.1, metadata=_POSITIVE)
     flops: float | None = field(default=None, metadata=_POSITIVE)
 
@@ -299,6 +303,8 @@ class SelectConfig(FineTuneConfig):
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     preflight: bool = True
+    price_per_hour: Any = None
+    trial_time_limit: Any = None
     max_failures: int = 2
     reuse: bool = True
     prior_curves: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
@@ -23,12 +23,13 @@ _PROGRAM = ("command", "config_files")
 _MAY_BE_NAN = ("price.money_per_hour",)  # unknown by default; needed only with price.unit=money
 
 
-def check_config(config: DictConfig, schema: type) -> None:
+def check_config(config: DictConfig, schema: type, given: Collection[str] | None = None) -> None:
     """Check keys, types and ranges of a composed configuration; imports none of its targets.
 
     Args:
         config: The configuration.
         schema: The dataclass of `lensllm.commands.config` that it has to fit.
+        given: Keys that the user set directly; by default those on the command line.
 
     Raises:
         ValueError: A value is missing or out of range, or `allowed_targets` comes from a file.
@@ -36,14 +37,15 @@ def check_config(config: DictConfig, schema: type) -> None:
     """
     # Check the schema once more, since Hydra accepts `+key=value` outside it.
     OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
+    given = _keys_of_command() if given is None else given
     allowed = list(config.get("allowed_targets") or ())
-    if allowed and not _is_in_command("allowed_targets"):
+    if allowed and "allowed_targets" not in given:
         raise ValueError(
             f"Expected allowed_targets in the command only, got {allowed} from a file: a file "
             "cannot vouch for itself; if you trust these modules, add "
             f"'allowed_targets=[{','.join(allowed)}]' to the command"
         )
-    _check_program(config)
+    _check_program(config, given)
     for key, value in walk(config):
         if isinstance(value, float) and not math.isfinite(value):
             if math.isnan(value) and key in _MAY_BE_NAN:
@@ -67,7 +69,7 @@ def check_config(config: DictConfig, schema: type) -> None:
         )
 
 
-def _check_program(config: DictConfig) -> None:
+def _check_program(config: DictConfig, given: Collection[str]) -> None:
     """Check that a program is named on the command line: a file from elsewhere could name any."""
     for key, target in walk(config):
         if not str(target).endswith(".CommandRunner"):
@@ -75,7 +77,7 @@ def _check_program(config: DictConfig) -> None:
         if key != "runner._target_":
             raise ValueError(f"Expected {target} as runner alone, got it as {key}")
         for name in _PROGRAM:
-            if config.runner.get(name) and not _is_in_command(f"runner.{name}"):
+            if config.runner.get(name) and f"runner.{name}" not in given:
                 raise ValueError(
                     f"Expected runner.{name} in the command only, got {config.runner[name]} from a "
                     f"file, which could name any program; if you trust it, add 'runner.{name}=...' "
@@ -83,9 +85,9 @@ def _check_program(config: DictConfig) -> None:
                 )
 
 
-def _is_in_command(key: str) -> bool:
+def _keys_of_command() -> set[str]:
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
-    return any(word.lstrip("+").partition("=")[0] == key for word in words)
+    return {word.lstrip("+").partition("=")[0] for word in words}
 
 
 def _check_fields(config: DictConfig, schema: type, prefix: str) -> None:

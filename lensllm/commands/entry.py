@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.config_checks import check_config, no_choice, unknown_key
 from lensllm.commands.help import command_help
 from lensllm.commands.targets import check_targets
+from lensllm.core.amounts import Amount, read_amount
 from lensllm.system.harmless import HarmlessLog, plain, redact
 from lensllm.system.interrupts import end_with, ended_by_signals, leave_if_ended
 from lensllm.system.limits import bounded_yaml
@@ -48,6 +50,7 @@ from lensllm.system.progress import not_progress, note
 
 if TYPE_CHECKING:
     from lensllm.core.protocols import Runner
+    from lensllm.data.pairs import TextData
     from lensllm.execution.finetune import FineTuneRunner
 
 BAD_INPUT = (
@@ -59,6 +62,7 @@ BAD_INPUT = (
     OmegaConfBaseException,
 )
 
+_BEGAN: list[float] = []  # when this process began a command
 _PACKAGES_OF_DATA = ("pyarrow", "torch")  # first of those that runners with data import
 _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 
@@ -95,7 +99,7 @@ def entry_point(
                         handler.addFilter(not_progress)
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
-                _prepare(cfg)
+                prepare(cfg)
                 return function(cfg)
             except Exception as error:
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -103,6 +107,7 @@ def entry_point(
                 fail(error)  # told here, before Hydra adds lines of its own
 
         def main(words: Sequence[str] | None = None) -> None:
+            _BEGAN[:] = [time.monotonic()]
             with ended_by_signals(), bounded_yaml():
                 try:
                     run_hydra(config_name, task, as_meant(sys.argv[1:] if words is None else words))
@@ -209,6 +214,27 @@ def one_line(error: BaseException) -> str:
     return re.sub(r"\s+", " ", message).strip()
 
 
+def began() -> float:
+    """When this process began the command, by `time.monotonic`."""
+    return _BEGAN[0] if _BEGAN else time.monotonic()
+
+
+def budget_amount(cfg: DictConfig) -> Amount:
+    """The budget of a configuration: `limit`, else `flops`, else `fraction`.
+
+    Raises:
+        ValueError: None of them is given, or the limit is no amount.
+    """
+    budget = cfg.budget
+    if budget.limit is not None:
+        return read_amount(budget.limit)
+    if budget.flops is not None:
+        return Amount(budget.flops)
+    if budget.fraction is None:
+        raise ValueError("Expected budget.limit, budget.flops or budget.fraction, got none")
+    return Amount(budget.fraction, "share")
+
+
 def output_dir() -> Path:
     """The run's output folder."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -225,13 +251,21 @@ def run_group(dataset: str = "") -> str:
     return " ".join(filter(None, (hydra_cfg.job.name, dataset, folder)))
 
 
-def instantiate_loggers(cfg: DictConfig, dataset: str = "") -> dict[str, Any]:
-    """Makers of the runs of experiment trackers, by name, all in the group of this command."""
-    _set_group(cfg, dataset)
+def instantiate_loggers(
+    cfg: DictConfig, dataset: str = "", group: str | None = None
+) -> dict[str, Any]:
+    """Makers of the runs of experiment trackers, by name, all in one group.
+
+    Args:
+        cfg: The configuration.
+        dataset: Name of the data set.
+        group: Name of the group; by default that of the command's run.
+    """
+    _set_group(cfg, dataset, group)
     return dict(instantiate(cfg.logger, _convert_="all") or {})
 
 
-def _set_group(cfg: DictConfig, dataset: str) -> None:
+def _set_group(cfg: DictConfig, dataset: str, group: str | None = None) -> None:
     """Write the group into the settings of every tracker.
 
     Raises:
@@ -243,10 +277,10 @@ def _set_group(cfg: DictConfig, dataset: str) -> None:
                 f"Expected trackers by name, as in logger.wandb.mode, got logger.{name}={node!r}"
             )
         with open_dict(node):
-            node.group = run_group(dataset)
+            node.group = run_group(dataset) if group is None else group
 
 
-def _prepare(cfg: DictConfig) -> None:
+def prepare(cfg: DictConfig) -> None:
     """Load the runner's data, if any, and check all targets, which imports torch.
 
     Raises:
@@ -282,16 +316,23 @@ def load_data(cfg: DictConfig) -> Any:
     return _LOADED[0][1]
 
 
-def instantiate_runner(cfg: DictConfig) -> Runner:
+def instantiate_runner(
+    cfg: DictConfig, data: TextData | None = None, group: str | None = None
+) -> Runner:
     """Build `cfg.runner`, its trial loggers grouped by sweep or campaign.
+
+    Args:
+        cfg: The configuration.
+        data: The data set; by default that of the configuration.
+        group: Name of the group; by default that of the command's run.
 
     Raises:
         ValueError: The data set, the model or the candidates lack a value.
     """
     if "data" not in cfg.runner:
         return instantiate(cfg.runner, _convert_="all")
-    data = load_data(cfg)
-    _set_group(cfg, data.name)
+    data = load_data(cfg) if data is None else data
+    _set_group(cfg, data.name, group)
     rest = copy.copy(cfg.runner)
     with open_dict(rest):
         del rest["data"]

@@ -10,7 +10,12 @@ from omegaconf import DictConfig
 
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import EstimateConfig
-from lensllm.commands.entry import entry_point, instantiate_finetune_runner, output_dir
+from lensllm.commands.entry import (
+    budget_amount,
+    entry_point,
+    instantiate_finetune_runner,
+    output_dir,
+)
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact
 
@@ -26,12 +31,12 @@ def main(cfg: DictConfig) -> None:
         estimate_table,
         smallest_sentence,
     )
-    from lensllm.selectors.campaign import make_budget
+    from lensllm.selectors.time_budget import budget_of
 
     console = wide_console()
     runner, hardware = instantiate_finetune_runner(cfg), instantiate(cfg.hardware)
     estimates = estimate_campaign(runner, hardware)
-    budget = make_budget(runner.task(), cfg.budget.fraction, cfg.budget.flops)
+    budget = budget_of(hardware.as_flops(budget_amount(cfg)), runner.task())
     smallest = smallest_budgets(runner.task(), conf_dir() / "selector")
     record = as_record(estimates, hardware, budget.flops)
     record["smallest_budgets"] = {k: v if isfinite(v) else None for k, v in smallest.items()}

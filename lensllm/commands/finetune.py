@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,27 +12,51 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import FinetuneConfig, SelectConfig
 from lensllm.commands.config_checks import check_config
 from lensllm.commands.entry import entry_point, instantiate_finetune_runner
-from lensllm.system.atomic import write_whole
 from lensllm.system.limits import load_yaml
+
+if TYPE_CHECKING:
+    from lensllm.execution.finetune import FineTuneRunner
 
 
 @entry_point("finetune", FinetuneConfig)
 def main(cfg: DictConfig) -> None:
     """Fine-tune, write the model folder with its card, and say whether the prediction held."""
-    from lensllm.execution.winner import finetune_winner, read_selection
+    from lensllm.api.winner import finetune_and_describe
+    from lensllm.execution.selection_file import read_selection
     from lensllm.reports.console import say
-    from lensllm.reports.winner_card import winner_card, winner_sentence
+    from lensllm.reports.winner_card import winner_sentence
 
     record = read_selection(Path(cfg.selection))
-    own = OmegaConf.merge(OmegaConf.create(_related(record["settings"])), cfg.settings)
+    winner = finetune_and_describe(
+        recorded_runner(record, cfg.settings),
+        record,
+        Path(cfg.output),
+        candidate=cfg.candidate,
+        confirm=cfg.confirm,
+        merge=cfg.merge,
+    )
+    say(winner_sentence(winner))
+
+
+def recorded_runner(record: Mapping[str, Any], changes: Any = None) -> FineTuneRunner:
+    """A runner with the settings of a campaign.
+
+    Args:
+        record: The campaign's `selection.json`, see `read_selection`.
+        changes: Changes to its settings.
+
+    Raises:
+        ValueError: The settings are not of a campaign that fine-tunes, or its data were in memory.
+    """
+    own = OmegaConf.merge(OmegaConf.create(_related(record["settings"])), changes or {})
     assert isinstance(own, DictConfig)
     check_config(own, SelectConfig)
-    runner = instantiate_finetune_runner(own)
-    winner = finetune_winner(
-        runner, record, Path(cfg.output), cfg.candidate, cfg.confirm, cfg.merge
-    )
-    write_whole(winner.folder / "README.md", winner_card(winner, record))
-    say(winner_sentence(winner))
+    if "_target_" not in own.dataset:
+        raise ValueError(
+            "Expected a campaign whose data are on disk, got one on a TextData: fine-tune with the "
+            "result that `lensllm.select` returned, or give it rows or a path"
+        )
+    return instantiate_finetune_runner(own)
 
 
 def _related(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lensllm.commands.config import SelectConfig
 from lensllm.commands.entry import (
+    began,
+    budget_amount,
     entry_point,
     instantiate_loggers,
     instantiate_runner,
     load_data,
     output_dir,
 )
+from lensllm.core.amounts import read_price
 from lensllm.system.harmless import stored_settings
 from lensllm.system.interrupts import is_first_rank
 from lensllm.system.progress import note
@@ -26,7 +27,6 @@ def main(cfg: DictConfig) -> float:
     from lensllm.api.campaign import run_selection
     from lensllm.reports.console import wide_console
     from lensllm.reports.selection_report import selection_table
-    from lensllm.selectors.campaign import make_budget
 
     console = wide_console()
     console.quiet = not is_first_rank()  # only one of several processes of a trial prints
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> float:
     result = run_selection(
         selector,
         runner,
-        partial(make_budget, fraction=cfg.budget.fraction, flops=cfg.budget.flops),
+        budget_amount(cfg),
         executor,
         output_dir(),
         stored_settings(cfg),
@@ -45,6 +45,8 @@ def main(cfg: DictConfig) -> float:
         reuse=cfg.reuse,
         prior_curves=cfg.prior_curves,
         max_failures=cfg.max_failures,
+        price_per_hour=None if cfg.price_per_hour is None else read_price(cfg.price_per_hour),
+        started=began(),
         console=console,
         make_loggers=makers,
     )

@@ -350,7 +350,7 @@ def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -
         return read_wide_csv(path, allow_missing=allow_missing)
     table = _tidy_table(path, header)
     if "status" in table.columns:
-        table = table[table["status"] != "diverged"].reset_index(drop=True)
+        table = table[~table["status"].isin(("diverged", "timed_out"))].reset_index(drop=True)
     if allow_missing and "test_loss" in table.columns:
         table = table.dropna(subset=["test_loss"])
     if "dataset" not in table.columns:

@@ -15,6 +15,7 @@ RAN = (
     "ran"  # `model` at `n_samples`: status `reason`, measured `value`, or why it failed: `message`
 )
 SET_ASIDE = "set_aside"  # `model` failed too often: `message`
+OUT_OF_TIME = "out_of_time"  # no trial fits any more: `value` is left, in units of `message`
 RESUMED = "resumed"  # `model` was stopped, and now gets another trial
 # Kinds that selectors give.
 STOPPED = "stopped"  # `model`, after `n_samples`, gets no more trials: `reason`, P(best) `value`
@@ -58,6 +59,21 @@ class Event:
         record["trials"] = [[model, int(n)] for model, n in self.trials]
         record["numbers"] = {name: _finite(value) for name, value in self.numbers.items()}
         return {name: value for name, value in record.items() if value not in ("", [], {})}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Event:
+        """The inverse of `to_json`; numbers that are null become `nan`."""
+        values = dict(record)
+        values["trials"] = tuple((model, n) for model, n in record.get("trials", ()))
+        numbers = record.get("numbers", {})
+        values["numbers"] = {name: _number(value) for name, value in numbers.items()}
+        if "value" in record:
+            values["value"] = _number(record["value"])
+        return cls(**values)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _finite(value: float) -> float | None:

@@ -21,9 +21,11 @@ class Runner(ABC):
 
     Attributes:
         store: Where finished trials are kept; `None` if they are not.
+        deadline: When running trials are to be ended, in seconds since the epoch; `None` for never.
     """
 
     store: TrialStore | None = None
+    deadline: float | None = None
 
     @abstractmethod
     def task(self) -> Task:

@@ -80,6 +80,10 @@ class Selection:
         events: The basis of the ranking, then decisions and results in order.
         cost_flops: Cost charged to reach it, in FLOPs unless `cost_unit` says otherwise.
         cost_fraction: The same as a share of fine-tuning every candidate in full.
+        cost_seconds: Wall time of the campaign if its budget was in time or money, else of its
+            trials; `nan` if trials were looked up.
+        price_per_hour: Price of the machine per hour; `nan` if it is unknown.
+        currency: Currency of that price.
         warnings: Warnings for the reader of the answer.
         verdict: Whether the evidence is sufficient, from selectors that assess it.
         evidence: How well the test set separates the candidates; `None` if unknown.
@@ -96,6 +100,9 @@ class Selection:
     events: tuple[Event, ...] = ()
     cost_flops: float = 0.0
     cost_fraction: float = 0.0
+    cost_seconds: float = math.nan
+    price_per_hour: float = math.nan
+    currency: str = ""
     warnings: tuple[str, ...] = ()
     verdict: Verdict | None = None
     evidence: Evidence | None = None
@@ -133,6 +140,11 @@ class Selection:
             measure=task.measure,
             candidates=task.candidates,
         )
+
+    @property
+    def cost_money(self) -> float:
+        """Price of `cost_seconds`; `nan` if it is unknown."""
+        return self.cost_seconds * self.price_per_hour / 3600.0
 
     @property
     def best(self) -> RankedModel:

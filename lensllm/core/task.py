@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.prior_curves import PriorCurves
-from lensllm.core.trials import Trial
+from lensllm.core.trials import Trial, TrialResult
 
 # First size of the ladder, and the number of sizes below which the ladder starts lower.
 BASE_SIZE = 200
@@ -173,6 +173,34 @@ class Budget:
     def charge(self, flops: float) -> None:
         """Add the cost of a trial to what was spent."""
         self.spent += flops
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that were spent; `nan` for a budget that counts none."""
+        return math.nan
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that are left; infinite for a budget that counts none."""
+        return math.inf
+
+    def first_trials(self, task: Task, results: Sequence[TrialResult]) -> tuple[Trial, ...]:
+        """Trials to run before costs are known in the unit of the budget; none for FLOPs."""
+        return ()
+
+    def priced(self, task: Task, results: Sequence[TrialResult]) -> Task:
+        """The task with its costs in the unit of the budget, given the results so far."""
+        return task
+
+    def as_seen(self, task: Task, results: Sequence[TrialResult]) -> Budget:
+        """The budget for a selector: what was spent is the cost of its trials, as priced."""
+        return self
+
+    def batches(
+        self, trials: Sequence[Trial], task: Task, n_workers: int
+    ) -> Iterator[Sequence[Trial]]:
+        """The trials of a decision, in parts that are started one after the other."""
+        yield trials
 
     def allows(self, n_samples: int) -> bool:
         """Whether a trial of this size is permitted (whatever it costs)."""

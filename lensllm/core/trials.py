@@ -19,7 +19,7 @@ from lensllm.system.claims import Claims
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["completed", "diverged", "failed"]
+Status = Literal["completed", "diverged", "failed", "timed_out"]
 FORMAT_VERSION = 2
 OLDER_FORMATS = (1,)  # without a digest; read without this check
 # A run with a larger loss, in nats per target token, has diverged.
@@ -72,8 +72,9 @@ class TrialResult:
     Attributes:
         trial: The trial.
         status: `completed`; `diverged` if the loss became infinite or NaN, or ended above
-            `MAX_LOSS`; `failed` if the candidate could not be run. A failed trial is never stored:
-            it is run again the next time it is asked for.
+            `MAX_LOSS`; `timed_out` if it was ended at its time limit; `failed` if the candidate
+            could not be run. A failed trial is never stored: it is run again the next time it is
+            asked for.
         test_loss: Cross-entropy per target token of the test set in nats; `nan` unless completed.
         test_loss_per_byte: The same sum divided by the UTF-8 bytes of the target text.
         test_loss_se: Standard error of `test_loss` over test examples (see
@@ -88,6 +89,8 @@ class TrialResult:
             (4 · parameters + 2 · trained parameters) · training tokens in place of the first term.
         train_flops: The first of the two terms.
         seconds: Wall time of the whole trial.
+        compute_seconds: That of training and evaluation, without loading and encoding; `nan` if it
+            was not measured.
         peak_memory_bytes: Peak memory of the device, or of the process (CPU), while it ran.
         family: Family of the model, if known.
         cut_inputs: Number of inputs, over all splits, that were too long and were truncated.
@@ -115,6 +118,7 @@ class TrialResult:
     flops: float = 0.0
     train_flops: float = 0.0
     seconds: float = 0.0
+    compute_seconds: float = math.nan
     peak_memory_bytes: int = 0
     family: str = ""
     cut_inputs: int = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
-from lensllm.core.trials import MAX_LOSS, Trial, TrialResult, TrialStore
+from lensllm.core.trials import MAX_LOSS, Status, Trial, TrialResult, TrialStore
 from lensllm.data.pairs import TextData
 from lensllm.execution.command_folder import trial_folder, write_files
 from lensllm.execution.command_models import as_program_models
@@ -35,8 +35,9 @@ class CommandRunner(StoredRunner):
     For each trial the program gets a folder of its own, with the subset and the other splits as
     JSON Lines of `input` and `target`. The subset is the same as in lensllm's own trials: the first
     n pairs of one seeded permutation. The program's output goes to `logs` in the store's folder. If
-    the program fails, ends without a result or exceeds its time limit, the result has the status
-    `failed`; it is not stored, and the trial runs again the next time it is asked for.
+    the program fails or ends without a result, the result has the status `failed`; it is not
+    stored, and the trial runs again the next time it is asked for. A program that exceeds its time
+    limit is ended, and the result has the status `timed_out`.
 
     FLOPs are not known. A trial costs D times its model's parameters if those of all candidates are
     known, else D; or D times `seconds_per_sample`. `TrialResult.seconds` is its wall time.
@@ -56,7 +57,7 @@ class CommandRunner(StoredRunner):
             few programs can train on nothing.
         seed: Seed of the trials of a campaign.
         seconds_per_sample: Seconds per sample, one number or one per candidate; `None`: see above.
-        timeout_minutes: Time limit of the program in minutes; `None` for no limit.
+        trial_time_limit: See `StoredRunner`.
         keep_output: Whether the output folder of a finished trial is kept, in `output` of the
             store's folder.
 
@@ -80,10 +81,11 @@ class CommandRunner(StoredRunner):
         sizes: Sequence[int] | None = None,
         seed: int = 0,
         seconds_per_sample: float | Mapping[str, float] | None = None,
-        timeout_minutes: float | None = None,
+        trial_time_limit: float | str | None = None,
         keep_output: bool = False,
     ) -> None:
-        super().__init__(as_program_models(sources), data, store, n_samples_full, sizes, seed)
+        models = as_program_models(sources)
+        super().__init__(models, data, store, n_samples_full, sizes, seed, trial_time_limit)
         self.template = CommandTemplate(command, config_files)
         self.result = result or ResultSource()
         if self.result.pattern is None and not self.template.uses("output_dir"):
@@ -94,9 +96,6 @@ class CommandRunner(StoredRunner):
         self.depends_on = tuple(depends_on)
         self.template.decisive(self.depends_on)  # reports unreadable files at once
         self.seconds_per_sample = _seconds(seconds_per_sample, list(self.sources))
-        if timeout_minutes is not None and not 0 < timeout_minutes < math.inf:
-            raise ValueError(f"Expected runner.timeout_minutes > 0, got {timeout_minutes}")
-        self.timeout_minutes = timeout_minutes
         self.keep_output = keep_output
         self.failures: dict[str, str] = {}
 
@@ -219,19 +218,25 @@ class CommandRunner(StoredRunner):
         started = time.perf_counter()
         with trial_folder(self.store.folder, trial) as folder:
             words = write_files(folder, trial, self.data, source, self.template)
-            minutes = self.timeout_minutes
-            code = run_program(words, log, None if minutes is None else 60.0 * minutes)
+            status: Status = "completed"
+            limit, reason = self.time_left, ""
+            code = run_program(words, log, limit)
             try:
                 if code is None:
-                    raise ValueError(f"ran longer than runner.timeout_minutes={minutes:g}")
-                if code != 0:
+                    status, reason = "timed_out", f"ran longer than {limit:.0f} s"
+                    found = ProgramResult(math.nan)
+                elif code != 0:
                     how = f"signal {-code}" if code < 0 else f"exit code {code}"
                     raise ValueError(f"{words[0]} ended with {how}")
-                found = self.result.read(folder / "output", log)
+                else:
+                    found = self.result.read(folder / "output", log)
+                    if not (found.loss <= MAX_LOSS and math.isfinite(found.loss)):
+                        status, reason = "diverged", f"its loss is {found.loss:g}"
             except ValueError as error:
-                reason = f"{error}; its output ends with: {last_lines(log)} (log: {log})"
-                return TrialResult.failure(trial, reason)
-            result = self._result(trial, found, time.perf_counter() - started, log)
+                return TrialResult.failure(trial, _with_output(str(error), log))
+            seconds = time.perf_counter() - started
+            reason = _with_output(reason, log) if reason else ""
+            result = self._result(trial, found, seconds, status, reason)
             if self.keep_output:
                 kept = self.store.folder / "output" / _label(trial)
                 shutil.rmtree(kept, ignore_errors=True)
@@ -240,14 +245,14 @@ class CommandRunner(StoredRunner):
             self.store.add(result)
         return result
 
-    def _result(self, trial: Trial, found: ProgramResult, seconds: float, log: Path) -> TrialResult:
+    def _result(
+        self, trial: Trial, found: ProgramResult, seconds: float, status: Status, reason: str
+    ) -> TrialResult:
         source = self.sources[trial.model]
-        is_finite = found.loss <= MAX_LOSS and math.isfinite(found.loss)
-        reason = f"its loss is {found.loss:g}; its output ends with: {last_lines(log)} (log: {log})"
         return TrialResult(
             trial,
-            "completed" if is_finite else "diverged",
-            test_loss=found.loss if is_finite else math.nan,
+            status,
+            test_loss=found.loss if status == "completed" else math.nan,
             n_params=0 if math.isnan(source.n_params) else int(source.n_params),
             n_steps=found.n_steps,
             best_step=found.best_step,
@@ -258,8 +263,13 @@ class CommandRunner(StoredRunner):
             data=self.data.summary(),
             trace=found.trace,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            reason="" if is_finite else reason,
+            reason=reason,
         )
+
+
+def _with_output(reason: str, log: Path) -> str:
+    """Why a trial has no loss, with the end of its output."""
+    return f"{reason}; its output ends with: {last_lines(log)} (log: {log})"
 
 
 def _label(trial: Trial) -> str:

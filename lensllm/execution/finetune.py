@@ -90,6 +90,7 @@ class FineTuneRunner(StoredRunner):
             resumes; they are in the store's folder until the trial is stored. `None` for none.
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None`
             for none.
+        trial_time_limit: See `StoredRunner`; the full fine-tuning of `keep` has no limit.
         make_callbacks: By name, makers of Lightning callbacks that are added to every trial's own.
 
     Attributes:
@@ -118,6 +119,7 @@ class FineTuneRunner(StoredRunner):
         finetune: AdapterConfig | None = None,
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
+        trial_time_limit: float | str | None = None,
         make_callbacks: Mapping[str, MakeCallback] | None = None,
         log_stored: bool = False,
     ) -> None:
@@ -131,7 +133,7 @@ class FineTuneRunner(StoredRunner):
         check_trainer(make_trainer)
         _check_scheduler(make_scheduler)
         given = as_sources(sources, finetune or FULL)
-        super().__init__(given, data, store, n_samples_full, sizes, seed)
+        super().__init__(given, data, store, n_samples_full, sizes, seed, trial_time_limit)
         self.make_optimizer = make_optimizer
         self.make_scheduler = make_scheduler
         callbacks = as_callbacks(make_callbacks)
@@ -265,7 +267,7 @@ class FineTuneRunner(StoredRunner):
 
     def _stored_or_new(self, trial: Trial) -> TrialResult:
         """See `StoredRunner`; processes that train a trial together all run it."""
-        stored = self.store.get(trial)
+        stored = self.stored(trial)
         if stored is not None:
             if self.log_stored and rank_zero_only.rank == 0:
                 self._log_stored(stored)
@@ -327,11 +329,13 @@ class FineTuneRunner(StoredRunner):
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
                 keep=keep,
+                time_limit=self.time_left if keep is None else None,
             )
             # Before anything is logged: a failing tracker must not lose a finished trial.
             if rank_zero_only.rank == 0:  # of several processes that train together
                 self.store.add(result)
-                self._checkpoint(trial).unlink(missing_ok=True)
+                if result.status != "timed_out":  # from whose checkpoint a longer one goes on
+                    self._checkpoint(trial).unlink(missing_ok=True)
             return result
         finally:
             if result is not None:

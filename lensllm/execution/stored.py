@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from lensllm.core.amounts import read_seconds
 from lensllm.core.protocols import Runner
 from lensllm.core.trials import Trial, TrialResult, TrialStore
 from lensllm.data.pairs import TextData
@@ -26,10 +28,17 @@ class StoredRunner(Runner):
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have.
         seed: Seed of the trials of a campaign.
+        trial_time_limit: Time after which a trial is ended, in seconds or as `30min`; `None` for no
+            limit.
+
+    Attributes:
+        deadline: When running trials are ended, in seconds since the epoch; `None` for no such
+            time. A trial that was ended at a limit is a result of the status `timed_out`; it is
+            run again only where it may now take longer.
 
     Raises:
         ValueError: There are no candidates, two share a name, there are fewer training pairs than
-            `n_samples_full`, or sizes are out of range.
+            `n_samples_full`, sizes are out of range, or the limit is no time.
     """
 
     store: TrialStore
@@ -42,6 +51,7 @@ class StoredRunner(Runner):
         n_samples_full: int | None,
         sizes: Sequence[int] | None,
         seed: int,
+        trial_time_limit: float | str | None = None,
     ) -> None:
         if n_samples_full is not None and not 0 < n_samples_full <= len(data.train):
             raise ValueError(
@@ -55,6 +65,28 @@ class StoredRunner(Runner):
         self.sizes = self._ladder() if sizes is None else tuple(sorted(sizes))
         _check_sizes(self.sizes, self.n_samples_full)
         self.seed = seed
+        limit = trial_time_limit
+        self.trial_time_limit = (
+            read_seconds(limit, "trial_time_limit") if isinstance(limit, str) else limit
+        )
+        if self.trial_time_limit is not None and not 0 < self.trial_time_limit < math.inf:
+            raise ValueError(f"Expected trial_time_limit > 0, got {limit}")
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds that a trial that starts now may take; `None` for no limit."""
+        limits = [] if self.trial_time_limit is None else [self.trial_time_limit]
+        if self.deadline is not None:
+            limits.append(max(0.0, self.deadline - time.time()))
+        return min(limits, default=None)
+
+    def stored(self, trial: Trial) -> TrialResult | None:
+        """The stored result of a trial, unless it was ended at a limit and may now take longer."""
+        result = self.store.get(trial)
+        if result is None or result.status != "timed_out":
+            return result
+        most = self.time_left
+        return result if most is not None and result.seconds >= most else None
 
     @abstractmethod
     def _ladder(self) -> tuple[int, ...]:
@@ -88,12 +120,12 @@ class StoredRunner(Runner):
         """The stored result, or a new one, for which one process at a time runs the trial."""
         is_told = False
         while True:
-            result = self.store.get(trial)
+            result = self.stored(trial)
             if result is not None:
                 return result
             with self.store.claims.hold(trial.key) as mine:
                 if mine:
-                    return self.store.get(trial) or self._run_new(trial)
+                    return self.stored(trial) or self._run_new(trial)
             if not is_told:
                 owner = self.store.claims.owner(trial.key) or {}
                 logger.warning(
@@ -113,7 +145,7 @@ class StoredRunner(Runner):
         task = self.task()
         results = []
         for name, n_samples in sorted(task.costs):
-            found = self.store.get(self.complete(task.trial(name, n_samples)))
+            found = self.stored(self.complete(task.trial(name, n_samples)))
             if found is not None:
                 results.append(self._in_unit(found))
         return results

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import uuid
@@ -60,32 +59,6 @@ class Winner:
         return self.lower80 <= self.value <= self.upper80
 
 
-def read_selection(path: Path) -> dict[str, Any]:
-    """Read the `selection.json` of a campaign that fine-tuned.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is another kind of file, or comes from a replay or an older version.
-    """
-    path = path / "selection.json" if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected a selection.json, got {path}, which is no file")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"Expected JSON in {path}, got: {error}") from error
-    wanted = ("format", "dataset", "n_samples_full", "measure", "ranking", "settings", "selected")
-    lacking = [key for key in wanted if not isinstance(record, dict) or key not in record]
-    if lacking:
-        raise ValueError(
-            f"Expected a selection of format 2 or later in {path}, which lacks {lacking[0]!r}: run "
-            "`lensllm select` again; finished trials are taken from the store"
-        )
-    if "candidates" not in record["settings"] or not record.get("data_fingerprint"):
-        raise ValueError(f"Expected a campaign by fine-tuning in {path}, got one by replay")
-    return record
-
-
 def finetune_winner(
     runner: FineTuneRunner,
     record: Mapping[str, Any],
@@ -101,7 +74,7 @@ def finetune_winner(
 
     Args:
         runner: A runner with the campaign's settings.
-        record: See `read_selection`.
+        record: See `lensllm.execution.selection_file.read_selection`.
         folder: A new or empty folder for the model.
         model: Name of the candidate; `None` for the chosen one.
         confirm: Number of contenders to fine-tune; the best one is kept.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lensllm.core.amounts import Amount
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -61,6 +63,24 @@ class Hardware:
     def seconds(self, flops: float) -> float:
         """Wall time of a number of FLOPs on all devices together."""
         return flops / (self.peak_flops * self.utilization * self.n_devices)
+
+    def as_flops(self, amount: Amount) -> Amount:
+        """An amount of time or money as the FLOPs that it pays for; others as they are.
+
+        Raises:
+            ValueError: Money, and the price is unknown or in another currency.
+        """
+        if amount.unit == "seconds":
+            return Amount(amount.value / self.seconds(1.0), "FLOPs")
+        if not amount.is_money:
+            return amount
+        price = self.price(1.0)
+        if price is None or self.currency != amount.unit:
+            raise ValueError(
+                f"Expected hardware.price_per_hour in {amount.unit} for this budget, got "
+                f"{self.price_per_hour} {self.currency}"
+            )
+        return Amount(amount.value / price, "FLOPs")
 
     def price(self, flops: float) -> float | None:
         """Price of a number of FLOPs; it does not depend on the number of devices."""

@@ -45,12 +45,14 @@ from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import DivergedError, LanguageModelModule
 from lensllm.finetune.probes import probe
 from lensllm.finetune.settings import TrainingSettings
+from lensllm.finetune.time_limit import TimedOutError, TimeLimit
 from lensllm.finetune.token_cache import encode_once
 from lensllm.finetune.training_stats import TrainingStats
 from lensllm.finetune.truncation import TruncationSide
 
 logger = logging.getLogger(__name__)
 
+_NO_METRICS = {"test_loss": math.nan, "test_loss_per_byte": math.nan}
 N_PROBED = 8  # test examples among which `probe` chooses
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning")
 _USUAL_WARNINGS = (
@@ -189,6 +191,7 @@ def run_trial(
     checkpoint_seconds: float = 600.0,
     token_cache: Path | None = None,
     keep: Callable[[Any, Any], object] | None = None,
+    time_limit: float | None = None,
 ) -> TrialResult:
     """Fine-tune on the trial's subset, with early stopping, and measure the test loss.
 
@@ -207,10 +210,12 @@ def run_trial(
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None` to
             encode them in every trial.
         keep: Called with the fine-tuned model and its tokenizer when the trial has completed.
+        time_limit: Seconds after which the trial is ended; `None` for no limit.
 
     Returns:
         The result; its status is `diverged`, with a test loss of `nan`, when a training or test
-        loss became infinite or NaN, or ended above `MAX_LOSS`.
+        loss became infinite or NaN, or ended above `MAX_LOSS`; `timed_out`, likewise, when it was
+        ended at the limit.
 
     Raises:
         ValueError: There are fewer training pairs than the trial wants, or the candidate cannot be
@@ -232,6 +237,7 @@ def run_trial(
                 checkpoint_seconds,
                 token_cache,
                 keep,
+                time_limit,
             )
         except torch.OutOfMemoryError as error:
             settings = _halved(settings, source, error)
@@ -266,9 +272,11 @@ def _run_once(
     checkpoint_seconds: float,
     token_cache: Path | None,
     keep: Callable[[Any, Any], object] | None,
+    time_limit: float | None,
 ) -> TrialResult:
     """One attempt at `run_trial`, with the same arguments."""
     start = time.perf_counter()
+    limits = [] if time_limit is None else [TimeLimit(time_limit)]
     restart_peak()
     tokenizer = source.load_tokenizer()
     encoder = make_encoder(source, tokenizer, data, settings.prompt, settings.truncation_side)
@@ -281,7 +289,8 @@ def _run_once(
     keeper = None
     if checkpoint is not None:
         keeper = Checkpoints(checkpoint, checkpoint_seconds, trial.key)
-    callbacks: list[Callback] = [best, EarlyStopping("val_loss", patience=settings.patience)]
+    stopping = EarlyStopping("val_loss", patience=settings.patience)
+    callbacks: list[Callback] = [best, stopping, *limits]
     if loggers:
         callbacks.append(TrainingStats(source.flops_per_token))
     n_steps = settings.n_steps(trial.n_samples)
@@ -321,9 +330,12 @@ def _run_once(
     def flops_of_training() -> float:
         return per_trained * module.n_train_tokens
 
+    is_over, loaded = False, time.perf_counter()
     try:
         usable = usable_checkpoint(checkpoint, trial.key)
         metrics = _fit_and_test(trainer, module, loaders, best, usable)
+    except TimedOutError:
+        is_over, metrics = True, _NO_METRICS
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -331,6 +343,8 @@ def _run_once(
         if not spent and isinstance(error, ValueError):
             raise  # an error found before compute was spent
         raise TrialFailedError(reason_of(error), spent) from error
+    before = keeper.seconds_before if keeper else 0.0
+    compute_seconds = time.perf_counter() - loaded + before
     train_flops = flops_of_training()
     examples = _test_examples(module, encoded, trainer.world_size)
     by_byte = None if examples is None else examples.per_byte()
@@ -339,7 +353,7 @@ def _run_once(
         keep(module.model, tokenizer)
     return TrialResult(
         trial,
-        "completed" if is_usable else "diverged",
+        "completed" if is_usable else "timed_out" if is_over else "diverged",
         test_loss=metrics["test_loss"] if is_usable else math.nan,
         test_loss_per_byte=metrics["test_loss_per_byte"] if is_usable else math.nan,
         test_loss_se=math.nan if examples is None else examples.standard_error(),
@@ -352,7 +366,8 @@ def _run_once(
         best_step=best.step,
         flops=train_flops + per_evaluated * module.n_evaluation_tokens,
         train_flops=train_flops,
-        seconds=time.perf_counter() - start + (keeper.seconds_before if keeper else 0.0),
+        seconds=time.perf_counter() - start + before,
+        compute_seconds=compute_seconds,
         peak_memory_bytes=peak_memory_bytes(),
         family=source.family,
         cut_inputs=encoded.counts.cut_inputs,
@@ -393,7 +408,7 @@ def _fit_and_test(
                 best.restore(module.model)
             measured = trainer.test(module, loaders, verbose=False)[0]
         except DivergedError:
-            return {"test_loss": math.nan, "test_loss_per_byte": math.nan}
+            return _NO_METRICS
     return {name: float(measured[name]) for name in ("test_loss", "test_loss_per_byte")}
 
 

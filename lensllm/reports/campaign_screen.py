@@ -16,6 +16,7 @@ from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult
 from lensllm.reports.words import stop_words
 from lensllm.selectors.base import Decision
+from lensllm.selectors.time_budget import TimeBudget
 from lensllm.system.harmless import one_row, redact
 from lensllm.system.progress import duration_words
 
@@ -90,6 +91,8 @@ class LiveState:
     @property
     def seconds_left(self) -> float:
         """Most seconds left, if compute goes on as fast as in the trials of this campaign."""
+        if math.isfinite(self.budget.seconds_left):
+            return max(self.budget.seconds_left, 0.0)
         if not self.new_flops:
             return math.inf
         seconds = time.perf_counter() - self.start
@@ -168,7 +171,7 @@ def live_table(state: LiveState, console: Console) -> Table:
 def footer(state: LiveState) -> Text:
     """Trials, budget and time in one line."""
     budget, stored = state.budget, f" ({state.n_stored} from the store)" if state.n_stored else ""
-    unit = state.task.cost_unit
+    unit = budget.unit if isinstance(budget, TimeBudget) else state.task.cost_unit
     parts = [
         f"{state.n_trials} trials{stored}",
         f"{budget.spent / budget.flops:.0%} of {budget.flops:.3g} {unit} spent",

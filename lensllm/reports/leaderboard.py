@@ -54,6 +54,8 @@ def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
         `largest_n_samples`, `largest_loss`: largest size D that was run, and the measure there;
         `difference`, `difference_se`, `difference_n_samples`: how far its measured loss is above
         the chosen one's on the same test examples, the standard error of that, and where;
+        `n_trials`, `flops`, `seconds`: its trials, and what they cost together;
+        `loss_per_byte`: test loss per byte of the largest one, where it was measured;
         `n_params`, `memory_gb`, `latency_ms`: see `Candidate`;
         `pareto`: whether no other candidate has a smaller predicted loss and is no larger (slower,
         if the latency of all was measured), or is smaller with no larger loss; missing if sizes or
@@ -79,6 +81,8 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
     """One candidate without what depends on the others."""
     known = selection.candidate(entry.model)
     own = curves[curves["model"] == entry.model].sort_values("n_samples")
+    totals = own.reindex(columns=["flops", "seconds"]).sum(min_count=1)
+    per_byte = own.reindex(columns=["test_loss_per_byte"])["test_loss_per_byte"]
     verdict, evidence = selection.verdict, selection.evidence
     differences = () if evidence is None else evidence.differences
     behind = next((item for item in differences if item.model == entry.model), None)
@@ -94,6 +98,10 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
         "difference": math.nan if behind is None else behind.difference,
         "difference_se": math.nan if behind is None else behind.standard_error,
         "difference_n_samples": math.nan if behind is None else behind.n_samples,
+        "n_trials": len(own),
+        "flops": float(totals["flops"]),
+        "seconds": float(totals["seconds"]),
+        "loss_per_byte": float(per_byte.iloc[-1]) if len(own) else math.nan,
         "n_params": float(known.n_params) or math.nan,
         "memory_gb": known.memory_gb,
         "latency_ms": known.latency_ms,

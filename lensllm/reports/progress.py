@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from lensllm.reports.console import PlainConsole
 from lensllm.reports.words import outcome_words
 from lensllm.selectors.base import Decision
 from lensllm.system.harmless import one_row, redact
-from lensllm.system.progress import note
+from lensllm.system.progress import duration_words, note
 
 REFRESHES_PER_SECOND = 2
 
@@ -154,5 +155,7 @@ class CampaignBar:
         trial = result.trial
         outcome = outcome_words(result, self.state.task.measure)
         words = one_row(redact(f"{trial.model}, D = {trial.n_samples}: {outcome}"))
+        if math.isfinite(self.state.seconds_left):
+            words += f"; at most about {duration_words(self.state.seconds_left)} left"
         self._bar.update(self._task, completed=budget.spent, description=words)
         note(words)

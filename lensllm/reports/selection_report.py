@@ -24,6 +24,7 @@ from lensllm.core.evidence import CLOSE, Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.laws import RectifiedLaw, fit_law
+from lensllm.reports.amounts import duration, money
 from lensllm.reports.campaign_figure import campaign_figure
 from lensllm.reports.curves_figure import CurvePlot, draw_curves
 from lensllm.reports.leaderboard import (
@@ -91,9 +92,9 @@ def selection_record(
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
         `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `cost_flops`,
-        `cost_unit`, `cost_fraction`, `evaluation_share`, `events` (see `lensllm.core.events`),
-        `decisions` (the same in words), `warnings`, `data_fingerprint`, `data`, `settings`,
-        `versions`.
+        `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`, `currency`,
+        `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same in words),
+        `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     rows = leaderboard(selection, curves).set_index("candidate")
@@ -101,6 +102,7 @@ def selection_record(
         {
             **_plain(asdict(entry)),
             **_known(rows.loc[entry.model]),
+            "family": selection.candidate(entry.model).family,
             "observed": points.get(entry.model, []),
         }
         for entry in selection.ranking
@@ -122,6 +124,10 @@ def selection_record(
         "cost_flops": selection.cost_flops,
         "cost_unit": selection.cost_unit,
         "cost_fraction": selection.cost_fraction,
+        "cost_seconds": _finite(selection.cost_seconds),
+        "cost_money": _finite(selection.cost_money),
+        "price_per_hour": _finite(selection.price_per_hour),
+        "currency": selection.currency,
         "evaluation_share": _finite(selection.evaluation_share),
         "events": [event.to_json() for event in selection.events],
         "decisions": decision_words(selection),
@@ -155,12 +161,7 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
     else:
         text += f"; {selection.selector} gives no probability of being right"
     text += _evidence(selection.verdict) + _open_setting(selection)
-    share = selection.evaluation_share
-    spent = f", {share:.0%} of them for evaluation" if math.isfinite(share) else ""
-    text = (
-        f"{text}; found for {selection.cost_flops:.3g} {selection.cost_unit}{spent}, "
-        f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full."
-    )
+    text = f"{text}; found for {_cost(selection)}."
     also = [] if smaller is None else [_smaller(smaller)]
     return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
 
@@ -199,6 +200,23 @@ def _open_setting(selection: Selection) -> str:
         "; which settings of this model are best is open: these are expected to lose "
         f"{verdict.arm_regret:.2g} nats against the best of them"
     )
+
+
+def _cost(selection: Selection) -> str:
+    """Time and price of the answer, or else its FLOPs, and their share of full fine-tuning."""
+    parts, them = [], "the FLOPs"
+    if math.isfinite(selection.cost_seconds):
+        parts.append(duration(selection.cost_seconds))
+    else:
+        parts.append(f"{selection.cost_flops:.3g} {selection.cost_unit}")
+        them = "them"
+    if math.isfinite(selection.cost_money):
+        parts.append(money(selection.cost_money, selection.currency))
+    share = selection.evaluation_share
+    if math.isfinite(share):
+        parts.append(f"{share:.0%} of {them} for evaluation")
+    parts.append(f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full")
+    return ", ".join(parts)
 
 
 def _doubt(selection: Selection) -> str:

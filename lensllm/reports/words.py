@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from lensllm.core.events import (
     KNOWN,
     LEFT_OUT,
+    OUT_OF_TIME,
     PREPARED,
     RAN,
     RANKED_BY,
@@ -144,7 +145,7 @@ _CHOICES: dict[str, Callable[[RankedModel, Event, Measure], str]] = {
 def _outcome(status: str, value: float | None, message: str, measure: Measure) -> str:
     if status == "completed":
         return f"{measure.label} {math.nan if value is None else value:.4f}"
-    return f"failed: {message}" if status == "failed" else status
+    return f"failed: {message}" if status == "failed" else status.replace("_", " ")
 
 
 def _paid_before(known: dict[str, list[str]]) -> str:
@@ -238,6 +239,9 @@ def _pooled(event: Event) -> str:
 _EVENTS: dict[str, Callable[[Event], str]] = {
     LEFT_OUT: lambda event: f"left out {event.model}: {event.message}",
     PREPARED: lambda event: f"{event.value:.3g} FLOPs before the first trial",
+    OUT_OF_TIME: lambda event: (
+        f"no more trials: none is expected to fit into the {event.value:.3g} {event.message} left"
+    ),
     SET_ASIDE: lambda event: f"set aside {event.model}: {event.message}",
     RESUMED: lambda event: f"{event.model} is back in play",
     STOPPED: _stopped,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import re
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from lensllm.core.amounts import read_amount
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task, size_ladder
@@ -43,8 +43,9 @@ class Study:
     Args:
         candidates: Names, or `Candidate` objects, whose families and numbers of parameters help.
         n_samples_full: Size D_full of the data on which the chosen candidate will be fine-tuned.
-        budget: What all trials may cost, in the unit of `costs`; or a share of fine-tuning every
-            candidate on all of the data, as in `"10%"`.
+        budget: What all trials may cost, in the unit of `costs`, as in 3600, `"1h"` or `"5 USD"`;
+            or a share of fine-tuning every candidate on all of the data, as in `"10%"`. Costs in a
+            unit of time are seconds.
         sizes: Sizes D that trials may have; doublings up to half of `n_samples_full` by default.
         costs: The cost of a trial of (model, D), in FLOPs, seconds or money. `None`: it is learned
             from the costs given to `tell`, and until then assumed proportional to D and parameters.
@@ -79,7 +80,9 @@ class Study:
         max_failures: int = 2,
         seed: int = 0,
     ) -> None:
-        self._share, self._amount = _budget(budget)
+        amount = read_amount(budget, "the budget")
+        self._share = amount.value if amount.unit == "share" else None
+        self._amount = amount.value
         named = tuple(Candidate(item) if isinstance(item, str) else item for item in candidates)
         ladder = size_ladder(n_samples_full)[1:] if sizes is None else sorted(set(sizes))
         if not ladder or ladder[0] <= 0 or ladder[-1] >= n_samples_full:
@@ -97,7 +100,13 @@ class Study:
         available = {item.name: tuple(ladder) for item in named}
         guess = known or proportional_costs(named, (*ladder, n_samples_full), {})
         self.task = Task(
-            "study", named, n_samples_full, available, guess, seed, cost_unit="units of cost"
+            "study",
+            named,
+            n_samples_full,
+            available,
+            guess,
+            seed,
+            cost_unit="units of cost" if amount.unit in ("", "share") else amount.unit,
         )
         self.max_failures = max_failures
         self._selector = _Remembering(selector or Adaptive(), self)
@@ -492,16 +501,6 @@ def proportional_costs(
         for name, weight in weights.items()
         for n in sizes
     }
-
-
-def _budget(budget: float | str) -> tuple[float | None, float]:
-    """The budget as a share with a `nan` amount, or as `None` and an amount."""
-    if isinstance(budget, str):
-        found = re.fullmatch(r"\s*([0-9.]+)\s*%\s*", budget)
-        if found is None:
-            raise ValueError(f"Expected a budget such as 3600 or '10%', got {budget!r}")
-        return _positive(float(found[1]) / 100, "the budget"), math.nan
-    return None, _positive(budget, "the budget")
 
 
 def _positive(value: float, what: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from lensllm.core.events import (
     KNOWN,
     LEFT_OUT,
+    OUT_OF_TIME,
     PREPARED,
     RAN,
     RESUMED,
@@ -24,8 +25,8 @@ from lensllm.core.measures import LOSS, Measure
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
-from lensllm.core.task import Budget, Task
-from lensllm.core.trials import TrialResult, results_table
+from lensllm.core.task import Budget, BudgetTooSmallError, Task
+from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
 from lensllm.selectors.paired_losses import evaluation_share, evidence_of
 
@@ -81,39 +82,62 @@ def run_campaign(
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
     events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
     events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]
+    spent = 0.0
     if (needed := selector.preparation_cost(task)) > 0:
         budget.charge(needed)
+        spent += needed
         events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
+    is_asked = False
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
-        decision = selector.ask(task, seen, budget)
+        priced = task
+        decision = Decision(budget.first_trials(task, results))
+        batches: Iterable[Sequence[Trial]] = [decision.trials]
+        if not decision.trials:
+            priced = budget.priced(task, results)
+            try:
+                as_seen = budget.as_seen(priced, results[len(known) :])
+                decision = selector.ask(priced, seen, as_seen)
+            except BudgetTooSmallError:
+                if not is_asked:
+                    raise
+                break  # time has passed faster than was expected
+            is_asked = True
+            batches = budget.batches(decision.trials, priced, executor.n_workers)
         events += _news(stopped, decision)
         if not decision.trials:
             break
-        results_of_decision = executor.run(runner, decision.trials)
-        for trial, result in zip(decision.trials, results_of_decision, strict=True):
-            most = task.costs[trial.model, trial.n_samples]
-            cost = result.flops if math.isfinite(result.flops) else most
-            budget.charge(cost)
-            results.append(replace(result, trial=trial, flops=cost))
-            events.append(_ran(result, task.measure))
-            if on_result is not None:
-                on_result(result, budget)
+        n_before = len(results)
+        for batch in batches:
+            for trial, result in zip(batch, executor.run(runner, batch), strict=True):
+                most = task.costs[trial.model, trial.n_samples]
+                cost = result.flops if math.isfinite(result.flops) else most
+                budget.charge(cost)
+                spent += cost
+                results.append(replace(result, trial=trial, flops=cost))
+                events.append(_ran(result, task.measure))
+                if on_result is not None:
+                    on_result(result, budget)
+        if len(results) == n_before:
+            events.append(Event(OUT_OF_TIME, value=budget.remaining, message=priced.cost_unit))
+            break
+        task = _without_slow(task, results)
         set_aside = _set_aside(task, results, max_failures)
         events += [Event(SET_ASIDE, model, message=why) for model, why in set_aside.items()]
         if set_aside:
             task = task.without(set_aside)
-    selection = selector.rank(task, seen)
+    selection = selector.rank(priced, seen)
     evidence = evidence_of(selection, seen)
     curves = results_table(results)
     return (
         replace(
             selection,
             ranking=_with_failures(selection.ranking, task, results),
-            cost_flops=budget.spent,
+            cost_flops=spent,
             cost_unit=whole.cost_unit,
-            cost_fraction=budget.spent / whole.full_cost,
+            cost_fraction=spent / whole.full_cost,
+            cost_seconds=_seconds(budget, results[len(known) :]),
             events=(*selection.events, *events),
             warnings=(
                 *selection.warnings,
@@ -134,20 +158,47 @@ def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str,
     return () if evidence is None or is_clear else evidence.warnings
 
 
+def _seconds(budget: Budget, results: Sequence[TrialResult]) -> float:
+    """Seconds that a campaign took, or else its trials; `nan` if they were looked up."""
+    taken = sum(result.seconds for result in results if math.isfinite(result.seconds))
+    return budget.seconds if math.isfinite(budget.seconds) else taken or math.nan
+
+
+def _without_slow(task: Task, results: Sequence[TrialResult]) -> Task:
+    """The task without the sizes at which, or above, a trial was ended at its time limit."""
+    available = dict(task.available)
+    for result in results:
+        model, most = result.trial.model, result.trial.n_samples
+        if result.status == "timed_out" and model in available:
+            available[model] = tuple(n for n in available[model] if n < most)
+    return replace(task, available=available)
+
+
 def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:
-    """Candidates with `max_failures` or more failed or diverged trials, with the reason."""
+    """Candidates with `max_failures` or more failed or diverged trials, with the reason.
+
+    A candidate of which even the smallest trial is too slow has failed as well.
+    """
     bad: dict[str, list[TrialResult]] = {}
     for result in results:
         if result.status != "completed" and result.trial.model in task.names:
             bad.setdefault(result.trial.model, []).append(result)
-    return {model: _why(found) for model, found in bad.items() if len(found) >= max_failures}
+    slow = {model for model in bad if not any(task.available[model])}
+    return {
+        model: _why(found)
+        for model, found in bad.items()
+        if len(found) >= max_failures or model in slow
+    }
 
 
 def _why(results: Sequence[TrialResult]) -> str:
     """The reason of the last failed trial, or the sizes at which trials diverged."""
     reasons = [result.reason for result in results if result.status == "failed"]
     sizes = ", ".join(str(r.trial.n_samples) for r in results if r.status == "diverged")
-    return reasons[-1] if reasons else f"it diverged at D = {sizes}"
+    slow = ", ".join(str(r.trial.n_samples) for r in results if r.status == "timed_out")
+    parts = [f"it diverged at D = {sizes}"] * bool(sizes)
+    parts += [f"it was ended at its time limit at D = {slow}"] * bool(slow)
+    return reasons[-1] if reasons else " and ".join(parts)
 
 
 def _with_failures(
@@ -158,7 +209,11 @@ def _with_failures(
     for result in results:
         if result.status != "completed":
             at = f"at D = {result.trial.n_samples}"
-            what = f"failed {at}: {result.reason}" if result.reason else f"{result.status} {at}"
+            what = (
+                f"failed {at}: {result.reason}"
+                if result.reason
+                else f"{result.status.replace('_', ' ')} {at}"
+            )
             why.setdefault(result.trial.model, what)
     named = tuple(
         replace(entry, status=why[entry.model])

@@ -20,6 +20,8 @@ def quiet_libraries() -> None:
         ".*LeafSpec.*",
         ".*litlogger.*",
         ".*does not have many workers.*",
+        ".*srun. command is available.*",
+        ".*is_gradient_checkpointing. is deprecated.*",
         ".*gradient_checkpointing_enable.*",  # its new name is not in transformers 5.0
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -177,7 +177,10 @@ def test_what_is_told_wrongly_is_refused():
     [
         ((["a", "a"], FULL, "10%"), "got 'a' twice"),
         (([], FULL, "10%"), "at least one candidate"),
-        ((["a"], FULL, "lots"), "such as 3600 or '10%', got 'lots'"),
+        (
+            (["a"], FULL, "lots"),
+            "such as '2h', '90min', '5 USD', '10%' or '1e15 FLOPs', got 'lots'",
+        ),
         ((["a"], FULL, 0), "the budget to be a finite number above 0, got 0"),
         ((["a"], 10, "10%"), "below n_samples_full = 10, got none"),
     ],

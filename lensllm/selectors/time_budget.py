@@ -1,0 +1,155 @@
+"""A budget of wall-clock time, or of money at a price per hour."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from lensllm.core.amounts import Amount
+from lensllm.core.task import Budget, Task
+from lensllm.core.trials import Trial, TrialResult
+from lensllm.selectors.campaign import make_budget
+from lensllm.selectors.durations import cheapest_trial, is_timed, predicted_seconds
+
+
+@dataclass
+class TimeBudget(Budget):
+    """A limit on the time that passes from the start of a campaign.
+
+    Everything counts: loading, planning, and waiting. The costs of trials are predicted from those
+    that have run (`predicted_seconds`), again after each, and no trial is started that is not
+    expected to fit. So two campaigns with such a budget need not choose the same trials.
+
+    Attributes:
+        n_places: Number of trials that run at the same time; each is charged its share of the time.
+        per_second: Price of a second; 1 for a budget in seconds.
+        unit: `seconds` or a currency; that of `flops` and `spent`.
+        started: When the campaign began, by `time.monotonic`.
+        before: Seconds that an interrupted run of the same campaign has spent.
+    """
+
+    n_places: int = 1
+    per_second: float = 1.0
+    unit: str = "seconds"
+    started: float = field(default_factory=time.monotonic)
+    before: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.charge(0.0)
+
+    @property
+    def deadline(self) -> float:
+        """When the time is over, in seconds since the epoch, which other processes share."""
+        return time.time() + self.seconds_left
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that were spent."""
+        return self.spent / self.per_second
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that are left now."""
+        return self.flops / self.per_second - self.before - (time.monotonic() - self.started)
+
+    def charge(self, flops: float) -> None:
+        """Bring what was spent up to date; the cost of a trial is the time that has passed."""
+        self.spent = self.per_second * (time.monotonic() - self.started + self.before)
+
+    def priced(self, task: Task, results: Sequence[TrialResult]) -> Task:
+        """The task with predicted costs in the unit of this budget."""
+        factor = self.per_second / self.n_places
+        seconds = predicted_seconds(task, results)
+        costs = {pair: factor * value for pair, value in seconds.items()}
+        return replace(task, costs=costs, cost_unit=self.unit)
+
+    def first_trials(self, task: Task, results: Sequence[TrialResult]) -> tuple[Trial, ...]:
+        """The cheapest trial, as long as none was timed.
+
+        Raises:
+            ValueError: Trials take no time, since they are looked up.
+        """
+        if any(map(is_timed, results)):
+            return ()
+        if any(result.status == "completed" for result in results):
+            raise ValueError(
+                "Expected trials that take time for a budget in time or money, got recorded ones: "
+                "give a share, as in budget=10%, or FLOPs"
+            )
+        return (cheapest_trial(task),)
+
+    def as_seen(self, task: Task, results: Sequence[TrialResult]) -> Budget:
+        """A budget of the time left and of the trials so far at their prices.
+
+        Selectors that plan for the whole budget take what was spent for trials of theirs, while
+        here planning and waiting have been spent as well.
+        """
+        own = sum(task.costs.get((r.trial.model, r.trial.n_samples), 0.0) for r in results)
+        return Budget(max(self.remaining, 0.0) + own, spent=own)
+
+    def batches(
+        self, trials: Sequence[Trial], task: Task, n_workers: int
+    ) -> Iterator[Sequence[Trial]]:
+        """As many trials at once as there are places, as long as they are expected to fit."""
+        for start in range(0, len(trials), n_workers):
+            batch = trials[start : start + n_workers]
+            cost = max(task.costs[t.model, t.n_samples] for t in batch) * self.n_places
+            if cost > self.remaining:
+                return
+            yield batch
+
+
+def budget_of(
+    amount: Amount,
+    task: Task,
+    price_per_hour: Amount | None = None,
+    n_places: int = 1,
+    started: float | None = None,
+    before: float = 0.0,
+) -> Budget:
+    """The budget that an amount stands for.
+
+    Args:
+        amount: The amount; a number without a unit is in the unit of the task's costs.
+        task: The selection task.
+        price_per_hour: Price of this machine (of all its places together) per hour.
+        n_places: Number of trials that run at the same time.
+        started: When the campaign began, by `time.monotonic`; now by default.
+        before: Seconds that an interrupted run of the same campaign has spent.
+
+    Raises:
+        ValueError: Money without a price per hour, or in another currency; or FLOPs where trials
+            have other costs.
+    """
+    if amount.unit == "share":
+        return make_budget(task, fraction=amount.value)
+    if amount.unit == "FLOPs" and task.cost_unit != "FLOPs":
+        raise ValueError(
+            f"Expected a budget in {task.cost_unit}, the costs of these trials, or a share, time "
+            f"or money, got {amount.value:g} FLOPs"
+        )
+    if amount.unit in ("", "FLOPs"):
+        return make_budget(task, flops=amount.value)
+    per_second = 1.0
+    if amount.is_money:
+        if price_per_hour is None:
+            raise ValueError(
+                f"Expected price_per_hour with a budget in {amount.unit}, got none: give what an "
+                f"hour of this machine costs, as in price_per_hour='1.5 {amount.unit}'"
+            )
+        if price_per_hour.unit != amount.unit:
+            raise ValueError(
+                f"Expected budget and price_per_hour in one currency, got {amount.unit} and "
+                f"{price_per_hour.unit}"
+            )
+        per_second = price_per_hour.value / 3600.0
+    return TimeBudget(
+        amount.value,
+        n_places=n_places,
+        per_second=per_second,
+        unit=amount.unit,
+        started=time.monotonic() if started is None else started,
+        before=before,
+    )
