@@ -52,6 +52,7 @@ STAND_INS = {
     '"gpt2"': '"gpt2-48x2"',
     '"EleutherAI/pythia-160m"': '"neox-80x3"',
     '"./my-model"': '"opt-64x2"',
+    'budget="2h"': 'budget="40%", batch_size=32, epochs=1, n_evaluations=1',
 }
 
 
