@@ -175,6 +175,19 @@ def run_main(monkeypatch, capsys):
 
 
 @pytest.fixture
+def run_all():
+    """Run trials by an executor; their results, in the order of the trials."""
+
+    def run(executor, runner, trials):
+        for trial in trials:
+            executor.start(runner, trial)
+        ended = [executor.next() for _ in trials]
+        return [next(result for other, result in ended if other == trial) for trial in trials]
+
+    return run
+
+
+@pytest.fixture
 def make_task():
     """A task of given sizes; a trial costs (position of the candidate + 1) * D."""
     from lensllm.core.task import Candidate, Task

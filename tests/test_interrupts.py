@@ -344,7 +344,10 @@ class Endless:
 if __name__ == "__main__":
     guard_process()
     with ended_by_signals(), closing(PoolExecutor(n_workers=2)) as executor:
-        list(executor.run(Endless(), [Trial("a", "toy", 10), Trial("b", "toy", 10)]))
+        runner = Endless()
+        for name in "ab":
+            executor.start(runner, Trial(name, "toy", 10))
+        executor.next()
 """
 
 

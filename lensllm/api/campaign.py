@@ -26,6 +26,7 @@ from lensllm.reports.progress import CampaignBar, CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
 from lensllm.selectors.campaign import run_campaign
+from lensllm.selectors.data_needs import with_data_needs
 from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.selectors.time_budget import TimeBudget, budget_of
 from lensllm.system.atomic import check_writable
@@ -47,6 +48,7 @@ def run_selection(
     reuse: bool = True,
     prior_curves: str | Path | None = None,
     max_failures: int = 2,
+    target_loss: float | None = None,
     price_per_hour: Amount | None = None,
     started: float | None = None,
     console: Console | None = None,
@@ -67,6 +69,7 @@ def run_selection(
         reuse: Whether to use stored results of the same recipe and data, at no charge.
         prior_curves: Curves of earlier tasks with some of the candidates: a trial store or CSV.
         max_failures: Failed or diverged trials after which a candidate is excluded.
+        target_loss: A test loss that is wanted: the answer says how much data it takes.
         price_per_hour: Price of this machine per hour; `None` if it is unknown.
         started: When the campaign began, by `time.monotonic`, for a budget of time; now by default.
         console: Console for the progress; `None` prints nothing.
@@ -88,7 +91,7 @@ def run_selection(
     begun = time.monotonic() if started is None else started
     check_writable(folder)
     if preflight:
-        for name, reason in runner.inspect(executor.n_workers, executor.n_gpus).items():
+        for name, reason in runner.inspect(executor.n_here, executor.n_gpus).items():
             note(line := f"left out {name}: {reason}")
             console.print(line, markup=False, soft_wrap=True)
             if console.quiet and is_first_rank():
@@ -127,7 +130,10 @@ def run_selection(
                 max_failures,
                 known,
                 earlier,
+                ledger,
             )
+        task = replace(task, prior_curves=earlier)
+        selection = with_data_needs(selection, selector, task, curves, target_loss)
         if price_per_hour is not None:
             price, currency = price_per_hour.value, price_per_hour.unit
             selection = replace(selection, price_per_hour=price, currency=currency)

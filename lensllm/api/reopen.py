@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from lensllm.api.result import Result
+from lensllm.core.data_needs import DataNeeds
 from lensllm.core.events import Event
 from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import measure_named
@@ -64,6 +65,7 @@ def _selection(record: Mapping[str, Any]) -> Selection:
         "candidates": tuple(
             _of(Candidate, {**entry, "name": entry["model"]}) for entry in record["ranking"]
         ),
+        "data_needs": tuple(map(DataNeeds.from_json, record.get("data_needs", ()))),
         "events": tuple(map(Event.from_json, record["events"])),
         "warnings": tuple(record["warnings"]),
         "verdict": verdict,

@@ -67,6 +67,8 @@ class FineTuneConfig(EntryConfig):
     scheduler: Component = field(default=MISSING, metadata=_GROUP)
     training: Component = field(default=MISSING, metadata=_GROUP)
     finetune: Component | None = None
+    keep_weights: Any = field(default=False, metadata={"among": (False, True, "all")})
+    max_weights_gb: float | None = field(default=None, metadata=_POSITIVE)
     trainer: Component = field(default=MISSING, metadata=_GROUP)
     callbacks: Component | None = None
     logger: Component | None = None
@@ -83,6 +85,17 @@ class BudgetConfig:
     limit: Any = None
     fraction: float | None = field(default=0.1, metadata=_POSITIVE)
     flops: float | None = field(default=None, metadata=_POSITIVE)
+
+
+@dataclass
+class LimitsConfig:
+    """Limits on candidates; see `lensllm.core.limits.Limits`."""
+
+    _target_: str = "lensllm.core.limits.Limits"
+    max_params: float | None = field(default=None, metadata=_POSITIVE)
+    max_memory_gb: float | None = field(default=None, metadata=_POSITIVE)
+    licence: list[str] | None = field(default=None, metadata=_SOME)
+    max_latency_ms: float | None = field(default=None, metadata=_POSITIVE)
 
 
 @dataclass
@@ -302,12 +315,14 @@ class SelectConfig(FineTuneConfig):
     """Keys of `conf/select.yaml`."""
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     preflight: bool = True
     price_per_hour: Any = None
     trial_time_limit: Any = None
     max_failures: int = 2
     reuse: bool = True
     prior_curves: str | None = None
+    target_loss: float | None = field(default=None, metadata=_POSITIVE)
     candidates: Component = field(default=MISSING, metadata=_GROUP)
     selector: Component = field(default=MISSING, metadata=_GROUP)
     executor: Component = field(default=MISSING, metadata=_GROUP)

@@ -136,7 +136,7 @@ def _check_value(key: str, value: Any, rules: Mapping[str, Any]) -> None:
         return
     among = rules.get("among")
     if among and value not in among:
-        raise ValueError(f"Expected {key} among {', '.join(among)}, got {value!r}")
+        raise ValueError(f"Expected {key} among {', '.join(map(str, among))}, got {value!r}")
     if not isinstance(value, int | float):
         return
     bounds = {

@@ -45,6 +45,7 @@ def main(cfg: DictConfig) -> float:
         reuse=cfg.reuse,
         prior_curves=cfg.prior_curves,
         max_failures=cfg.max_failures,
+        target_loss=cfg.target_loss,
         price_per_hour=None if cfg.price_per_hour is None else read_price(cfg.price_per_hour),
         started=began(),
         console=console,

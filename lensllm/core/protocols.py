@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import deque
 from typing import Any
 
 from lensllm.core.task import Task
@@ -64,16 +64,34 @@ class Executor:
     """Where trials are executed; this class runs them in this process, one after the other.
 
     Attributes:
-        n_workers: Number of trials that run at the same time on this machine.
+        n_workers: Number of trials that run at the same time.
         n_gpus: GPUs of this machine among which they are divided, where they run on GPUs.
     """
 
     n_workers: int = 1
     n_gpus: int = 1
 
-    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results of independent trials, in the order of the trials."""
-        return (runner.run(trial) for trial in trials)
+    def __init__(self) -> None:
+        self._started: deque[tuple[Runner, Trial]] = deque()
+
+    @property
+    def n_here(self) -> int:
+        """How many of the trials that run at the same time share the memory of this machine."""
+        return self.n_workers
+
+    def start(self, runner: Runner, trial: Trial) -> None:
+        """Run a trial as soon as a place is free; do not wait for it."""
+        self._started.append((runner, trial))
+
+    def next(self) -> tuple[Trial, TrialResult]:
+        """Wait until one of the started trials has ended; the trial as started, and its result.
+
+        Raises:
+            Exception: Any error that a trial raised, after the trials that were running have ended.
+        """
+        runner, trial = self._started.popleft()
+        return trial, runner.run(trial)
 
     def close(self) -> None:
-        """Stop the trials that are still running."""
+        """Stop the trials that are still running, and forget those that wait."""
+        self._started.clear()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from lensllm.core.data_needs import DataNeeds
 from lensllm.core.events import Event
 from lensllm.core.evidence import Evidence
 from lensllm.core.measures import LOSS, Measure
@@ -91,6 +92,8 @@ class Selection:
         measure: The measure by which candidates are compared.
         cost_unit: The unit of costs.
         candidates: What is known of the candidates beside their curves.
+        data_needs: What more data would bring, for the chosen candidate first; empty if the
+            selector does not predict curves.
     """
 
     selector: str
@@ -110,6 +113,7 @@ class Selection:
     measure: Measure = LOSS
     cost_unit: str = "FLOPs"
     candidates: tuple[Candidate, ...] = ()
+    data_needs: tuple[DataNeeds, ...] = ()
 
     @classmethod
     def of(

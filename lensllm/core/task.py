@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lensllm.core.measures import LOSS, Measure
@@ -149,11 +149,13 @@ class Budget:
         max_n_samples: Largest size D_max of a trial, for the protocol of the papers' tables, where
             every D ≤ D_max is given; `None` for no such limit.
         spent: FLOPs charged so far.
+        pending: Costs reserved for trials that were started and have not ended, by (candidate, D).
     """
 
     flops: float = math.inf
     max_n_samples: int | None = None
     spent: float = 0.0
+    pending: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.flops > 0:
@@ -161,8 +163,8 @@ class Budget:
 
     @property
     def remaining(self) -> float:
-        """FLOPs that are left."""
-        return self.flops - self.spent
+        """FLOPs that are neither spent nor reserved."""
+        return self.flops - self.spent - sum(self.pending.values())
 
     @property
     def permitted(self) -> str:
@@ -196,11 +198,9 @@ class Budget:
         """The budget for a selector: what was spent is the cost of its trials, as priced."""
         return self
 
-    def batches(
-        self, trials: Sequence[Trial], task: Task, n_workers: int
-    ) -> Iterator[Sequence[Trial]]:
-        """The trials of a decision, in parts that are started one after the other."""
-        yield trials
+    def fits(self, trial: Trial, task: Task) -> bool:
+        """Whether a trial that was asked for, and is to start now, is expected to end in time."""
+        return True
 
     def allows(self, n_samples: int) -> bool:
         """Whether a trial of this size is permitted (whatever it costs)."""

@@ -61,6 +61,11 @@ class Trial:
         """Content hash of all fields: 16 hexadecimal digits of a SHA-256."""
         return digest_of(asdict(self))
 
+    @property
+    def point(self) -> tuple[str, int]:
+        """Candidate and D, which tell the trials of one campaign apart."""
+        return self.model, self.n_samples
+
     def __hash__(self) -> int:
         return hash(self.key)
 

@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from lensllm.core.example_losses import ExampleLosses
+from lensllm.core.limits import Limits
 from lensllm.core.measures import LOSS_PER_BYTE, Measure, measure_named
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of
@@ -29,9 +30,10 @@ from lensllm.finetune.callbacks import (
     callback_settings,
 )
 from lensllm.finetune.candidates import Given, as_sources
-from lensllm.finetune.encoding import PairEncoder
+from lensllm.finetune.encoding import Example, PairEncoder
 from lensllm.finetune.estimate import Sharing, memory_refusal
 from lensllm.finetune.hub import UnknownModelError
+from lensllm.finetune.inference import inference_memory_gb, licences_of, measure_latency
 from lensllm.finetune.inspection import (
     USUAL_WEIGHT,
     TokenCounts,
@@ -40,6 +42,7 @@ from lensllm.finetune.inspection import (
     first_lost_weight,
     measure_pairs,
 )
+from lensllm.finetune.kept_weights import KeptWeights
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
@@ -92,6 +95,11 @@ class FineTuneRunner(StoredRunner):
             for none.
         trial_time_limit: See `StoredRunner`; the full fine-tuning of `keep` has no limit.
         make_callbacks: By name, makers of Lightning callbacks that are added to every trial's own.
+        limits: Limits of size, memory, latency and licence; candidates over them are left out.
+        keep_weights: Whether trials leave their weights as model folders, see `KeptWeights`;
+            `all` also runs finished trials again whose weights were not kept.
+        max_weights_gb: Most gigabytes (10⁹ bytes) that these folders may take together; by default
+            nine tenths of what is free.
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
@@ -121,6 +129,9 @@ class FineTuneRunner(StoredRunner):
         token_cache: str | Path | None = None,
         trial_time_limit: float | str | None = None,
         make_callbacks: Mapping[str, MakeCallback] | None = None,
+        limits: Limits | None = None,
+        keep_weights: bool | str = False,
+        max_weights_gb: float | None = None,
         log_stored: bool = False,
     ) -> None:
         quiet_libraries()
@@ -146,7 +157,12 @@ class FineTuneRunner(StoredRunner):
         self.asked_measure = measure_named(measure)
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
+        self.limits = limits or Limits()
+        self.weights = KeptWeights(store.folder / "weights", keep_weights, max_weights_gb)
+        if self.weights.keeps:
+            self._check_whole()
         self.failures: dict[str, str] = {}
+        self._latencies: dict[tuple[str, str], float] = {}
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
         self._losses_before: dict[str, float] = {}
@@ -301,18 +317,30 @@ class FineTuneRunner(StoredRunner):
             StorageError: The folder cannot be written.
         """
         check_free(folder)
-        if "fsdp" in str(trainer_settings(self._plain_trainer, trial.n_samples).get("strategy")):
-            raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
+        self._check_whole()
         source = self.sources[trial.model]
         return self._run_new(
             self.complete(trial),
             lambda model, tokenizer: write_model_folder(folder, model, tokenizer, source, merge),
         )
 
+    def _check_whole(self) -> None:
+        """Refuse a strategy under which no process has a model's whole weights."""
+        if "fsdp" in str(trainer_settings(self._plain_trainer, 1).get("strategy")):
+            raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
+
+    def stored(self, trial: Trial) -> TrialResult | None:
+        """The stored result, unless the trial is to run again for its weights."""
+        stored = super().stored(trial)
+        again = stored is not None and stored.status == "completed" and self.weights.lacks(trial)
+        return None if again else stored
+
     def _run_new(
         self, trial: Trial, keep: Callable[[Any, Any], object] | None = None
     ) -> TrialResult:
         source = self.sources[trial.model]
+        if keep is None and self.weights.keeps:
+            keep = partial(self.weights.write, trial, source)
         trackers = self._trackers(trial)
         result: TrialResult | None = None
         try:
@@ -370,7 +398,8 @@ class FineTuneRunner(StoredRunner):
         """
         self.store.check_writable()
         sharing = Sharing(n_processes, n_gpus)
-        for look in (self._counts, partial(self._inspect, sharing=sharing)):
+        inspect = partial(self._inspect, sharing=sharing)
+        for look in (self._counts, self._candidate, inspect):
             for name in self.sources:
                 self._note_failure(look, name)
         self._check_disk()
@@ -472,14 +501,14 @@ class FineTuneRunner(StoredRunner):
         costs: dict[tuple[str, int], float] = {}
         available: dict[str, tuple[int, ...]] = {}
         sizes = tuple(size for size in self.sizes if size < self.n_samples_full)
-        for look in (self._counts, self._check_lost, lambda name: self.sources[name].n_params):
+        for look in (self._counts, self._check_lost, self._candidate):
             for name in self.sources:
                 self._note_failure(look, name)
         for name, source in self.sources.items():
             if name in self.failures:
                 continue
             counts = self._counts(name)
-            candidates.append(Candidate(name, source.n_params, source.family, source.base_model))
+            candidates.append(self._candidate(name))
             costs |= {(name, n): self._cost(source, n, counts) for n in counts.train}
             available[name] = sizes
         if not candidates:
@@ -495,6 +524,32 @@ class FineTuneRunner(StoredRunner):
             measure=self.measure,
             losses_before=dict(self._losses_before),
         )
+
+    def _candidate(self, name: str) -> Candidate:
+        """What is known of a candidate beside its curve, with its latency if there is a limit.
+
+        Raises:
+            ValueError: It is over a limit.
+        """
+        source, counts = self.sources[name], self._counts(name)
+        memory_gb = inference_memory_gb(source, counts.longest_test)
+        found = Candidate(name, source.n_params, source.family, source.base_model, memory_gb)
+        replace(self.limits, max_latency_ms=None).check_candidate(found)
+        if self.limits.licence is not None:
+            self.limits.check_licences(licences_of(source))
+        if self.limits.max_latency_ms is not None:
+            found = replace(found, latency_ms=self._latency(source, counts.sample))
+        self.limits.check_candidate(found)
+        return found
+
+    def _latency(self, source: ModelSource, examples: Sequence[Example]) -> float:
+        """Milliseconds per target, measured once for all arms of a model."""
+        key = source.fingerprint, source.dtype
+        if key not in self._latencies:
+            pad = self._encoder(source.name).tokenizer.pad_token_id
+            device = "cpu" if device_of(self.make_trainer) == "cpu" else "cuda"
+            self._latencies[key] = measure_latency(source, examples, pad, device)
+        return self._latencies[key]
 
     def _ladder(self) -> tuple[int, ...]:
         return size_ladder(self.n_samples_full)

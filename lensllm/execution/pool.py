@@ -8,8 +8,8 @@ import multiprocessing
 import os
 import pickle
 import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -40,39 +40,39 @@ class Worker:
     Attributes:
         process: The process.
         connection: Connection for trials to it and results from it.
-        at: Position of its trial; `None` while it waits for one.
+        trial: Its trial; `None` while it waits for one.
     """
 
     process: Any
     connection: Connection
-    at: int | None = None
+    trial: Trial | None = None
 
-    def give(self, at: int, trials: Sequence[Trial]) -> None:
+    def give(self, trial: Trial) -> None:
         """Send it a trial."""
-        self.at = at
+        self.trial = trial
         with contextlib.suppress(OSError):  # it died before, which `take` will report
-            self.connection.send(trials[at])
+            self.connection.send(trial)
 
-    def take(self) -> tuple[int, Any]:
-        """Position of its trial, and the result, the error, or `None` if it died."""
-        at, self.at = self.at, None
-        assert at is not None
+    def take(self) -> tuple[Trial, Any]:
+        """Its trial, and the result, the error, or `None` if it died."""
+        trial, self.trial = self.trial, None
+        assert trial is not None
         try:
-            return at, self.connection.recv()
+            return trial, self.connection.recv()
         except (EOFError, OSError):
-            return at, None
+            return trial, None
 
 
 @dataclass
 class PoolExecutor(Executor):
     """Executes trials in processes of its own, each of which runs one at a time.
 
-    The trials of one decision are independent, so their results do not depend on how many run at
-    once. A process that dies (for lack of memory, say) is replaced and its trial restarted, from
-    its checkpoint if there is one. A trial whose processes keep dying has failed, and the others
-    continue. Each process stores its own results, so a finished trial is never lost. After an error
-    no new trial is started, and running ones are waited for. If this process is killed, the others
-    end within about a second.
+    Trials are independent, so their results do not depend on how many run at once. A process that
+    dies (for lack of memory, say) is replaced and its trial restarted, from its checkpoint if there
+    is one. A trial whose processes keep dying has failed, and the others continue. Each process
+    stores its own results, so a finished trial is never lost. After an error no new trial is
+    started, and running ones are waited for. If this process is killed, the others end within about
+    a second.
 
     Attributes:
         n_workers: Number of processes. Each has the data and one model in memory.
@@ -89,6 +89,10 @@ class PoolExecutor(Executor):
     n_gpus: int = field(default=1, init=False)
     _workers: list[Worker] = field(default_factory=list, init=False, repr=False)
     _runner: Runner | None = field(default=None, init=False, repr=False)
+    _waiting: deque[Trial] = field(default_factory=deque, init=False, repr=False)
+    _ended: deque[tuple[Trial, TrialResult]] = field(default_factory=deque, init=False, repr=False)
+    _deaths: Counter[Trial] = field(default_factory=Counter, init=False, repr=False)
+    _error: Exception | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         most = max(16, 4 * n_cpus())
@@ -110,42 +114,48 @@ class PoolExecutor(Executor):
             raise ValueError(f"Expected indices >= 0 in executor.gpus, got {list(gpus or ())}")
         self.n_gpus = len(set(gpus or [0]))  # CUDA alone gives all processes the first one
 
-    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results, in the order of the trials, each as soon as all before it are available.
+    def start(self, runner: Runner, trial: Trial) -> None:
+        """Run a trial as soon as a process is free; processes are started when they are needed."""
+        if self._runner is not runner:
+            self.close()
+            self._runner = runner
+        is_busy = all(worker.trial is not None for worker in self._workers)
+        if is_busy and len(self._workers) < self.n_workers:
+            self._workers.append(self._worker(len(self._workers)))
+        self._waiting.append(trial)
+        self._hand_out()
 
-        Raises:
-            Exception: Any error that a trial raised.
-        """
-        self._start(runner, min(self.n_workers, len(trials)))
-        waiting = deque(range(len(trials)))
-        results: dict[int, TrialResult] = {}
-        deaths = [0] * len(trials)
-        error: Exception | None = None
-        following = 0
-        while following < len(trials):
-            if error is None:
-                self._hand_out(trials, waiting)
-            busy = {worker.connection: worker for worker in self._workers if worker.at is not None}
-            if not busy and error is not None:
+    def next(self) -> tuple[Trial, TrialResult]:
+        """See `Executor.next`."""
+        while self._error is not None or not self._ended:
+            busy = {w.connection: w for w in self._workers if w.trial is not None}
+            if self._error is not None and not busy:
+                error, self._error = self._error, None
+                self._ended.clear()
                 raise error
-            for worker in [busy[connection] for connection in wait(list(busy))]:  # type: ignore[index]
-                at, answer = worker.take()
-                if isinstance(answer, TrialResult):
-                    results[at] = answer
-                elif isinstance(answer, Exception):
-                    error = error or answer
-                else:
-                    deaths[at] += 1
-                    how = self._replace(worker)
-                    if deaths[at] > self.retries:
-                        reason = OUT_OF_TRIES.format(how=how, attempts=deaths[at])
-                        results[at] = TrialResult.failure(trials[at], reason)
-                    else:
-                        waiting.appendleft(at)
-                        logger.warning(DIED, trials[at].model, trials[at].n_samples, how)
-            while following in results:
-                yield results.pop(following)
-                following += 1
+            for connection in wait(list(busy)):
+                self._receive(busy[connection])  # type: ignore[index]
+            self._hand_out()
+        return self._ended.popleft()
+
+    def _receive(self, worker: Worker) -> None:
+        """Take the answer of a process, or replace it if it died."""
+        trial, answer = worker.take()
+        if isinstance(answer, TrialResult):
+            self._ended.append((trial, answer))
+        elif isinstance(answer, Exception):
+            self._error = self._error or answer
+            self._waiting.clear()
+        else:
+            self._deaths[trial] += 1
+            how = self._replace(worker)
+            attempts = self._deaths[trial]
+            if attempts > self.retries:
+                reason = OUT_OF_TRIES.format(how=how, attempts=attempts)
+                self._ended.append((trial, TrialResult.failure(trial, reason)))
+            elif self._error is None:
+                self._waiting.appendleft(trial)
+                logger.warning(DIED, trial.model, trial.n_samples, how)
 
     def close(self) -> None:
         """End the processes; running trials get a second to clean up."""
@@ -157,20 +167,15 @@ class PoolExecutor(Executor):
             worker.process.kill()
             worker.process.join()
         self._workers.clear()
-        self._runner = None
+        self._waiting.clear()
+        self._ended.clear()
+        self._deaths.clear()
+        self._runner = self._error = None
 
-    def _hand_out(self, trials: Sequence[Trial], waiting: deque[int]) -> None:
+    def _hand_out(self) -> None:
         for worker in self._workers:
-            if worker.at is None and waiting:
-                worker.give(waiting.popleft(), trials)
-
-    def _start(self, runner: Runner, n_workers: int) -> None:
-        """Start `n_workers` processes for this runner."""
-        if self._runner is not runner:
-            self.close()
-            self._runner = runner
-        while len(self._workers) < n_workers:
-            self._workers.append(self._worker(len(self._workers)))
+            if worker.trial is None and self._waiting:
+                worker.give(self._waiting.popleft())
 
     def _worker(self, number: int) -> Worker:
         gpu = None if self.gpus is None else self.gpus[number % len(self.gpus)]

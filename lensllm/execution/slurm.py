@@ -5,36 +5,65 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import subprocess
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
-from lensllm.system.interrupts import children_without_interrupts, end_with
+from lensllm.system.interrupts import children_without_interrupts, end_at_signals, end_with
 from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
 
 CLUSTERS = ("slurm", "local", "debug")
+POLL_SECONDS = 1.0
+# Between two looks at Slurm's queue, which all of its users share.
+QUEUE_SECONDS = 10.0
+# How long a shared folder may take to show the result of a job that has left the queue.
+SHARED_FOLDER_SECONDS = 15.0
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Job:
+    """A job of a trial.
+
+    Attributes:
+        job: submitit's job.
+        attempt: How many jobs the trial has had, this one included.
+        missed_at: When it was first missing in the queue; `None` while it is there.
+    """
+
+    job: Any
+    attempt: int = 1
+    missed_at: float | None = None
+
+
+@dataclass
 class SlurmExecutor(Executor):
-    """Submits the trials of a decision as one job each, and waits for them.
+    """Submits each trial as a job of its own, and waits for the first that ends.
 
-    A job that dies (of a node failure, a time limit or lack of memory) is resubmitted, and its
-    trial resumes from its checkpoint. A trial whose jobs keep dying has failed, and the others
-    continue. Each job stores its own result. The folders of the store, of the data and of the jobs'
-    logs must be shared by all nodes.
+    A job that ends without a result (of a node failure, a time limit, lack of memory, or `scancel`)
+    is submitted again, and its trial resumes from its checkpoint. A trial whose jobs keep ending so
+    has failed, and the others continue. A job that Slurm requeues keeps its number and is waited
+    for. Each job stores its own result. The folders of the store, of the data and of the jobs' logs
+    must be shared by all nodes; the jobs read pickles from the last one, so nobody else may write
+    there.
 
     Unfinished jobs are cancelled when the campaign ends early. If this process is killed, jobs on a
     cluster continue and store their results; those on this machine end.
 
+    Whether a job has ended is read from `squeue`, which works without Slurm's accounting.
+
     Attributes:
         folder: Folder of the jobs' logs.
         cluster: `slurm`; `local` for processes on this machine, `debug` for this process.
+        n_workers: Number of jobs from which on the campaign waits instead of asking for more
+            trials, about as many as run at the same time.
         retries: How often a trial is resubmitted after its job died.
         parameters: Arguments of `submitit.AutoExecutor.update_parameters`.
 
@@ -44,90 +73,142 @@ class SlurmExecutor(Executor):
 
     folder: str
     cluster: str = "slurm"
+    n_workers: int = 16
     retries: int = 1
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    _jobs: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+    _runner: Runner | None = field(default=None, init=False, repr=False)
+    _jobs: dict[Trial, _Job] = field(default_factory=dict, init=False, repr=False)
+    _executor: Any = field(default=None, init=False, repr=False)
+    _looked_at: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.cluster not in CLUSTERS:
             raise ValueError(
                 f"Expected executor.cluster among {', '.join(CLUSTERS)}, got {self.cluster!r}"
             )
-        if self.retries < 0:
-            raise ValueError(f"Expected executor.retries >= 0, got {self.retries}")
+        for name, low in (("n_workers", 1), ("retries", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"Expected executor.{name} >= {low}, got {getattr(self, name)}")
         if importlib.util.find_spec("submitit") is None:
             raise ValueError(
                 "Expected the package submitit for executor=slurm, found none: `pip install "
                 "submitit`, or take executor=pool"
             )
 
-    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results, in the order of the trials; all jobs are submitted first.
+    @property
+    def n_here(self) -> int:
+        """Jobs run on other machines."""
+        return 1
+
+    def start(self, runner: Runner, trial: Trial) -> None:
+        """Submit the job of a trial."""
+        import submitit
+
+        if self._executor is None:
+            self._executor = submitit.AutoExecutor(folder=Path(self.folder), cluster=self.cluster)
+            self._executor.update_parameters(**self.parameters)
+        self._runner = runner
+        self._jobs[trial] = _Job(self._submit(trial))
+
+    def next(self) -> tuple[Trial, TrialResult]:
+        """See `Executor.next`.
 
         Raises:
             RuntimeError: A trial raised an error; the message has the path of its job's log.
                 Before, jobs that have not begun are cancelled, and the others are waited for.
         """
-        import submitit
+        while True:
+            self._look_at_queue()
+            for trial, job in list(self._jobs.items()):
+                result = self._result(trial, job) if self._has_ended(job) else None
+                if result is not None:
+                    del self._jobs[trial]
+                    return trial, result
+            time.sleep(POLL_SECONDS)
 
-        executor = submitit.AutoExecutor(folder=Path(self.folder), cluster=self.cluster)
-        executor.update_parameters(**self.parameters)
-        with children_without_interrupts(), executor.batch():
-            jobs = [self._submit(executor, runner, trial) for trial in trials]
-        self._jobs[:] = jobs
-        for trial, job in zip(trials, jobs, strict=True):
-            yield self._result(executor, job, runner, trial)
-
-    def _submit(self, executor: Any, runner: Runner, trial: Trial) -> Any:
+    def _submit(self, trial: Trial) -> Any:
         owner = os.getpid() if self.cluster == "local" else None
-        return executor.submit(_run, runner, trial, owner)
+        with children_without_interrupts():
+            return self._executor.submit(_run, self._runner, trial, self.cluster, owner)
 
-    def _result(self, executor: Any, job: Any, runner: Runner, trial: Trial) -> TrialResult:
-        """The result of a job, or of its replacement if it died."""
+    def _look_at_queue(self) -> None:
+        """Note which jobs have left Slurm's queue."""
+        now = time.monotonic()
+        if self.cluster != "slurm" or now < self._looked_at + QUEUE_SECONDS:
+            return
+        self._looked_at = now
+        command = ["squeue", "--me", "--noheader", "--format=%A"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:  # Slurm does not answer, which says nothing about the jobs
+            return
+        queued = set(answer.stdout.split())
+        for job in self._jobs.values():
+            is_queued = job.job.job_id in queued
+            job.missed_at = None if is_queued else job.missed_at or now
+
+    def _has_ended(self, job: _Job) -> bool:
+        if self.cluster != "slurm":
+            return bool(job.job.done())
+        waited = 0.0 if job.missed_at is None else time.monotonic() - job.missed_at
+        return job.job.paths.result_pickle.exists() or waited > SHARED_FOLDER_SECONDS
+
+    def _result(self, trial: Trial, job: _Job) -> TrialResult | None:
+        """The result of a job; `None` if it ended without one and was submitted again."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
-        for left in reversed(range(self.retries + 1)):
-            try:
-                return job.result()
-            except FailedJobError as error:  # raised by the trial, which would raise it again
-                self._wind_up()
-                raise RuntimeError(
-                    f"Expected job {job.job_id} of {trial.model}, D = {trial.n_samples}, to "
-                    f"finish: {_last_line(str(error))} (log: {job.paths.stderr}); finished trials "
-                    "are in the store"
-                ) from error
-            except UncompletedJobError:
-                words = (
-                    f"its job {job.job_id} ended without a result (state {job.state}, log "
-                    f"{job.paths.stderr})"
-                )
-                if left:
-                    logger.warning(
-                        "Expected %s, D = %d, to finish, %s: it is submitted again; finished "
-                        "trials are in the store",
-                        trial.model,
-                        trial.n_samples,
-                        words,
-                    )
-                    with children_without_interrupts():
-                        job = self._submit(executor, runner, trial)
-                    self._jobs.append(job)
+        try:
+            if job.missed_at is None or job.job.paths.result_pickle.exists():
+                return job.job.result()
+        except FailedJobError as error:  # raised by the trial, which would raise it again
+            self._wind_up()
+            raise RuntimeError(
+                f"Expected job {job.job.job_id} of {trial.model}, D = {trial.n_samples}, to "
+                f"finish: {_last_line(str(error))} (log: {job.job.paths.stderr}); finished trials "
+                "are in the store"
+            ) from error
+        except UncompletedJobError:
+            pass
+        words = (
+            f"its job {job.job.job_id} ended without a result (state {self._state(job.job)}, log "
+            f"{job.job.paths.stderr})"
+        )
         attempts = self.retries + 1
-        return TrialResult.failure(trial, f"{words} in {attempts} of {attempts} attempts")
+        if job.attempt == attempts:
+            return TrialResult.failure(trial, f"{words} in {attempts} of {attempts} attempts")
+        logger.warning(
+            "Expected %s, D = %d, to finish, %s: it is submitted again; finished trials are in the "
+            "store",
+            trial.model,
+            trial.n_samples,
+            words,
+        )
+        self._jobs[trial] = _Job(self._submit(trial), job.attempt + 1)
+        return None
+
+    def _state(self, job: Any) -> str:
+        """The state in which a job ended, such as `TIMEOUT` or `OUT_OF_MEMORY`."""
+        if self.cluster != "slurm":
+            return str(job.state)
+        command = ["scontrol", "show", "job", job.job_id, "--oneliner"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = re.search(r"JobState=(\S+)", answer.stdout)
+        return found[1] if found else str(job.state)  # forgotten after minutes, not by accounting
 
     def _wind_up(self) -> None:
         """Cancel the jobs that have not begun, and wait for the others."""
-        for job in self._jobs:
-            if job.state == "PENDING":
-                job.cancel()
-        for job in self._jobs:
-            job.wait()
+        for job in self._jobs.values():
+            if job.job.state == "PENDING":
+                job.job.cancel()
+        while not all(self._has_ended(job) for job in self._jobs.values()):
+            time.sleep(POLL_SECONDS)
+            self._look_at_queue()
+        self._jobs.clear()
 
     def close(self) -> None:
         """Cancel the jobs that have not finished; those of this machine end with it."""
-        for job in self._jobs:
-            if self.cluster == "slurm" and not job.done():
-                job.cancel(check=False)
+        for job in self._jobs.values():
+            if self.cluster == "slurm" and not self._has_ended(job):
+                job.job.cancel(check=False)
         self._jobs.clear()
 
 
@@ -136,8 +217,14 @@ def _last_line(trace: str) -> str:
     return trace.split("-" * 22)[-2].strip().splitlines()[-1]
 
 
-def _run(runner: Runner, trial: Trial, owner: int | None) -> TrialResult:
-    """The function of a job: run one trial; on this machine it ends when its owner ends."""
+def _run(runner: Runner, trial: Trial, cluster: str, owner: int | None) -> TrialResult:
+    """The function of a job: run one trial.
+
+    A job of a cluster ends when it is told to, without the error that submitit would make of it; a
+    job on this machine also ends when its owner ends.
+    """
+    if cluster == "slurm":
+        end_at_signals()
     end_with(owner)
     quiet_libraries()
     return runner.run(trial)

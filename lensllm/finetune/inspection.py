@@ -42,6 +42,7 @@ class TokenCounts:
         test: Tokens of the test set.
         targets: Tokens of the target of each test pair.
         longest: Tokens of the longest input and of the longest target.
+        longest_test: Tokens of the input and the target of the longest test pair.
         sample: The first test pairs, at most `N_MEASURED`.
     """
 
@@ -50,6 +51,7 @@ class TokenCounts:
     test: int
     targets: tuple[int, ...]
     longest: tuple[int, int]
+    longest_test: tuple[int, int]
     sample: tuple[Example, ...]
 
 
@@ -122,7 +124,9 @@ def count_tokens(
         rest = max(0, size - N_COUNTED)
         errors = N_ERRORS * deviation * math.sqrt(rest * (1 + rest / N_COUNTED))
         train[size] = counted.get(min(size, N_COUNTED), 0) + rest * mean + errors
-    return TokenCounts(train, validation, test, targets, longest, sample)
+    pair = max(examples, key=lambda example: example.n_tokens)
+    longest_test = len(pair.source), len(pair.target)
+    return TokenCounts(train, validation, test, targets, longest, longest_test, sample)
 
 
 def check_lost(encoder: PairEncoder, name: str, unit: str) -> None:

@@ -249,8 +249,7 @@ class Posterior:
             Both of shape (n_draws, n_models).
         """
         rng = np.random.default_rng(seed)
-        reached = np.cumsum(self.weights)
-        pick = np.searchsorted(reached, (np.arange(n_draws) + 0.5) / n_draws * reached[-1])
+        pick = self._components(n_draws)
         n_models = self.mean.shape[1]
         curves = np.empty((n_draws, n_models))
         for k in np.unique(pick):
@@ -267,6 +266,35 @@ class Posterior:
         measured = curves + noise * rng.standard_normal(curves.shape)
         floor = self.floors[pick][:, None]
         return np.log(floor + np.exp(curves)), np.log(floor + np.exp(measured))
+
+    def draws_of(self, model: int, n_draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Joint draws of one candidate's losses at all sizes: of its curve, and measured ones.
+
+        Args:
+            model: Position of the candidate.
+            n_draws: Number of draws.
+            seed: Seed of the draws.
+
+        Returns:
+            Losses, both of shape (n_draws, t).
+        """
+        rng = np.random.default_rng(seed)
+        pick = self._components(n_draws)
+        y = np.empty((n_draws, len(self.sizes)))
+        for k in np.unique(pick):
+            rows = np.flatnonzero(pick == k)
+            parts = root_of(self.own[k, model]), self.family[k, model], self.common[k, model]
+            loads = np.concatenate(parts, axis=1)
+            news = rng.standard_normal((len(rows), loads.shape[1]))
+            y[rows] = self.mean[k, model] + news @ loads.T
+        floor = self.floors[pick][:, None]
+        measured = y + np.sqrt(self.noise[pick]) * rng.standard_normal(y.shape)
+        return floor + np.exp(y), floor + np.exp(measured)
+
+    def _components(self, n_draws: int) -> np.ndarray:
+        """The component of each draw, in proportion to their weights, shape (n_draws,)."""
+        reached = np.cumsum(self.weights)
+        return np.searchsorted(reached, (np.arange(n_draws) + 0.5) / n_draws * reached[-1])
 
     @cached_property
     def expected(self) -> np.ndarray:

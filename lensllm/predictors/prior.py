@@ -77,6 +77,13 @@ class CurvePrior:
         """The prior without the components of some tasks, to be judged on these tasks."""
         return self[np.array([name not in names for name in self.names])]
 
+    def sharing(self, share: float) -> CurvePrior:
+        """The same prior with another share of each curve that its family has in common."""
+        vectors = self.vectors.copy()
+        column = list(PARAMETERS).index("logit_family")
+        vectors[:, column] = np.log(share / (1.0 - share))
+        return CurvePrior(self.names, vectors, self.weights)
+
     def column(self, name: str) -> np.ndarray:
         """One parameter of all components, shape (n_components,)."""
         return self.vectors[:, list(PARAMETERS).index(name)]

@@ -25,6 +25,16 @@ class Named(Protocol):
         """Its family; empty where it is not known."""
         ...
 
+    @property
+    def base_model(self) -> str:
+        """The model that it is an arm of; its name if that has no other."""
+        ...
+
+
+def has_arms(candidates: Sequence[Named]) -> bool:
+    """Whether some of the candidates are arms of one model, fine-tuned in different ways."""
+    return len({item.base_model for item in candidates}) < len(candidates)
+
 
 @dataclass(frozen=True, eq=False)
 class LossTable:
@@ -32,7 +42,8 @@ class LossTable:
 
     Attributes:
         models: Names of the candidates.
-        families: Their families; an empty one means that the family is not known.
+        families: Their families; an empty one means that the family is not known. If a model has
+            several arms, they are the families, see `has_arms`.
         sizes: Sizes D > 0, ascending, shape (n_sizes,).
         log_loss: log L, L the mean over the runs of a size, shape (n_models, n_sizes); `nan` where
             no run was completed.
@@ -78,7 +89,7 @@ class LossTable:
         mean = np.where(seen, total, 1.0) / np.where(seen, n_runs, 1.0)
         return cls(
             tuple(position),
-            tuple(item.family for item in candidates),
+            tuple(item.base_model if has_arms(candidates) else item.family for item in candidates),
             sizes,
             np.where(seen, np.log(mean), np.nan),
             n_runs,

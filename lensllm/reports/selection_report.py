@@ -27,6 +27,7 @@ from lensllm.laws import RectifiedLaw, fit_law
 from lensllm.reports.amounts import duration, money
 from lensllm.reports.campaign_figure import campaign_figure
 from lensllm.reports.curves_figure import CurvePlot, draw_curves
+from lensllm.reports.data_words import data_words
 from lensllm.reports.leaderboard import (
     SmallerModel,
     leaderboard,
@@ -91,10 +92,10 @@ def selection_record(
 
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `cost_flops`,
-        `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`, `currency`,
-        `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same in words),
-        `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
+        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
+        `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`,
+        `currency`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same
+        in words), `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     rows = leaderboard(selection, curves).set_index("candidate")
@@ -121,6 +122,7 @@ def selection_record(
         "reason": reason_words(selection),
         "ranking": ranking,
         "nearly_as_good": None if smaller is None else asdict(smaller),
+        "data_needs": [needs.to_json() for needs in selection.data_needs],
         "cost_flops": selection.cost_flops,
         "cost_unit": selection.cost_unit,
         "cost_fraction": selection.cost_fraction,
@@ -163,6 +165,7 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
     text += _evidence(selection.verdict) + _open_setting(selection)
     text = f"{text}; found for {_cost(selection)}."
     also = [] if smaller is None else [_smaller(smaller)]
+    also += [data_words(needs) for needs in selection.data_needs[:1]]
     return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
 
 

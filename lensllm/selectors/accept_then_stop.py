@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,7 @@ class AcceptThenStop(Selector):
         seed: Seed of the draws for the probability of being best.
     """
 
+    asks_early: ClassVar[bool] = True  # no walk depends on another one
     k: int = 3
     delta: float = 5.0
     seed: int = 0

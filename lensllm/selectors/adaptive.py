@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -38,6 +40,10 @@ class Adaptive(Selector):
     and then plans again. Before the first trial, plans differ in the size at which all candidates
     begin.
 
+    While trials run, it plans as if they had ended with the expected losses (the kriging believer
+    of Ginsbourger, Le Riche and Carraro 2010, doi:10.1007/978-3-642-10701-6_6), once every
+    candidate has a usable loss.
+
     Attributes:
         predictor: The predictor of the curves.
         nats_per_full_tuning: λ, the smallest expected fall in regret that justifies the FLOPs of
@@ -45,6 +51,7 @@ class Adaptive(Selector):
         seed: Seed of the draws.
     """
 
+    asks_early: ClassVar[bool] = True
     predictor: CurvePredictor = field(default_factory=CurvePredictor)
     nats_per_full_tuning: float = 0.0
     seed: int = 0
@@ -66,10 +73,12 @@ class Adaptive(Selector):
             for model, points in losses_by_size(curves, task.measure).items()
         }
         sizes = [n for n in task.sizes if n > 0 and budget.allows(n)]
+        failed = [m for m in task.names if not any(map(math.isfinite, seen.get(m, {}).values()))]
+        if any(model in failed for model, _ in budget.pending):
+            return Decision()
         fresh = [model for model in task.names if not seen.get(model)]
         if fresh:
             return self._start(task, curves, budget, sizes, fresh)
-        failed = [m for m in task.names if not any(map(math.isfinite, seen[m].values()))]
         again = _again(task, budget, sizes, {m: seen[m] for m in failed})
         if again:
             why = Event("next", reason="no_usable_trial", trials=tuple(again))
@@ -82,6 +91,14 @@ class Adaptive(Selector):
     def rank(self, task: Task, curves: pd.DataFrame) -> Selection:
         """Rank by expected log loss at D_full, smallest first."""
         return rank_by(self.predictor, self.name, task, curves, self.seed)
+
+    def curve_draws(
+        self, task: Task, curves: pd.DataFrame, model: str, sizes: np.ndarray, n_draws: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws of the predictor."""
+        *first, last = (int(n) for n in sizes)
+        beliefs = self.predictor.posterior(task, curves, first, last)
+        return beliefs.draws_of(task.names.index(model), n_draws, self.seed)
 
     def _start(
         self,
@@ -148,14 +165,17 @@ class Adaptive(Selector):
             for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
             if model not in names
         ]
-        outlook = Outlook(*beliefs.moments(rows[kept]))
+        pending = [point for point in budget.pending if point[0] in names]
+        outlook = Outlook(*beliefs.moments(rows[kept])).believing(
+            [(names.index(model), sizes.index(n)) for model, n in pending]
+        )
         best = names[int(outlook.mean[:, -1].argmin())]
         scale = math.exp(float(outlook.mean[:, -1].min()))
         losses = np.exp(draws[:, rows])
         choice = int(beliefs.expected[rows, -1].argmin())
         regret = float((losses[:, choice] - losses.min(axis=1)).mean())
         now = Event("next", best, reason="gain", numbers={"expected_regret": regret})
-        tried = {(model, n) for model, points in seen.items() for n in points}
+        tried = {(model, n) for model, points in seen.items() for n in points} | set(pending)
         left = budget.remaining
         costs = self._costs(task, sizes, names, tried)
         price = self.nats_per_full_tuning / scale / task.full_cost
@@ -164,7 +184,7 @@ class Adaptive(Selector):
         planned = now if plan is None else _planned(now, plan, names, sizes, scale, task)
         if plan is not None and self._worth(plan, scale, task):
             return ask_for(task, curves, planned.trials, *stopped, planned)
-        second = tuple(_second_sizes(task, budget, names, p_best[kept], seen))
+        second = tuple(_second_sizes(task, budget, names, p_best[kept], tried))
         if second:
             why = replace(now, reason="second_size", trials=second)
             return ask_for(task, curves, second, *stopped, why)
@@ -233,7 +253,7 @@ def _second_sizes(
     budget: Budget,
     models: Sequence[str],
     p_best: np.ndarray,
-    seen: Mapping[str, Mapping[int, float]],
+    tried: Collection[tuple[str, int]],
 ) -> list[tuple[str, int]]:
     """A second size, as large as the budget allows, of contenders measured at only one.
 
@@ -242,17 +262,21 @@ def _second_sizes(
         budget: What may be spent.
         models: Candidates, in descending order of P(best).
         p_best: Their probabilities of being best.
-        seen: Losses so far, by candidate and size.
+        tried: The (candidate, D) pairs of the trials so far.
     """
+    sizes = Counter(model for model, _ in tried)
     count = int(np.searchsorted(np.cumsum(p_best), HELD * p_best.sum() - 1e-9)) + 1
-    single = [model for model in models[: min(count, 4)] if len(seen[model]) == 1]
+    single = [model for model in models[: min(count, 4)] if sizes[model] == 1]
     left, pairs = budget.remaining, []
     for k, model in enumerate(single):
         share = left / (len(single) - k)
         fit = [
             n
             for n in task.available[model]
-            if n > 0 and budget.allows(n) and n not in seen[model] and task.costs[model, n] <= share
+            if n > 0
+            and budget.allows(n)
+            and (model, n) not in tried
+            and task.costs[model, n] <= share
         ]
         if fit:
             pairs.append((model, fit[-1]))

@@ -8,7 +8,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -362,23 +362,28 @@ class _Teller(Runner):
 
 
 class _WholeRounds(Executor):
-    """An executor that returns a round only when all of its trials were told."""
+    """An executor that returns the results of a round only when all of its trials were told."""
 
-    def run(self, runner: Runner, trials: Sequence[Trial]) -> Iterator[TrialResult]:
-        """The results of a round.
+    def next(self) -> tuple[Trial, TrialResult]:
+        """The next result of a round.
 
         Raises:
             _OpenError: Some trials were not told yet; the error carries all of them.
         """
-        found, missing = [], []
-        for trial in trials:
-            try:
-                found.append(runner.run(trial))
-            except _OpenError:
-                missing.append(trial)
-        if missing:
-            raise _OpenError(tuple(missing))
-        return iter(found)
+        try:
+            return super().next()
+        except _OpenError as first:
+            others = (trial for runner, trial in self._started if _is_open(runner, trial))
+            raise _OpenError((*first.trials, *others)) from None
+
+
+def _is_open(runner: Runner, trial: Trial) -> bool:
+    """Whether a trial was not told yet."""
+    try:
+        runner.run(trial)
+    except _OpenError:
+        return True
+    return False
 
 
 class _Remembering(Selector):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 
 from lensllm.core.events import Event
@@ -45,9 +46,13 @@ class Selector(ABC):
     Attributes:
         score_sign: Sign by which scores are multiplied before an evaluation correlates them with
             losses.
+        asks_early: Whether `ask` takes the trials in `budget.pending` into account, so that a
+            campaign may ask again while they run. Otherwise it asks again only when all have ended,
+            and the order in which they end has no influence.
     """
 
     score_sign: ClassVar[float] = 1.0
+    asks_early: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -66,7 +71,8 @@ class Selector(ABC):
         Args:
             task: The selection task.
             curves: Tidy table of the points seen; losses that are not finite mean a diverged run.
-            budget: The budget and what was spent of it; the campaign charges it.
+            budget: The budget, what was spent of it, and the trials that are still running, which
+                need not be left out of the answer; the campaign charges it.
 
         Raises:
             BudgetTooSmallError: The budget does not pay for the first trials.
@@ -83,6 +89,24 @@ class Selector(ABC):
         Returns:
             The ranking without its cost, which the campaign fills in.
         """
+
+    def curve_draws(
+        self, task: Task, curves: pd.DataFrame, model: str, sizes: np.ndarray, n_draws: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Joint draws of one candidate's losses at several sizes, also beyond D_full.
+
+        Args:
+            task: The selection task.
+            curves: Tidy table of the points seen.
+            model: Name of the candidate.
+            sizes: Sizes D > 0, ascending, shape (n_sizes,).
+            n_draws: Number of draws.
+
+        Returns:
+            Losses of the curve, and as they would be measured, both of shape (n_draws, n_sizes);
+            `None` from selectors that do not predict curves.
+        """
+        return None
 
 
 def ask_for(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -28,6 +29,7 @@ from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.known_trials import Ledger
 from lensllm.selectors.paired_losses import evaluation_share, evidence_of
 
 logger = logging.getLogger(__name__)
@@ -42,12 +44,19 @@ def run_campaign(
     max_failures: int = 2,
     known: Sequence[TrialResult] = (),
     prior_curves: PriorCurves | None = None,
+    ledger: Ledger | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for no more trials, then let it rank the candidates.
 
-    The selector sees the results of this campaign and those known before it. To resume a killed
-    campaign, run it again: the same trials are asked for in the same order, and a runner with a
-    store returns the finished ones from there, charged at their original cost.
+    The selector sees the results of this campaign and those known before it. The trials of a
+    decision are started together, and the selector is asked again as soon as a place is free: while
+    others still run, if it `asks_early`. Their costs are reserved, so that the budget holds. A
+    decision depends on what has ended before it: on one place always the same, on several the order
+    of the events of the kind `ran`.
+
+    To resume a killed campaign, run it again: the same trials are asked for in the same order, and
+    a runner with a store returns the finished ones from there, charged at their original cost.
+    With several places this takes a ledger, which has the order in which results have arrived.
 
     A trial that fails or diverges is a result: its candidate continues without it, and is excluded
     after `max_failures` such trials. Candidates that were excluded or have no usable trial are
@@ -59,10 +68,11 @@ def run_campaign(
         budget: The budget; it is charged in place. A failed trial is charged with its cost, or with
             its largest possible cost if the cost is unknown.
         on_result: Called after every trial, for progress.
-        executor: Where the trials of a decision are executed; by default in this process.
+        executor: Where the trials are executed; by default in this process.
         max_failures: Failed or diverged trials after which a candidate is excluded.
         known: Results that were paid for before; they are not charged.
         prior_curves: Curves of earlier tasks; by default those of the task.
+        ledger: The record of this campaign in its store, opened.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -82,18 +92,22 @@ def run_campaign(
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
     events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
     events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]
-    spent = 0.0
+    spent, n_before = 0.0, len(results)
     if (needed := selector.preparation_cost(task)) > 0:
         budget.charge(needed)
         spent += needed
         events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
     is_asked = False
+    arrivals = _Arrivals(executor, ledger)
+    # Those not yet started; only a budget of time holds trials back until a place is free.
+    waiting: deque[Trial] = deque()
+    n_places = executor.n_workers if math.isfinite(budget.seconds_left) else math.inf
+    running: set[tuple[str, int]] = set()
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
         priced = task
         decision = Decision(budget.first_trials(task, results))
-        batches: Iterable[Sequence[Trial]] = [decision.trials]
         if not decision.trials:
             priced = budget.priced(task, results)
             try:
@@ -102,26 +116,46 @@ def run_campaign(
             except BudgetTooSmallError:
                 if not is_asked:
                     raise
-                break  # time has passed faster than was expected
+                decision = Decision()  # time has passed faster than was expected
             is_asked = True
-            batches = budget.batches(decision.trials, priced, executor.n_workers)
-        events += _news(stopped, decision)
-        if not decision.trials:
+        trials = [trial for trial in decision.trials if trial.point not in budget.pending]
+        if trials or not running:
+            events += _news(stopped, decision)
+        if executor.n_workers > 1:  # the longest first, so that none is left to run alone
+            trials.sort(key=lambda trial: -task.costs[trial.point])
+        waiting.extend(trials)
+        budget.pending.update((trial.point, priced.costs[trial.point]) for trial in trials)
+        while True:
+            while waiting and len(running) < n_places:
+                trial = waiting.popleft()
+                if budget.fits(trial, priced):
+                    running.add(trial.point)
+                    executor.start(runner, trial)
+                else:
+                    del budget.pending[trial.point]
+            if not running:
+                break
+            trial, result = arrivals.next(running)
+            running.remove(trial.point)
+            del budget.pending[trial.point]
+            most = task.costs[trial.point]
+            cost = result.flops if math.isfinite(result.flops) else most
+            budget.charge(cost)
+            spent += cost
+            results.append(replace(result, trial=trial, flops=cost))
+            events.append(_ran(result, task.measure))
+            if on_result is not None:
+                on_result(result, budget)
+            if not waiting and (
+                not running or (selector.asks_early and len(running) < executor.n_workers)
+            ):
+                break
+        if len(results) == n_before:  # nothing has run, and nothing does
+            if trials:
+                left = budget.flops - budget.spent
+                events.append(Event(OUT_OF_TIME, value=left, message=priced.cost_unit))
             break
         n_before = len(results)
-        for batch in batches:
-            for trial, result in zip(batch, executor.run(runner, batch), strict=True):
-                most = task.costs[trial.model, trial.n_samples]
-                cost = result.flops if math.isfinite(result.flops) else most
-                budget.charge(cost)
-                spent += cost
-                results.append(replace(result, trial=trial, flops=cost))
-                events.append(_ran(result, task.measure))
-                if on_result is not None:
-                    on_result(result, budget)
-        if len(results) == n_before:
-            events.append(Event(OUT_OF_TIME, value=budget.remaining, message=priced.cost_unit))
-            break
         task = _without_slow(task, results)
         set_aside = _set_aside(task, results, max_failures)
         events += [Event(SET_ASIDE, model, message=why) for model, why in set_aside.items()]
@@ -150,6 +184,33 @@ def run_campaign(
         ),
         curves,
     )
+
+
+class _Arrivals:
+    """The results of a campaign, in the order of its interrupted run as far as there was one."""
+
+    def __init__(self, executor: Executor, ledger: Ledger | None) -> None:
+        self._executor = executor
+        self._ledger = ledger
+        self._early: dict[tuple[str, int], tuple[Trial, TrialResult]] = {}
+
+    def next(self, pending: Collection[tuple[str, int]]) -> tuple[Trial, TrialResult]:
+        """The next trial that has ended, with its result.
+
+        Args:
+            pending: The trials whose results were not returned yet, by (candidate, D).
+        """
+        turn = None if self._ledger is None else self._ledger.expected
+        if turn not in pending:
+            turn = next(iter(self._early), None)
+        while turn is None or turn not in self._early:
+            trial, result = self._executor.next()
+            self._early[trial.point] = trial, result
+            turn = turn or trial.point
+        trial, result = self._early.pop(turn)
+        if self._ledger is not None:
+            self._ledger.add(trial)
+        return trial, result
 
 
 def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str, ...]:

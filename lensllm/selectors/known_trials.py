@@ -1,9 +1,10 @@
-"""The results known when a campaign began, so that a resumed one ends like an uninterrupted one.
+"""What a campaign knew and in which order results arrived, so that it can be resumed.
 
 A campaign uses results that are already in the store at no charge. When it resumes after a kill,
 it must not count its own trials among these: it would spend its budget twice and choose other
 trials. So the keys of the known results are written when a campaign first begins, and removed when
-it has ended.
+it has ended. Where several trials run at once, its decisions also depend on the order in which they
+end: it is recorded as well, and a resumed campaign waits for its trials in this order.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lensllm.core.protocols import Runner
-from lensllm.core.trials import TrialResult, digest_of
+from lensllm.core.trials import Trial, TrialResult, digest_of
 from lensllm.system.atomic import set_aside, write_whole
 
 logger = logging.getLogger(__name__)
@@ -44,15 +45,22 @@ def campaign_key(runner: Runner, settings: Mapping[str, Any]) -> str:
 
 
 class Ledger:
-    """The record, in the store, of the results that one campaign knew at its beginning.
+    """The record, in the store, of what one campaign knew at its beginning, and of its course.
 
     Args:
         folder: Folder of the store.
         key: Key of the campaign: a hash of everything that determines it.
+
+    Attributes:
+        arrivals: The (candidate, D) pairs whose results have arrived, in their order, in this run
+            and in the one that it resumes.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / ".campaigns" / f"{key}.json"
+        self.arrivals: list[tuple[str, int]] = []
+        self._known: list[str] = []
+        self._n_arrived = 0
 
     def open(self, results: Sequence[TrialResult]) -> list[TrialResult]:
         """The results that were in the store when the campaign first began.
@@ -63,28 +71,51 @@ class Ledger:
         Raises:
             StorageError: The record cannot be written.
         """
-        known = self._read()
-        if known is None:
-            known = [result.trial.key for result in results]
-            record = {"known": known}
-            write_whole(self.path, json.dumps({**record, "digest": digest_of(record, 64)}) + "\n")
-        return [result for result in results if result.trial.key in set(known)]
+        if not self._read():
+            self._known = [result.trial.key for result in results]
+            self._write()
+        known = set(self._known)
+        return [result for result in results if result.trial.key in known]
+
+    @property
+    def expected(self) -> tuple[str, int] | None:
+        """The (candidate, D) pair that arrived next in the run that is resumed, if there is one."""
+        return self.arrivals[self._n_arrived] if self._n_arrived < len(self.arrivals) else None
+
+    def add(self, trial: Trial) -> None:
+        """Record that the result of a trial has arrived in this run.
+
+        Raises:
+            StorageError: The record cannot be written.
+        """
+        is_known = trial.point == self.expected
+        if not is_known:
+            self.arrivals[self._n_arrived :] = [trial.point]
+            self._write()
+        self._n_arrived += 1
 
     def close(self) -> None:
         """End the campaign: the next one may use its results."""
         self.path.unlink(missing_ok=True)
 
-    def _read(self) -> list[str] | None:
-        """The recorded keys; `None` if there is no readable record."""
+    def _write(self) -> None:
+        record = {"known": self._known, "arrivals": [list(pair) for pair in self.arrivals]}
+        write_whole(self.path, json.dumps({**record, "digest": digest_of(record, 64)}) + "\n")
+
+    def _read(self) -> bool:
+        """Whether there is a readable record, which is then this one's."""
         if not self.path.is_file():
-            return None
+            return False
         try:
             record = json.loads(self.path.read_text(encoding="utf-8"))
             digest = record.pop("digest")
             if digest != digest_of(record, 64):
                 raise ValueError("it was changed after it was written")
-            return [str(key) for key in record["known"]]
+            known = [str(key) for key in record["known"]]
+            arrivals = [(str(model), int(n)) for model, n in record.get("arrivals", ())]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             place = set_aside(self.path)
             logger.warning("Set aside %s as %s: %s", self.path, place.name, error)
-            return None
+            return False
+        self._known, self.arrivals = known, arrivals
+        return True

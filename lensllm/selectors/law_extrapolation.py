@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.events import RANKED_BY, Event
-from lensllm.core.points import losses_by_size, require_sizes
+from lensllm.core.points import finite_points, losses_by_size, require_sizes
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
-from lensllm.laws import LawFits, ScalingLaw, fit_laws
+from lensllm.laws import LawFits, ScalingLaw, fit_law, fit_laws
 from lensllm.selectors.base import Decision, Selector, affordable_size, ask_for
 from lensllm.selectors.forecast import N_DRAWS, Forecast, rank_forecasts
 
@@ -91,6 +91,31 @@ class LawExtrapolation(Selector):
         ]
         by_name = dict(zip(task.names, forecasts, strict=True))
         return rank_forecasts(self.name, task, by_name, basis, notes)
+
+    def curve_draws(
+        self, task: Task, curves: pd.DataFrame, model: str, sizes: np.ndarray, n_draws: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Draws of the posterior of the law that is fitted to the candidate's points."""
+        seen = losses_by_size(curves, task.measure).get(model, {})
+        points = finite_points(seen, include_zero=self.law.defined_at_zero)
+        if len(points[0]) < self.law.n_params:
+            return None
+        fit = fit_law(
+            self.law,
+            *points,
+            objective=self.objective,
+            use_zero=self.law.defined_at_zero,
+            delta=self.delta,
+            n_starts=self.n_starts,
+            seed=self.seed,
+        )
+        if fit.posterior is None:
+            return None
+        without, measured = (
+            fit.posterior.sample(sizes, n_draws, np.random.default_rng(self.seed), noise=noise)
+            for noise in (False, True)
+        )
+        return without, measured
 
 
 def law_forecasts(fits: LawFits, n_samples: int, rng: np.random.Generator) -> list[Forecast | str]:

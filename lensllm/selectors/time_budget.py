@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lensllm.core.amounts import Amount
@@ -86,19 +86,18 @@ class TimeBudget(Budget):
         Selectors that plan for the whole budget take what was spent for trials of theirs, while
         here planning and waiting have been spent as well.
         """
-        own = sum(task.costs.get((r.trial.model, r.trial.n_samples), 0.0) for r in results)
-        return Budget(max(self.remaining, 0.0) + own, spent=own)
+        own = sum(task.costs.get(result.trial.point, 0.0) for result in results)
+        left = max(self.per_second * self.seconds_left, 0.0)
+        pending = {point: task.costs.get(point, 0.0) for point in self.pending}
+        return Budget(left + own, spent=own, pending=pending)
 
-    def batches(
-        self, trials: Sequence[Trial], task: Task, n_workers: int
-    ) -> Iterator[Sequence[Trial]]:
-        """As many trials at once as there are places, as long as they are expected to fit."""
-        for start in range(0, len(trials), n_workers):
-            batch = trials[start : start + n_workers]
-            cost = max(task.costs[t.model, t.n_samples] for t in batch) * self.n_places
-            if cost > self.remaining:
-                return
-            yield batch
+    def fits(self, trial: Trial, task: Task) -> bool:
+        """Whether a trial that starts now is expected to end in time, where its time is known."""
+        is_known = task.cost_unit == self.unit
+        return (
+            not is_known
+            or task.costs[trial.point] * self.n_places <= self.per_second * self.seconds_left
+        )
 
 
 def budget_of(

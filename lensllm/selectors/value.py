@@ -102,6 +102,18 @@ class Outlook:
         second = first + (cross.T[chosen].swapaxes(1, 2) @ weight)[..., 0]
         return self.mean[:, -1].min() - second.min(axis=1)
 
+    def believing(self, cells: Sequence[Cell]) -> Outlook:
+        """The outlook after measurements that turn out as expected, such as trials that still run.
+
+        Args:
+            cells: The measurements; none changes nothing.
+        """
+        if not cells:
+            return self
+        moves = self._moves(tuple(cells))
+        known = np.tensordot(moves, moves, axes=(2, 2))
+        return replace(self, covariance=self.covariance - known)
+
     @cached_property
     def _known_moves(self) -> dict[tuple[Cell, ...], np.ndarray]:
         return {}

@@ -257,6 +257,17 @@ def end_with(owner: int | None) -> None:
     threading.Thread(target=guard.end_after, args=(owner,), name="owner", daemon=True).start()
 
 
+def end_at_signals() -> None:
+    """End this process, a job of a cluster, at SIGTERM or SIGUSR2, without a word.
+
+    Slurm sends them before a time limit, a preemption or a cancellation, and kills what is left
+    half a minute later. `finally` blocks run; nothing is reported, since the owner does so.
+    """
+    global _guard
+    _guard = SignalGuard(tells=False).install()
+    signal.signal(signal.SIGUSR2, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
+
+
 @contextlib.contextmanager
 def children_without_interrupts() -> Iterator[None]:
     """Processes that are started inside never see Ctrl-C, not even before they can ignore it."""

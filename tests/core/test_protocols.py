@@ -28,8 +28,10 @@ def test_a_runner_that_only_looks_trials_up_has_nothing_to_inspect_or_to_keep():
 def test_an_executor_runs_trials_here_in_their_order():
     executor = Executor()
     trials = [Trial("a", "demo", n) for n in (400, 200)]
-    assert [r.test_loss for r in executor.run(Looking(), trials)] == [400.0, 200.0]
-    assert executor.n_workers == 1
+    for trial in trials:
+        executor.start(Looking(), trial)
+    assert [executor.next()[1].test_loss for _ in trials] == [400.0, 200.0]
+    assert (executor.n_workers, executor.n_here) == (1, 1)
     executor.close()
 
 

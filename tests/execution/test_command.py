@@ -376,21 +376,21 @@ def test_a_bad_place_of_results_is_refused(options, message):
         ResultSource(**options)
 
 
-def test_processes_that_share_a_store_run_a_trial_once(make_runner, ran):
+def test_processes_that_share_a_store_run_a_trial_once(make_runner, ran, run_all):
     runner, trial = make_runner(), Trial("small", "toy", 25)
     with closing(PoolExecutor(n_workers=2)) as executor:
         asked = [trial, trial, Trial("large", "toy", 25)]
-        losses = [result.test_loss for result in executor.run(runner, asked)]
+        losses = [result.test_loss for result in run_all(executor, runner, asked)]
     assert losses == [loss_at(25), loss_at(25), loss_at(25, 1.0)]
     assert sorted(ran()) == ["large 25", "small 25"]
 
 
 @pytest.mark.slow
-def test_it_runs_as_a_job(make_runner, tmp_path, ran):
+def test_it_runs_as_a_job(make_runner, tmp_path, ran, run_all):
     pytest.importorskip("submitit")
     executor = SlurmExecutor(str(tmp_path / "jobs"), "local", parameters={"timeout_min": 5})
     with closing(executor):
-        (result,) = executor.run(make_runner(), [Trial("small", "toy", 25)])
+        (result,) = run_all(executor, make_runner(), [Trial("small", "toy", 25)])
     assert (result.test_loss, ran()) == (loss_at(25), ["small 25"])
 
 

@@ -21,8 +21,8 @@ SETTINGS = TrainingSettings(batch_size=8, max_epochs=1, patience=9, n_evaluation
 def make_runner(model_folders, text_data, make_parts, tmp_path):
     def make(names=("gpt2", "opt"), data=text_data, lr=3e-3, settings=SETTINGS, **options):
         parts = {**make_parts(lr=lr), "settings": settings, "store": TrialStore(tmp_path / "store")}
-        sources = [str(model_folders.get(name, name)) for name in names]
-        return FineTuneRunner(sources, data, **{**parts, **options})
+        parts["sources"] = [str(model_folders.get(name, name)) for name in names]
+        return FineTuneRunner(data=data, **{**parts, **options})
 
     return make
 
@@ -300,3 +300,37 @@ def test_before_fine_tuning_data_may_lie_on_the_disk(make_runner, pairs, tmp_pat
     for n, result in results.items():
         assert plain.run(Trial("tiny-gpt2", data.name, n)).test_loss == result.test_loss
     assert len(list((tmp_path / "tokens").iterdir())) == 1
+
+
+def test_candidates_over_a_limit_are_left_out_before_anything_is_spent(make_runner, monkeypatch):
+    from lensllm.core.limits import Limits
+
+    sizes = {c.name: c.n_params for c in make_runner(("gpt2", "opt", "t5")).task().candidates}
+    runner = make_runner(("gpt2", "opt", "t5"), limits=Limits(max_params=max(sizes.values()) - 1))
+    assert list(runner.inspect()) == [max(sizes, key=sizes.get)]
+    task = runner.task()
+    assert "Expected parameters of at most" in task.failures[max(sizes, key=sizes.get)]
+    assert all(0 < c.memory_gb < 0.1 and math.isnan(c.latency_ms) for c in task.candidates)
+    timed = []
+    monkeypatch.setattr(
+        "lensllm.execution.finetune.measure_latency",
+        lambda source, *_: timed.append(source.name) or 40.0,
+    )
+    limits = Limits(max_latency_ms=50, licence=["unknown"])
+    arms = {"source": runner.sources["tiny-opt"].source, "lr": [1e-3, 3e-3]}
+    task = make_runner([], limits=limits, sources=[arms]).task()
+    assert [c.name for c in task.candidates] == ["tiny-opt lr=0.001", "tiny-opt lr=0.003"]
+    assert {c.base_model for c in task.candidates} == {"tiny-opt"}
+    assert [c.latency_ms for c in task.candidates] == [40.0, 40.0]
+    assert len(timed) == 1  # arms are equally fast
+    with pytest.raises(NoCandidateError, match="latency of at most 30 ms, got 40 ms"):
+        make_runner(limits=Limits(max_latency_ms=30)).task()
+
+
+def test_each_arm_is_tuned_with_its_own_learning_rate(make_runner, model_folders):
+    item = {"source": str(model_folders["opt"]), "lr": [1e-4, 1e-2]}
+    runner = make_runner([], sources=[item])
+    slow, fast = (runner.run(Trial(name, "toy", 32)) for name in runner.sources)
+    rates = [result.trial.settings["optimizer"]["lr"] for result in (slow, fast)]
+    assert rates == [1e-4, 1e-2]
+    assert fast.test_loss < slow.test_loss

@@ -1,6 +1,7 @@
 """The predictor, as the selector asks it, with and without earlier tasks."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -114,3 +115,26 @@ def test_effects_are_relative_clipped_and_of_known_candidates():
     assert effects[4].max() < 1.0
     assert hints_of(effects)[0][1].covariance.shape == (2, 2)
     assert not hints_of(effects[..., :0])
+
+
+def test_what_one_arm_shows_moves_the_others_of_its_model(make_task, make_curves):
+    """All have one point alike; a second one shows that a1 is better than was expected."""
+    names = ("a1", "a2", "b1", "b2")
+    task = make_task(names, sizes=(200, 400, 800), full=3200)
+    arms = replace(
+        task, candidates=tuple(replace(c, base_model=c.name[0]) for c in task.candidates)
+    )
+    points = {name: {200: 4.0} for name in names}
+    seen = make_curves({**points, "a1": {200: 4.0, 800: 3.0}})
+    before = CurvePredictor().posterior(arms, make_curves(points)).expected[:, -1]
+    fall = before - CurvePredictor().posterior(arms, seen).expected[:, -1]
+    assert fall[0] > fall[1] > fall[2] + 0.01
+    assert fall[2] == pytest.approx(fall[3])
+    # Without arms, candidates of unknown families share only what all do.
+    plain = CurvePredictor().posterior(task, seen).expected[:, -1]
+    assert plain[1] == pytest.approx(plain[2])
+    alone = replace(task, candidates=tuple(replace(c, base_model="m") for c in task.candidates[:1]))
+    one = make_curves({"a1": {200: 4.0, 800: 3.0}})
+    assert CurvePredictor().posterior(alone, one).expected == pytest.approx(
+        CurvePredictor().posterior(replace(task, candidates=task.candidates[:1]), one).expected
+    )

@@ -192,3 +192,22 @@ def test_many_candidates_start_together(task, make_curves):
 def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="`nats_per_full_tuning` >= 0, got -1"):
         Adaptive(nats_per_full_tuning=-1.0)
+
+
+def test_while_trials_run_it_waits_for_first_losses_then_spends_what_is_not_reserved(
+    task, make_curves
+):
+    budget = Budget(flops=0.3 * task.full_cost)
+    first = Adaptive().ask(task, make_curves({}), budget).trials
+    seen = {t.model: {t.n_samples: loss(t.model, t.n_samples)} for t in first[1:]}
+    budget.pending[first[0].point] = task.costs[first[0].point]
+    assert not Adaptive().ask(task, make_curves(seen), budget).trials
+
+    seen[first[0].model] = {first[0].n_samples: loss(*first[0].point)}
+    budget.pending.clear()
+    asked = Adaptive().ask(task, make_curves(seen), budget).trials
+    budget.pending |= {trial.point: task.costs[trial.point] for trial in asked}
+    assert budget.remaining == budget.flops - sum(budget.pending.values())
+    more = Adaptive().ask(task, make_curves(seen), budget).trials
+    assert not {trial.point for trial in more} & budget.pending.keys()
+    assert sum(task.costs[trial.point] for trial in more) <= budget.remaining

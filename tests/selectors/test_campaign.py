@@ -8,6 +8,7 @@ from lensllm.core.events import Event
 from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.points import losses_by_size
 from lensllm.core.prior_curves import PriorCurves
+from lensllm.core.protocols import Executor
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task
 from lensllm.core.trials import Trial, TrialResult, TrialStore, results_table
@@ -15,6 +16,7 @@ from lensllm.reports.words import decision_words
 from lensllm.selectors import Decision
 from lensllm.selectors.base import Selector, ask_for
 from lensllm.selectors.campaign import make_budget, run_campaign, tuning_warnings
+from lensllm.selectors.known_trials import Ledger
 
 SIZES = (0, 200, 400)
 TASK = Task(
@@ -305,3 +307,123 @@ def test_a_campaign_by_another_measure_says_what_it_measured():
     assert selection.events[0] == Event("ran", "a", 0, 0.75, "completed")
     assert set(curves["test_loss"] / curves["test_loss_per_byte"]) == {4.0}
     assert decision_words(selection)[0] == "ran a at D = 0: test loss per byte 0.7500"
+
+
+class GivenOrder(Executor):
+    """Two places; of the running trials, the one that is named first in `order` ends first."""
+
+    n_workers = 2
+
+    def __init__(self, order=()):
+        super().__init__()
+        self.order, self.most = list(order), 0
+
+    def next(self):
+        running = list(self._started)[: self.n_workers]
+        self.most = max(self.most, len(running))
+        ends = min(running, key=lambda pair: self.order.index(pair[1].point))
+        self._started.remove(ends)
+        return ends[1], ends[0].run(ends[1])
+
+
+class Walk(Selector):
+    """Asks for the next size of every candidate whose trials have ended, while it is affordable."""
+
+    asks_early = True
+
+    def __init__(self):
+        self.seen = []
+
+    def ask(self, task, curves, budget):
+        self.seen.append((tuple(curves["key"]), tuple(budget.pending)))
+        pairs = []
+        for model in task.names:
+            sizes = [n for n in task.available[model] if (model, n) not in budget.pending]
+            done = set(curves.loc[curves["model"] == model, "n_samples"])
+            left = [n for n in sizes if n not in done]
+            if left and all(model != running for running, _ in budget.pending):
+                pairs.append((model, left[0]))
+        left = budget.remaining
+        chosen = []
+        for pair in pairs:
+            if task.costs[pair] <= left:
+                left -= task.costs[pair]
+                chosen.append(pair)
+        return ask_for(task, curves, chosen)
+
+    rank = StepByStep.rank
+
+
+POINTS = [(model, size) for model in "ab" for size in SIZES]
+
+
+def order_of(selection):
+    return [(e.model, e.n_samples) for e in selection.events if e.kind == "ran"]
+
+
+def test_a_campaign_asks_again_when_a_place_is_free_and_reserves_what_runs():
+    selector, executor = Walk(), GivenOrder(POINTS)
+    selection, _ = run_campaign(selector, TableRunner(), Budget(1e4), executor=executor)
+    # `b` at D = 0 is still running when `a` has come to its largest size.
+    assert order_of(selection) == [("a", 0), ("a", 200), ("a", 400), *POINTS[3:]]
+    assert selector.seen[2][1] == (("b", 0),)
+    assert executor.most == 2
+    waiting = StepByStep()
+    assert not waiting.asks_early
+    run_campaign(waiting, TableRunner(), Budget(1e4), executor=GivenOrder(POINTS))
+    assert [n for n, _ in waiting.seen] == [0, 2, 4, 6]  # only when a whole decision has ended
+
+
+@pytest.mark.parametrize("flops", [250.0, 700.0, 1205.0])
+def test_what_runs_is_never_paid_for_twice(flops):
+    class Whole(TableRunner):
+        def run(self, trial):
+            return replace(super().run(trial), flops=TASK.costs[trial.point])
+
+    for order in (POINTS, POINTS[::-1]):
+        budget = Budget(flops)
+        run_campaign(Walk(), Whole(), budget, executor=GivenOrder(order))
+        assert 0 < budget.spent <= flops
+        assert not budget.pending
+
+
+def test_the_same_order_of_arrival_gives_the_same_decisions(tmp_path):
+    def play(order, ledger, runner=None):
+        selector = Walk()
+        runner = runner or TableRunner(store=TrialStore(tmp_path / "store"))
+        chosen, _ = run_campaign(
+            selector, runner, Budget(1e4), executor=GivenOrder(order), ledger=ledger
+        )
+        return chosen, selector.seen
+
+    first = Ledger(tmp_path, "k")
+    first.open([])
+    whole, asked = play(POINTS, first)
+    for n_kept in (0, 2, 5):
+        killed = Ledger(tmp_path, f"k{n_kept}")
+        killed.open([])
+        for point in order_of(whole)[:n_kept]:
+            killed.add(TASK.trial(*point))
+        resumed = Ledger(tmp_path, f"k{n_kept}")
+        resumed.open([])
+        # Now `b` ends first: the recorded part of the order is kept all the same.
+        again, asked_again = play(POINTS[::-1], resumed)
+        assert order_of(again)[:n_kept] == order_of(whole)[:n_kept]
+        assert asked_again[: n_kept + 1] == asked[: n_kept + 1]
+        assert resumed.arrivals == order_of(again)
+        assert (order_of(again) == order_of(whole)) is (n_kept == 5)
+    assert first.arrivals == order_of(whole)
+
+
+def test_an_order_that_does_not_fit_is_forgotten(tmp_path):
+    ledger = Ledger(tmp_path, "k")
+    ledger.open([])
+    for point in (("a", 0), ("b", 400), ("a", 200)):
+        ledger.add(TASK.trial(*point))
+    again = Ledger(tmp_path, "k")
+    again.open([])
+    selection, _ = run_campaign(
+        Walk(), TableRunner(), Budget(1e4), executor=GivenOrder(POINTS), ledger=again
+    )
+    assert again.arrivals == order_of(selection)
+    assert len(again.arrivals) == len(POINTS)

@@ -34,6 +34,21 @@ def condition(outlook, cells, values):
     return moved.reshape(n, t), (flat - gain @ flat[at]).reshape(n, t, n, t)
 
 
+def test_what_still_runs_is_believed_to_end_as_expected():
+    outlook = outlook_of(4, 3, 5)
+    cells = [(0, 0), (2, 1)]
+    believed = outlook.believing(cells)
+    expected = np.array([outlook.mean[cell] for cell in cells])
+    mean, covariance = condition(outlook, cells, expected)
+    np.testing.assert_allclose(believed.mean, mean, atol=1e-12)
+    np.testing.assert_allclose(believed.covariance, covariance, atol=1e-9)
+    assert outlook.believing([]) is outlook
+    # The same trial once more has next to nothing left to say.
+    news = normal(2_000, 1, 1)
+    again = believed.value([(0, 0)], news).mean()
+    assert 0.0 <= again < 0.1 * outlook.value([(0, 0)], news).mean()
+
+
 def test_one_trial_of_two_candidates_has_the_value_of_the_closed_form():
     """Normal loss: the difference d moves by s: value = s phi(d / s) - |d| Phi(-|d| / s)."""
     outlook = outlook_of(2, 3, 0)

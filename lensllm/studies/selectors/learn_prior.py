@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
+from lensllm.core.task import Candidate
 from lensllm.predictors.posterior import Points
 from lensllm.predictors.prior import PARAMETERS, CurvePrior
 from lensllm.predictors.table import LossTable
@@ -64,19 +65,11 @@ def recorded_tasks(
                 if "family" in known
                 else {}
             )
-            candidates = [_Recorded(m, str(families.get(m, ""))) for m in sorted(reached)]
+            candidates = [Candidate(m, family=str(families.get(m, ""))) for m in sorted(reached)]
             table = LossTable.from_curves(candidates, known)
             if len(candidates) > 1 and len(table.sizes) > 2:
                 tasks.append(RecordedTask(str(name), group, table))
     return tasks
-
-
-@dataclass(frozen=True)
-class _Recorded:
-    """A candidate of a recorded task."""
-
-    name: str
-    family: str
 
 
 def learn_prior(

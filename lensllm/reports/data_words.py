@@ -1,0 +1,40 @@
+"""What more data would bring, in words."""
+
+from __future__ import annotations
+
+import math
+
+from lensllm.core.data_needs import MAX_FACTOR, DataNeeds, Range
+
+
+def data_words(needs: DataNeeds) -> str:
+    """One sentence: twice the data, the size for the wanted loss, and the size that is enough."""
+    full = needs.n_samples_full
+    loss, gain = needs.twice_loss, needs.twice_gain
+    text = (
+        f"With twice the data (D = {2 * full}), {needs.model} is expected to reach "
+        f"{loss.middle:.3f} nats (80 % interval {loss.lower80:.3f} to {loss.upper80:.3f}), "
+        f"{gain.middle:.2g} below that at D = {full} ({gain.lower80:.2g} to {gain.upper80:.2g})"
+    )
+    if needs.n_for_target is not None:
+        text += f"; a loss of {needs.target_loss:g} takes {_sizes(needs.n_for_target, full)}"
+    if needs.n_enough is not None:
+        text += (
+            "; a doubling brings less than the standard error of the test set "
+            f"({needs.standard_error:.2g} nats) from {_sizes(needs.n_enough, full)} on"
+        )
+    return f"{text}."
+
+
+def _sizes(sizes: Range, full: int) -> str:
+    """D = 4000 (80 % interval 2000 to more than 12800)."""
+    ends = _size(sizes.lower80, full), _size(sizes.upper80, full)
+    return f"D = {_size(sizes.middle, full)} (80 % interval {ends[0]} to {ends[1]})"
+
+
+def _size(size: float, full: int) -> str:
+    """A size with two digits, which is all that is known of it."""
+    if not math.isfinite(size):
+        return f"more than {MAX_FACTOR * full}"
+    step = 10 ** max(0, math.floor(math.log10(size)) - 1)
+    return str(round(size / step) * step)
