@@ -22,9 +22,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
+import lensllm
 from lensllm.commands.command_line import as_meant
 from lensllm.commands.conf import command_module, command_names, conf_dir
 from lensllm.commands.config_checks import check_config
+from lensllm.reports.selection_report import selection_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -100,6 +102,16 @@ def test_every_block_says_what_it_is(page: Path) -> None:
 def test_readme_is_short_and_has_the_two_commands_first() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
     assert [line.split()[1] for line in COMMANDS["README.md"][:2]] == ["demo", "test"]
+
+
+def test_the_table_that_readme_shows_has_the_columns_of_today() -> None:
+    (text,) = [text for language, text in blocks(ROOT / "README.md") if language == "text"]
+    shown = re.split(r"\s{2,}", text.splitlines()[0].replace("4000", "12800").strip())
+    runner = lensllm.load_zoo().runner("docstrings")
+    budget = lensllm.make_budget(runner.task(), fraction=0.1)
+    table = selection_table(*lensllm.run_campaign(lensllm.Adaptive(), runner, budget))
+    missing = set(shown) - {column.header for column in table.columns}
+    assert missing == {"behind the first, at D"}  # which recorded curves cannot tell
 
 
 @pytest.mark.parametrize("target", sorted({c.split()[1] for _, c in ALL if c.startswith("make ")}))
