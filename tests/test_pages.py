@@ -26,7 +26,7 @@ import lensllm
 from lensllm.commands.command_line import as_meant
 from lensllm.commands.conf import command_module, command_names, conf_dir
 from lensllm.commands.config_checks import check_config
-from lensllm.reports.selection_report import selection_table
+from lensllm.reports.selection_report import selection_record, selection_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -104,14 +104,27 @@ def test_readme_is_short_and_has_the_two_commands_first() -> None:
     assert [line.split()[1] for line in COMMANDS["README.md"][:2]] == ["demo", "test"]
 
 
-def test_the_table_that_readme_shows_has_the_columns_of_today() -> None:
-    (text,) = [text for language, text in blocks(ROOT / "README.md") if language == "text"]
-    shown = re.split(r"\s{2,}", text.splitlines()[0].replace("4000", "12800").strip())
+@pytest.fixture(scope="module")
+def campaign():
+    """A replayed campaign: its selection and its curves."""
     runner = lensllm.load_zoo().runner("docstrings")
     budget = lensllm.make_budget(runner.task(), fraction=0.1)
-    table = selection_table(*lensllm.run_campaign(lensllm.Adaptive(), runner, budget))
+    return lensllm.run_campaign(lensllm.Adaptive(), runner, budget)
+
+
+def test_the_table_that_readme_shows_has_the_columns_of_today(campaign) -> None:
+    (text,) = [text for language, text in blocks(ROOT / "README.md") if language == "text"]
+    shown = re.split(r"\s{2,}", text.splitlines()[0].replace("4000", "12800").strip())
+    table = selection_table(*campaign)
     missing = set(shown) - {column.header for column in table.columns}
     assert missing == {"behind the first, at D"}  # which recorded curves cannot tell
+
+
+def test_the_page_on_formats_has_every_key_of_a_selection(campaign) -> None:
+    record = selection_record(*campaign, settings={}, data={})
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    section = page.partition("## `selection.json`")[2].partition("\n## ")[0]
+    assert {key for key in record if f"`{key}`" not in section} == set()
 
 
 @pytest.mark.parametrize("target", sorted({c.split()[1] for _, c in ALL if c.startswith("make ")}))
