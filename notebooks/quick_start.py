@@ -14,56 +14,48 @@
 # project, so that a campaign takes a second. With real fine-tuning the answer has the same form.
 
 # %%
+import tempfile
+
 import lensllm
 
-benchmark = lensllm.load_zoo()
-runner = benchmark.runner("docstrings")
-task = runner.task()
-for candidate in task.candidates:
-    print(f"{candidate.name:12s} {candidate.n_params / 1e6:.2f} M parameters")
+result = lensllm.select(
+    runner="replay", replay={"dataset": "docstrings"}, budget="10%", output=tempfile.mkdtemp()
+)
+print(result.sentence)
 
 # %% [markdown]
-# The question: which of these eight small models is the best after fine-tuning on 12 800 samples? A campaign may spend
-# 10 % of what fine-tuning all of them would cost.
+# Eight small models compete for the task of summarising a docstring, with 12 800 samples in full, and a tenth of what
+# fine-tuning all of them would cost. With your own data and models it is
+# `lensllm.select("pairs.jsonl", models=["gpt2", "./my-model"], budget="2h")`, and everything below is the same.
+#
+# The leaderboard has a prediction for each candidate, with an 80 % interval and the probability of being the best:
 
 # %%
-budget = lensllm.make_budget(task, fraction=0.1)
-selection, curves = lensllm.run_campaign(lensllm.Adaptive(), runner, budget)
-print("Fine-tune", selection.best.model)
-print("verdict:", selection.verdict.kind, "between", ", ".join(selection.verdict.contenders))
-print(f"spent: {selection.cost_fraction:.1%} of fine-tuning all")
+columns = ["candidate", "predicted_loss", "lower80", "upper80", "p_best", "largest_n_samples"]
+result.leaderboard()[columns].round(3)
 
 # %% [markdown]
-# The ranking has a prediction for each candidate, with an 80 % interval and the probability of being the best. The recorded
-# losses at full size say what is true.
+# What was measured, and what is predicted:
 
 # %%
-truth = runner.truth()
-print("model        predicted      80 % interval   P(best)    true")
-for entry in selection.ranking:
-    interval = f"{entry.lower80:.3f} to {entry.upper80:.3f}"
-    line = f"{entry.model:12s} {entry.predicted_loss:9.3f} {interval:>18s}"
-    print(line, f"{entry.p_best:9.2f} {truth[entry.model]:7.3f}")
+# %matplotlib inline
+result.plot()
 
 # %% [markdown]
-# What was measured, and what is still to come, in one figure: dots are the trials of the campaign, crosses the predictions,
-# and circles the recorded losses at full size.
+# Is it sure? The verdict says, and names what to try next.
 
 # %%
-import matplotlib.pyplot as plt
-
-figure, axes = plt.subplots(figsize=(7, 4))
-for entry in selection.ranking:
-    points = curves[(curves["model"] == entry.model) & (curves["n_samples"] > 0)]
-    points = points.sort_values("n_samples")
-    (line,) = axes.plot(points["n_samples"], points["test_loss"], "o-", label=entry.model)
-    full, color = task.n_samples_full, line.get_color()
-    axes.vlines(full, entry.lower80, entry.upper80, color=color, alpha=0.4)
-    axes.plot(full, entry.predicted_loss, "x", color=color)
-    axes.plot(full, truth[entry.model], "o", mfc="none", color=color)
-axes.set(xscale="log", xlabel="fine-tuning samples D", ylabel="test loss (nats per token)")
-axes.legend(fontsize=8)
-figure.tight_layout()
+verdict = result.verdict
+print(verdict.kind, "between", ", ".join(verdict.contenders))
+print("next trial:", verdict.next_trial)
 
 # %% [markdown]
-# Next: the same with your own data, on the page Get started.
+# Was it right? The recorded losses at full size:
+
+# %%
+recorded = lensllm.load_zoo().curves
+recorded = recorded.query("dataset == 'docstrings' and n_samples == 12800 and seed == 0")
+recorded.set_index("model")["test_loss"].sort_values().round(3)
+
+# %% [markdown]
+# Next: your own data, on the page Get started.
