@@ -4,7 +4,7 @@ Recorded campaigns are replayed. A trial takes as long as its recorded cost, on 
 from one end of a trial to the next, so that the figures do not depend on the machine. `batch` waits
 for all trials of a decision before it asks again, `asynchronous` asks whenever a worker is free.
 
-    python -m scripts.bench_executors [--workers 1 2 4 8] [--fractions 0.05 0.1 0.2]
+    python -m scripts.bench_executors [--workers 1 2 4 8] [--fractions 0.05 0.1 0.2] [--sets 4]
 
 The 30 models of the papers' benchmark are added if LENSLLM_BENCHMARK_DIR names their folder.
 """
@@ -28,9 +28,12 @@ from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.evaluation import load_rsl, load_zoo
 from lensllm.evaluation.benchmark import Benchmark
+from lensllm.evaluation.cells import candidate_sets
 from lensllm.execution.replay import ReplayRunner
 from lensllm.selectors import AcceptThenStop, Adaptive, Selector, run_campaign
 from lensllm.selectors.campaign import make_budget
+
+SET_SIZE = 15  # candidates in the random sets of a benchmark that has more
 
 
 class ClockExecutor(Executor):
@@ -86,12 +89,13 @@ SELECTORS: dict[tuple[str, str], Selector] = {
 }
 
 
-def replays(benchmark: Benchmark) -> Iterator[tuple[ReplayRunner, PriorCurves]]:
-    """Every data set and seed, with the curves of the other data sets."""
+def replays(benchmark: Benchmark, n_sets: int) -> Iterator[tuple[ReplayRunner, PriorCurves]]:
+    """Every data set, seed and set of candidates, with the curves of the other data sets."""
     for dataset in benchmark.datasets:
         others = PriorCurves(benchmark.curves[benchmark.curves["dataset"] != dataset])
         for seed in benchmark.seeds(dataset):
-            yield benchmark.runner(dataset, seed), others
+            for names in candidate_sets(benchmark, dataset, seed, (None, SET_SIZE), n_sets):
+                yield benchmark.runner(dataset, seed, names), others
 
 
 def measure(
@@ -119,12 +123,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.05, 0.1, 0.2])
+    parser.add_argument("--sets", type=int, default=4)
     args = parser.parse_args()
     folder = os.environ.get("LENSLLM_BENCHMARK_DIR")
     benchmarks = [load_zoo(), *([load_rsl(Path(folder) / "rsl")] if folder else [])]
     rows = []
     for benchmark in benchmarks:
-        for number, (runner, prior) in enumerate(replays(benchmark)):
+        for number, (runner, prior) in enumerate(replays(benchmark, args.sets)):
             for fraction in args.fractions:
                 for (name, mode), selector in SELECTORS.items():
                     for n_workers in args.workers:

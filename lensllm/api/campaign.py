@@ -31,7 +31,7 @@ from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.selectors.time_budget import TimeBudget, budget_of
 from lensllm.system.atomic import check_writable
 from lensllm.system.interrupts import is_first_rank
-from lensllm.system.progress import note
+from lensllm.system.progress import LongWork, note
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ def run_selection(
     console: Console | None = None,
     show: Callable[..., CampaignProgress | CampaignBar] = CampaignProgress,
     make_loggers: Mapping[str, MakeLogger] | None = None,
+    command: str = "",
+    n_examples: int = 0,
 ) -> Result:
     """Run a campaign and write its results.
 
@@ -73,10 +75,13 @@ def run_selection(
         price_per_hour: Price of this machine per hour; `None` if it is unknown.
         started: When the campaign began, by `time.monotonic`, for a budget of time; now by default.
         console: Console for the progress; `None` prints nothing.
-        show: Makes what shows the progress from console, task, budget and known results: one line
-            per trial, or a bar.
+        show: Makes what shows the progress from console, task, budget, known results and number of
+            places: one line per trial, or a bar.
         make_loggers: Makers of loggers of `lensllm.finetune.loggers` by name, for a run of the
             campaign.
+        command: The command that repeats the campaign, for the report.
+        n_examples: Number of training pairs to show in the report; none by default, since reports
+            are shared.
 
     Returns:
         The result. Of several processes that train together, only the first one writes files.
@@ -91,7 +96,9 @@ def run_selection(
     begun = time.monotonic() if started is None else started
     check_writable(folder)
     if preflight:
-        for name, reason in runner.inspect(executor.n_here, executor.n_gpus).items():
+        with LongWork("looking at the candidates", console):
+            refused = runner.inspect(executor.n_here, executor.n_gpus)
+        for name, reason in refused.items():
             note(line := f"left out {name}: {reason}")
             console.print(line, markup=False, soft_wrap=True)
             if console.quiet and is_first_rank():
@@ -117,10 +124,13 @@ def run_selection(
         runner.deadline = limit.deadline
         known = [*known, *resumed]
     task, data = runner.task(), runner.data_summary()
+    if n_examples and (examples := runner.examples(n_examples)):
+        data = {**data, "examples": examples}
     makers = make_loggers or {} if is_first_rank() else {}
     tracker = CampaignTracker.begin(makers, selector.name, task, limit, settings, data)
+    places = executor.n_workers
     with tracker:
-        with closing(executor), show(console, task, limit, known) as progress:
+        with closing(executor), show(console, task, limit, known, places) as progress:
             selection, curves = run_campaign(
                 selector,
                 runner,
@@ -131,6 +141,7 @@ def run_selection(
                 known,
                 earlier,
                 ledger,
+                progress.decided,
             )
         task = replace(task, prior_curves=earlier)
         selection = with_data_needs(selection, selector, task, curves, target_loss)
@@ -141,7 +152,7 @@ def run_selection(
             selection = _with_costs(selection, resumed, task.full_cost)
         if not is_first_rank():
             return Result(selection, curves, folder)
-        paths = write_selection(selection, curves, folder, settings, data)
+        paths = write_selection(selection, curves, folder, settings, data, command)
         tracker.finish(selection, curves, paths)
     if ledger is not None:
         ledger.close()

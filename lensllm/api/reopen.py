@@ -14,7 +14,7 @@ from lensllm.api.result import Result
 from lensllm.core.data_needs import DataNeeds
 from lensllm.core.events import Event
 from lensllm.core.evidence import Difference, Evidence
-from lensllm.core.measures import measure_named
+from lensllm.core.measures import recorded_measure
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Candidate
 from lensllm.core.trials import results_table
@@ -44,6 +44,7 @@ def read_result(path: Path) -> tuple[Result, dict[str, Any]]:
         "curves": "curves.csv",
         "figure": "curves.png",
         "campaign": "campaign.png",
+        "report": "report.html",
     }
     paths = {kind: folder / name for kind, name in kinds.items() if (folder / name).is_file()}
     return Result(_selection(record), _curves(paths.get("curves")), folder, paths), record
@@ -70,7 +71,7 @@ def _selection(record: Mapping[str, Any]) -> Selection:
         "warnings": tuple(record["warnings"]),
         "verdict": verdict,
         "evidence": evidence,
-        "measure": measure_named(record["measure"]),
+        "measure": recorded_measure(record),
     }
     return _of(Selection, values)
 

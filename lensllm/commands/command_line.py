@@ -23,18 +23,23 @@ _CALL = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|str|int|float|
 _LEFT = ("", "null", "None", "???")
 
 
-def as_meant(words: Sequence[str]) -> list[str]:
+def as_meant(words: Sequence[str], positional: str = "") -> list[str]:
     r"""The words of a command, with string values in Hydra's quotes.
 
     Args:
         words: Words of the command line, after the script's name.
+        positional: The key whose value the first word is, if it is neither an option nor a setting.
 
     Example:
         >>> as_meant(["dataset.path=my data (v2).csv", "models=[1.10,7]", "seed=1"])
         ["dataset.path='my data (v2).csv'", "models=['1.10','7']", 'seed=1']
         >>> as_meant([r"training.prompt=Q: {input}\nA: "])
         ["training.prompt='Q: {input}\nA: '"]
+        >>> as_meant(["my run"], positional="folder")
+        ["folder='my run'"]
     """
+    if positional and words and not words[0].startswith("-") and "=" not in words[0]:
+        words = [f"{positional}={words[0]}", *words[1:]]
     return [_word(word) for word in words]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import MISSING
 
 # Rules in the metadata of a field. `group`: may not be left out. `above`, `least`, `below`, `most`:
-# bounds of a number or of the numbers in a list. `among`: allowed values. `filled`: the list may
+# bounds of a number or of the numbers in a list. `among`: allowed values. `measure`: what
+# `lensllm.core.measures.measure_named` takes. `filled`: the list may
 # not be empty, with the text that follows "at least one" in the error message.
 _GROUP = {"group": True}
 _COUNT = {"least": 1}
@@ -22,7 +23,8 @@ _SHARE = {"above": 0, "below": 1}
 _SEED = {"least": 0, "most": 2**32 - 1}
 _SOME = {"filled": ": null takes all"}
 _SIZES = {"least": 0, "filled": ": null takes 0 and doublings of 200"}
-_MEASURE = {"among": ("loss", "loss_per_byte")}
+_MEASURE = {"measure": True}
+_LOSS = {"among": ("loss", "loss_per_byte")}
 _SPACE = {"filled": ": name a setting and its range"}
 _OBJECTIVE = {"among": ("test_loss", "validation_loss")}
 
@@ -61,7 +63,7 @@ class FineTuneConfig(EntryConfig):
     n_samples_full: int | None = field(default=None, metadata=_COUNT)
     sizes: list[int] | None = field(default=None, metadata=_SIZES)
     seed: int = field(default=0, metadata=_SEED)
-    measure: str = field(default="loss", metadata=_MEASURE)
+    measure: Any = field(default="loss", metadata=_MEASURE)
     dataset: Component = field(default=MISSING, metadata=_GROUP)
     optimizer: Component = field(default=MISSING, metadata=_GROUP)
     scheduler: Component = field(default=MISSING, metadata=_GROUP)
@@ -102,6 +104,7 @@ class LimitsConfig:
 class CurvatureConfig(FineTuneConfig):
     """Keys of `conf/curvature.yaml`."""
 
+    measure: str = field(default="loss", metadata=_LOSS)
     n_samples: Any = field(default_factory=lambda: [200, 800, 3200])
     n_hessian: int = field(default=16, metadata=_COUNT)
     n_training: int = field(default=256, metadata=_COUNT)
@@ -116,6 +119,7 @@ class CurvatureConfig(FineTuneConfig):
 class LiveConfig(FineTuneConfig):
     """Keys of `conf/live.yaml`."""
 
+    measure: str = field(default="loss", metadata=_LOSS)
     selectors: list[Any] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list, metadata=_SEED)
     n_subsets: int = field(default=0, metadata=_NATURAL)
@@ -156,7 +160,7 @@ class EvaluateConfig(EntryConfig):
     selectors: list[Any] = field(default_factory=list)
     budget_ratios: list[int] = field(default_factory=list, metadata=_COUNT)
     budget_fractions: list[float] = field(default_factory=list, metadata=_POSITIVE)
-    measure: str = field(default="loss", metadata=_MEASURE)
+    measure: str = field(default="loss", metadata=_LOSS)
     datasets: list[str] | None = field(default=None, metadata=_SOME)
     seeds: list[int] | None = field(default=None, metadata={**_SOME, **_SEED})
     n_resamples: int = field(default=1000, metadata=_COUNT)
@@ -294,6 +298,14 @@ class FinetuneConfig(EntryConfig):
 
 
 @dataclass
+class ReportConfig(EntryConfig):
+    """Keys of `conf/report.yaml`."""
+
+    folder: str = MISSING
+    path: str | None = None
+
+
+@dataclass
 class RecordConfig(EntryConfig):
     """Keys of `conf/record.yaml`."""
 
@@ -308,6 +320,13 @@ class ReplayConfig:
     dataset: str | None = None
     seed: int | None = field(default=None, metadata=_SEED)
     models: list[str] | None = field(default=None, metadata=_SOME)
+
+
+@dataclass
+class ReportSettings:
+    """What goes into a campaign's report."""
+
+    examples: int = field(default=0, metadata=_NATURAL)
 
 
 @dataclass
@@ -328,6 +347,7 @@ class SelectConfig(FineTuneConfig):
     executor: Component = field(default=MISSING, metadata=_GROUP)
     benchmark: Component | None = None
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+    report: ReportSettings = field(default_factory=ReportSettings)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.commands.conf import conf_dir
+from lensllm.core.measures import measure_named
 from lensllm.system.limits import walk
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,10 @@ def no_choice(words: Sequence[str]) -> str:
 
 def _check_value(key: str, value: Any, rules: Mapping[str, Any]) -> None:
     """Check one value, or the members of a list, against the rules of its field."""
+    if rules.get("measure"):
+        given: Any = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        measure_named(given)
+        return
     if OmegaConf.is_list(value):
         if rules.get("filled") and not len(value):
             raise ValueError(f"Expected at least one value in {key}, got []{rules['filled']}")

@@ -68,7 +68,7 @@ _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
 
 
 def entry_point(
-    config_name: str, schema: type
+    config_name: str, schema: type, positional: str = ""
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[..., None]]:
     """Turn a function of a config into a Hydra application with the exit codes of this module.
 
@@ -78,6 +78,7 @@ def entry_point(
             `<config_name>_schema`, first in the primary defaults list, and is checked again on the
             composed config (see `check_config`). Then the runner's data, if any, are loaded before
             torch is imported.
+        positional: The key that a first word without `=` is the value of; none by default.
 
     Returns:
         A decorator. The decorated function takes the words of a command, by default those of the
@@ -90,6 +91,8 @@ def entry_point(
         def task(cfg: DictConfig) -> Any:
             from lensllm.finetune.hopeless import refuse_hopeless  # not for `--help`
 
+            if HydraConfig.get().mode == RunMode.MULTIRUN:  # whose jobs have a start of their own
+                _BEGAN[:] = [time.monotonic()]
             if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
                 end_with(owner.pid)
             try:
@@ -107,10 +110,11 @@ def entry_point(
                 fail(error)  # told here, before Hydra adds lines of its own
 
         def main(words: Sequence[str] | None = None) -> None:
+            given = sys.argv[1:] if words is None else words
             _BEGAN[:] = [time.monotonic()]
             with ended_by_signals(), bounded_yaml():
                 try:
-                    run_hydra(config_name, task, as_meant(sys.argv[1:] if words is None else words))
+                    run_hydra(config_name, task, as_meant(given, positional))
                     _say_how_to_sync()
                 except Exception as error:
                     fail(error)

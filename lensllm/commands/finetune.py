@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import FinetuneConfig, SelectConfig
 from lensllm.commands.config_checks import check_config
 from lensllm.commands.entry import entry_point, instantiate_finetune_runner
+from lensllm.commands.targets import check_targets
 from lensllm.system.limits import load_yaml
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def main(cfg: DictConfig) -> None:
 
     record = read_selection(Path(cfg.selection))
     winner = finetune_and_describe(
-        recorded_runner(record, cfg.settings),
+        recorded_runner(record, cfg.settings, list(cfg.allowed_targets)),
         record,
         Path(cfg.output),
         candidate=cfg.candidate,
@@ -38,19 +39,24 @@ def main(cfg: DictConfig) -> None:
     say(winner_sentence(winner))
 
 
-def recorded_runner(record: Mapping[str, Any], changes: Any = None) -> FineTuneRunner:
+def recorded_runner(
+    record: Mapping[str, Any], changes: Any = None, allowed: Sequence[str] = ()
+) -> FineTuneRunner:
     """A runner with the settings of a campaign.
 
     Args:
         record: The campaign's `selection.json`, see `read_selection`.
         changes: Changes to its settings.
+        allowed: Modules that the user trusts, see `check_targets`.
 
     Raises:
-        ValueError: The settings are not of a campaign that fine-tunes, or its data were in memory.
+        ValueError: The settings name a target that is not allowed, or are not of a campaign that
+            fine-tunes, or its data were in memory.
     """
     own = OmegaConf.merge(OmegaConf.create(_related(record["settings"])), changes or {})
     assert isinstance(own, DictConfig)
     check_config(own, SelectConfig)
+    check_targets(own, allowed)
     if "_target_" not in own.dataset:
         raise ValueError(
             "Expected a campaign whose data are on disk, got one on a TextData: fine-tune with the "

@@ -18,6 +18,7 @@ def main(cfg: DictConfig) -> None:
     from lensllm.commands.named import named_selectors
     from lensllm.evaluation import evaluate
     from lensllm.evaluation.statistics import reliability
+    from lensllm.reports.style import save
     from lensllm.studies.selectors.calibration_figure import calibration_figure
     from lensllm.studies.selectors.judging import P_EDGES, campaigns, coverage, summarize, unseen
     from lensllm.system.progress import LongWork
@@ -56,5 +57,5 @@ def main(cfg: DictConfig) -> None:
     write_csv(coverage(rows), output_dir() / "coverage.csv")
     own = rows[(rows["selector"] == first) & rows["p_best"].notna()]
     if len(own):
-        calibration_figure(own).savefig(output_dir() / "calibration.png", dpi=150)
+        save(calibration_figure(own), output_dir() / "calibration.png")
     print(f"\nP(best)\n{bins.to_string(index=False, float_format='{:.3f}'.format)}")

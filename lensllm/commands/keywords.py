@@ -18,7 +18,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
-from lensllm.commands.command_line import quoted
 from lensllm.commands.conf import command_module, conf_dir
 from lensllm.commands.config_checks import unknown_key
 from lensllm.system.limits import bounded_yaml
@@ -47,7 +46,7 @@ def compose(command: str, choices: Mapping[str, str]) -> DictConfig:
     """
     importlib.import_module(command_module(command))  # which stores its schema
     loader = ConfigLoaderImpl(create_config_search_path(str(conf_dir())))
-    words = [f"{group}={quoted(name)}" for group, name in choices.items()]
+    words = [f"{group}={name}" for group, name in choices.items()]
     with bounded_yaml():
         cfg = loader.load_configuration(command, words, RunMode.RUN, from_shell=False)
     with open_dict(cfg):
@@ -60,8 +59,9 @@ def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, set
 
     Args:
         command: Name of the command.
-        options: Values by keyword. A group takes the name of one of its files; a dict of its
-            settings; or a dict from the name of a file to such a dict, as in {"ats": {"k": 4}}.
+        options: Values by keyword. A group takes the name of one of its files, or a list of them; a
+            dict of its settings; or a dict from the name of a file to such a dict, as in
+            {"ats": {"k": 4}}.
 
     Returns:
         The configuration, and the full keys that the keywords set.
@@ -105,6 +105,8 @@ def _listed(value: Any) -> Any:
 def _group(name: str, value: Any) -> tuple[dict[str, str], dict[str, Any]]:
     """The choice and the settings of a group that a keyword gives."""
     known = sorted(path.stem for path in (conf_dir() / name).glob("*.yaml"))
+    if isinstance(value, list | tuple) and value and set(value) <= set(known):
+        return {name: f"[{','.join(value)}]"}, {}
     if isinstance(value, str):
         value = {value: {}}
     if not isinstance(value, Mapping):

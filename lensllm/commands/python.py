@@ -109,15 +109,21 @@ def select(
         given["dataset"] = _dataset(data, options.get("dataset", {}))
     cfg, keys = configure("select", {**given, "budget": {"limit": budget}})
     in_memory = data if isinstance(data, TextData) else None
+    splits = {"validation": validation_data, "test": test_data}
+    has_path = "path" in cfg.dataset.keys()  # noqa: SIM118 - also one without a value
+    is_own = data is not None and in_memory is None and has_path
     with open_dict(cfg):
         for name, value in objects.items():
             cfg[name] = {"object": repr(value)}
         if in_memory is not None:
             cfg.dataset = {"name": in_memory.name, "fingerprint": in_memory.fingerprint}
-        elif "path" in cfg.dataset.keys() and data is not None:  # noqa: SIM118 - also ???
-            splits = {"validation": validation_data, "test": test_data}
-            folder = Path(cfg.paths.store_dir) / "data"
-            cfg.dataset.path = data_path(data, folder, **splits)
+        elif is_own:
+            cfg.dataset.path = data_path(data, Path(cfg.paths.store_dir) / "data", **splits)
+    if not is_own and any(rows is not None for rows in splits.values()):
+        raise TypeError(
+            "Expected validation_data and test_data with data of your own in rows or files, got "
+            "them with a data set that has its splits"
+        )
     folder = _new_folder(cfg) if output is None else Path(output)
     with _plain_errors():
         refuse_hopeless(cfg)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -41,15 +45,12 @@ def main(cfg: DictConfig) -> float:
         executor,
         output_dir(),
         stored_settings(cfg),
-        preflight=cfg.preflight,
-        reuse=cfg.reuse,
-        prior_curves=cfg.prior_curves,
-        max_failures=cfg.max_failures,
-        target_loss=cfg.target_loss,
-        price_per_hour=None if cfg.price_per_hour is None else read_price(cfg.price_per_hour),
+        **campaign_options(cfg),
         started=began(),
         console=console,
         make_loggers=makers,
+        command=shlex.join(["lensllm", "select", *HydraConfig.get().overrides.task]),
+        n_examples=cfg.report.examples,
     )
     if result.paths:
         console.print(selection_table(result.selection, result.curves))
@@ -59,3 +60,13 @@ def main(cfg: DictConfig) -> float:
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked
     return result.selection.best.predicted_loss
+
+
+def campaign_options(cfg: DictConfig) -> dict[str, Any]:
+    """The keywords of `lensllm.api.campaign.run_selection` that are settings of the command."""
+    names = ("preflight", "reuse", "prior_curves", "max_failures", "target_loss")
+    price = cfg.price_per_hour
+    return {
+        **{name: cfg[name] for name in names},
+        "price_per_hour": None if price is None else read_price(price),
+    }

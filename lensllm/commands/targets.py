@@ -6,7 +6,8 @@ file from elsewhere could load a pickle, delete a folder or run a command. Allow
 - the components of this package: its public classes, and its functions `load_...` and `make_...`;
 - optimizers and learning-rate schedules of torch, and schedules of transformers;
 - Lightning's trainer, callbacks, loggers, strategies, accelerators, plugins and profilers;
-- whatever lies in modules that the user names on the command line, `allowed_targets=[my_package]`.
+- whatever lies in modules that the user names on the command line, `allowed_targets=[my_package]`;
+  only these may have a function that is a measure, `measure=my_package:my_function`.
 
 The targets of the project's own YAML files are known to be allowed (a test checks each of them) and
 are not imported here, so that a replay needs no torch.
@@ -37,6 +38,9 @@ _PACKAGES = (
     "prehoc",
     "selectors",
 )
+# Keys of measures, by name or position, and measures that are functions `module:function`.
+_MEASURE = re.compile(r"(^|\.)((measure|also\[\d+\])(\.name)?$|_args_\[)")
+_FUNCTION = re.compile(r"[\w.]+:\w+")
 _FUNCTIONS = ("comparable_laws", "replay_runner", "warmup_schedule", "with_label_noise")
 
 
@@ -57,6 +61,9 @@ def check_targets(config: Any, allowed: Sequence[str] = ()) -> None:
                 f"Expected names of modules in allowed_targets, such as my_package, got {module!r}"
             )
     for key, target in walk(config):
+        is_function = isinstance(target, str) and _FUNCTION.fullmatch(target) is not None
+        if is_function and _MEASURE.search(key):
+            _check_function(key, target, allowed)
         if key.rpartition(".")[2] != "_target_":
             continue
         refusal = _refusal(target, tuple(allowed)) if isinstance(target, str) else "no name"
@@ -67,6 +74,17 @@ def check_targets(config: Any, allowed: Sequence[str] = ()) -> None:
                 "nothing else; if you trust it, name its module in the command, as in "
                 "'allowed_targets=[my_package]'"
             )
+
+
+def _check_function(key: str, name: str, allowed: Sequence[str]) -> None:
+    """Check that a measure `module:function` is of a module that the command names."""
+    module = name.partition(":")[0]
+    if not _within(module, allowed):
+        raise ValueError(
+            f"Expected a measure of lensllm as {key}, got the function {name!r}: a configuration "
+            "may call nothing else; if you trust it, name its module in the command, as in "
+            f"'allowed_targets=[{module}]'"
+        )
 
 
 @functools.lru_cache(maxsize=1024)

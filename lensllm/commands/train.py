@@ -29,11 +29,16 @@ def main(cfg: DictConfig) -> float:
     path = Path(output_dir()) / "result.json"
     write_whole(path, json.dumps(redact(result.to_json()), indent=1) + "\n")
     lost = result.data.get("lost_target_bytes", 0.0)
+    measured = "".join(
+        f", {name} {found.value:.4f} (standard error {found.standard_error:.4f}, "
+        f"{found.n_examples} examples)"
+        for name, found in result.measures.items()
+    )
     say(
         f"{name} on {runner.data.name}, D = {cfg.n_samples}, seed {cfg.seed}: {result.status}, "
         f"test loss {result.test_loss:.4f} nats per token ({result.test_loss_per_byte:.4f} per "
-        f"byte), {result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} inputs and "
-        f"{result.cut_targets} targets cut, {result.dropped_pairs} pairs dropped"
+        f"byte){measured}, {result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} "
+        f"inputs and {result.cut_targets} targets cut, {result.dropped_pairs} pairs dropped"
         + (f"; {lost:.2%} of the targets' bytes have no token" if lost else "")
     )
     return float(getattr(result, cfg.objective))

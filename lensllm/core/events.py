@@ -17,6 +17,7 @@ RAN = (
 SET_ASIDE = "set_aside"  # `model` failed too often: `message`
 OUT_OF_TIME = "out_of_time"  # no trial fits any more: `value` is left, in units of `message`
 RESUMED = "resumed"  # `model` was stopped, and now gets another trial
+CHOSEN_OTHERWISE = "chosen_otherwise"  # `model` is first if ranked by the measure `reason`
 # Kinds that selectors give.
 STOPPED = "stopped"  # `model`, after `n_samples`, gets no more trials: `reason`, P(best) `value`
 RANKED_BY = "ranked_by"  # basis of the ranking: `reason`

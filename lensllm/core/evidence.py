@@ -13,12 +13,12 @@ CLOSE = 0.01
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a candidate's measured loss is above that of the chosen candidate.
+    """How far a candidate's measured loss, or error, is above that of the chosen candidate.
 
     Attributes:
         model: The candidate.
         n_samples: The largest size D at which both were measured.
-        difference: Its loss minus the chosen candidate's, in nats.
+        difference: Its loss minus the chosen candidate's, in the unit of the measure.
         standard_error: Standard error of the difference, over the same test examples.
     """
 
@@ -40,12 +40,13 @@ class Evidence:
     Attributes:
         n_examples: Number of test examples.
         standard_error: Standard error of the difference at D_full between the chosen candidate and
-            the second, in nats. Its share of the loss is assumed to be the same as at the largest
+            the second, in `unit`. Its share of the loss is assumed to be the same as at the largest
             size at which both were measured.
         apart: The difference to resolve: the predicted difference at D_full, or the share `CLOSE`
             of the loss if the difference is smaller; `nan` if no losses are predicted.
         n_enough: Test examples needed for a standard error of `ENOUGH` times `apart`.
         differences: Differences to the contenders, or to the second of the ranking.
+        unit: The unit of differences, in words.
     """
 
     n_examples: int
@@ -53,6 +54,7 @@ class Evidence:
     apart: float
     n_enough: float
     differences: tuple[Difference, ...]
+    unit: str = "nats"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -61,6 +63,6 @@ class Evidence:
             return ()
         return (
             f"the {self.n_examples} test examples tell the first two apart with a standard error "
-            f"of {self.standard_error:.2g} nats, more than half of the {self.apart:.2g} that is to "
-            f"be told; about {self.n_enough:.2g} test examples would be enough",
+            f"of {self.standard_error:.2g} {self.unit}, more than half of the {self.apart:.2g} "
+            f"that is to be told; about {self.n_enough:.2g} test examples would be enough",
         )

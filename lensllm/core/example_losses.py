@@ -86,6 +86,30 @@ class ExampleLosses:
         return cls(*(array.astype(float) for array in arrays))
 
 
+def pack_scores(scores: Sequence[float]) -> str:
+    """Scores of test examples in half precision, in base 64: two bytes per example."""
+    return _packed(np.asarray(scores, dtype=float).astype("<f2"))
+
+
+def example_errors(packed: str, bound: float) -> ExampleLosses | None:
+    """The errors of test examples, |bound − score|: losses of which every example has one.
+
+    Args:
+        packed: What `pack_scores` returns; empty for none.
+        bound: The best possible score.
+
+    Raises:
+        ValueError: The text has another format.
+    """
+    if not packed:
+        return None
+    try:
+        scores = np.frombuffer(base64.b64decode(packed, validate=True), "<f2").astype(float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Expected scores of test examples, got {error!r}") from error
+    return ExampleLosses(np.abs(bound - scores), np.ones(len(scores)), np.ones(len(scores)))
+
+
 def difference(first: ExampleLosses, second: ExampleLosses) -> tuple[float, float]:
     """Difference of two losses on the same examples, and its standard error.
 

@@ -10,18 +10,20 @@ from lensllm.core.task import Budget, BudgetTooSmallError, Task
 
 
 def losses_by_size(curves: pd.DataFrame, measure: Measure) -> dict[str, dict[int, float]]:
-    """Losses measured so far, by candidate and size; `nan` if every run of a size diverged.
+    """Errors measured so far (losses, for a loss), by candidate and size.
+
+    An error is `nan` if every run of a size diverged.
 
     Several seeds of one size are averaged over the completed ones.
 
     Args:
         curves: Tidy table of the measured points.
-        measure: The task's measure, which names the column.
+        measure: The task's measure, whose errors they are (`Measure.error`).
 
     Returns:
-        For each candidate with at least one row, {D: loss} with ascending D.
+        For each candidate with at least one row, {D: error} with ascending D.
     """
-    losses = curves[measure.column].astype(float)
+    losses = measure.errors(curves)
     finite = losses.where(np.isfinite(losses))
     means = finite.groupby([curves["model"], curves["n_samples"].astype(int)]).mean()
     seen: dict[str, dict[int, float]] = {}
@@ -85,7 +87,7 @@ def too_small(
     what: str,
     needed: float | None,
     got: str = "",
-    advice: str = "raise budget.fraction or drop candidates",
+    advice: str = "raise the budget or drop candidates",
 ) -> BudgetTooSmallError:
     """The error for a budget under which a selector cannot begin.
 

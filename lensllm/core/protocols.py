@@ -59,6 +59,10 @@ class Runner(ABC):
         """Fingerprint and sizes of the data set; empty if only losses were recorded."""
         return {}
 
+    def examples(self, n: int) -> list[list[str]]:
+        """The first `n` (input, target) pairs for a report; none if only losses were recorded."""
+        return []
+
 
 class Executor:
     """Where trials are executed; this class runs them in this process, one after the other.

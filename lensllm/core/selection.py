@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lensllm.core.data_needs import DataNeeds
@@ -21,9 +21,9 @@ class RankedModel:
     Attributes:
         model: Name of the candidate.
         score: The score it was ranked by; smaller is better.
-        predicted_loss: Predicted loss at D_full in the unit of the task's measure; `nan` if the
-            selector predicts no loss.
-        lower80: Lower end of the 80 % interval of that loss; `nan` if there is none.
+        predicted_loss: Predicted value of the task's measure at D_full, a loss unless another
+            measure was asked for; `nan` if the selector predicts none.
+        lower80: Lower end of the 80 % interval of that value; `nan` if there is none.
         upper80: Upper end of the same interval.
         p_best: Probability of being the best candidate at D_full, on text like the test set's;
             `nan` if there is none.
@@ -51,12 +51,12 @@ class Verdict:
             in descending order of P(best); at least two if the verdict is not `clear` and there
             are two. The arms of a model count as one.
         p_contenders: The probability that the best model is one of them.
-        expected_regret: Expected regret of the choice in nats.
+        expected_regret: Expected regret of the choice, in the measure's unit (nats for losses).
         arm_regret: The part of it that is due to the choice among the arms of the chosen model.
         next_trial: Candidate and size of the trial with the best ratio of gain to cost; `None` if
             none is left.
         next_cost_fraction: Its cost as a share of fine-tuning every candidate in full.
-        next_gain: Expected fall in regret from that trial, in nats.
+        next_gain: Expected fall in regret from that trial, in the same unit.
     """
 
     kind: str
@@ -129,12 +129,16 @@ class Selection:
         Args:
             selector: Name of the selector.
             task: The selection task.
-            entries: All its candidates; those whose scores are not finite come last.
+            entries: All its candidates, with predictions of the measure's errors (for a loss the
+                loss itself), which become values of the measure; those whose scores are not finite
+                come last.
             events: The basis of the ranking: first one of the kind `ranked_by`, if any.
             verdict: Whether the evidence is sufficient.
         """
         ranking = sorted(entries, key=lambda e: e.score if math.isfinite(e.score) else math.inf)
         names = task.dataset, task.n_samples_full
+        if not task.measure.is_loss:
+            ranking = [_in_measure(entry, task.measure) for entry in ranking]
         return cls(
             selector,
             *names,
@@ -170,3 +174,10 @@ class Selection:
     @cached_property
     def _by_name(self) -> dict[str, Candidate]:
         return {candidate.name: candidate for candidate in self.candidates}
+
+
+def _in_measure(entry: RankedModel, measure: Measure) -> RankedModel:
+    """A candidate with predictions of the measure in place of its errors."""
+    value, *ends = map(measure.of_error, (entry.predicted_loss, entry.lower80, entry.upper80))
+    lower, upper = sorted(ends)
+    return replace(entry, predicted_loss=value, lower80=lower, upper80=upper)

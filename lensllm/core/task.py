@@ -198,6 +198,10 @@ class Budget:
         """The budget for a selector: what was spent is the cost of its trials, as priced."""
         return self
 
+    def too_small(self, error: BudgetTooSmallError) -> BudgetTooSmallError:
+        """The error of a selector that cannot begin, with what else there is to say."""
+        return error
+
     def fits(self, trial: Trial, task: Task) -> bool:
         """Whether a trial that was asked for, and is to start now, is expected to end in time."""
         return True

@@ -24,6 +24,7 @@ FORMAT_VERSION = 2
 OLDER_FORMATS = (1,)  # without a digest; read without this check
 # A run with a larger loss, in nats per target token, has diverged.
 MAX_LOSS = 1e6
+_NUMBERS = ("value", "standard_error")  # of a `MeasureValue`
 _NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
 
 
@@ -71,6 +72,24 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class MeasureValue:
+    """The value of one measure of a trial on the test set.
+
+    Attributes:
+        value: The value, in the measure's own unit and direction.
+        standard_error: Its standard error over test examples; `nan` if it is not known.
+        n_examples: Test examples that it is over; 0 if unknown.
+        scores: Values of the single test examples, packed (see `lensllm.core.example_losses`);
+            empty where the measure is not a mean over examples.
+    """
+
+    value: float
+    standard_error: float = math.nan
+    n_examples: int = 0
+    scores: str = ""
+
+
+@dataclass(frozen=True)
 class TrialResult:
     """The result and the cost of one trial.
 
@@ -104,6 +123,7 @@ class TrialResult:
         data: Fingerprint and sizes of the data set's splits, and leaks between them.
         trace: (step, validation loss) pairs during training.
         examples: Losses of the test examples, packed (see `lensllm.core.example_losses`).
+        measures: Further measures of the test set by name, see `lensllm.core.measures`.
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
         reason: Why it failed, in one line.
@@ -132,6 +152,7 @@ class TrialResult:
     data: Mapping[str, Any] = field(default_factory=dict)
     trace: tuple[tuple[int, float], ...] = ()
     examples: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, MeasureValue] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""
     reason: str = ""
@@ -148,8 +169,11 @@ class TrialResult:
         return cls(trial, "failed", math.nan, flops=flops, reason=reason)
 
     def value(self, measure: Measure) -> float:
-        """Its value of one measure; `nan` unless completed."""
-        return float(getattr(self, measure.column))
+        """Its value of one measure; `nan` unless completed and measured."""
+        if measure.is_loss:
+            return float(getattr(self, measure.column))
+        found = self.measures.get(measure.name)
+        return math.nan if found is None else found.value
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; numbers that are not finite become null.
@@ -192,6 +216,9 @@ class TrialResult:
             (int(step), math.nan if loss is None else float(loss))
             for step, loss in values.get("trace", ())
         )
+        values["measures"] = {
+            name: _measure_value(name, found) for name, found in values.get("measures", {}).items()
+        }
         _check_values(values)
         return cls(trial=trial, **values)
 
@@ -293,16 +320,17 @@ class TrialStore:
 def results_table(
     results: Iterator[TrialResult] | list[TrialResult], examples: bool = False
 ) -> pd.DataFrame:
-    """One row per result: the trial's fields, then the result's scalar fields.
+    """One row per result: the trial's fields, then the result's scalar fields, then its measures.
 
-    The columns have their types even without any results, as after a campaign of a selector that
-    asks for no trials.
+    A measure has the columns `<name>`, `<name>_se` and `<name>_n`. The other columns have their
+    types even without any results, as after a campaign of a selector that asks for no trials.
 
     Args:
         results: The results.
-        examples: Whether to add a column of the packed losses of test examples.
+        examples: Whether to add columns of the packed losses and scores of test examples.
     """
-    others = ("trial", "trace", "versions", *(() if examples else ("examples",)))
+    results = list(results)
+    others = ("trial", "trace", "versions", "measures", *(() if examples else ("examples",)))
     scalars = [item.name for item in fields(TrialResult) if item.name not in others]
     columns = ["model", "dataset", "n_samples", "seed", *scalars, "key"]
     rows = [
@@ -310,14 +338,35 @@ def results_table(
             **{name: getattr(result.trial, name) for name in columns[:4]},
             **{name: getattr(result, name) for name in scalars},
             "key": result.trial.key,
+            **_measure_columns(result, examples),
         }
         for result in results
     ]
+    columns += sorted({name for row in rows for name in row}.difference(columns))
     kinds = {item.name: item.type for item in (*fields(Trial), *fields(TrialResult))}
-    numbers = {name: kinds[name] for name in columns[:-1] if kinds[name] in ("int", "float")}
+    numbers = {name: kinds[name] for name in columns if kinds.get(name) in ("int", "float")}
     table = pd.DataFrame.from_records(rows, columns=columns).astype(numbers)
     order = ["dataset", "model", "seed", "n_samples", "key"]
     return table.sort_values(order, kind="stable").reset_index(drop=True)
+
+
+def _measure_columns(result: TrialResult, examples: bool) -> dict[str, Any]:
+    """The columns of a result's measures, see `lensllm.core.measures.Measure`."""
+    found: dict[str, Any] = {}
+    for name, item in result.measures.items():
+        found |= {name: item.value, f"{name}_se": item.standard_error}
+        found |= {f"{name}_n": item.n_examples or math.nan}
+        found |= {f"{name}_scores": item.scores} if examples else {}
+    return found
+
+
+def _measure_value(name: str, record: Mapping[str, Any]) -> MeasureValue:
+    """The stored value of a measure; null stands for `nan`."""
+    numbers = {key: math.nan if record[key] is None else float(record[key]) for key in _NUMBERS}
+    n_examples, scores = record["n_examples"], record["scores"]
+    if not isinstance(n_examples, int) or n_examples < 0 or not isinstance(scores, str):
+        raise ValueError(f"Expected a value of the measure {name!r}, got {record!r:.100}")
+    return MeasureValue(**numbers, n_examples=n_examples, scores=scores)
 
 
 def _check_values(values: Mapping[str, Any]) -> None:
@@ -335,7 +384,8 @@ def _check_values(values: Mapping[str, Any]) -> None:
         if is_number and value < 0:
             raise ValueError(f"Expected a number >= 0 in {name!r}, got {value!r}")
     loss = values.get("test_loss", math.nan)
-    if values["status"] == "completed" and not loss <= MAX_LOSS:
+    is_measured = any(math.isfinite(item.value) for item in values.get("measures", {}).values())
+    if values["status"] == "completed" and not (loss <= MAX_LOSS or (is_measured and loss != loss)):
         raise ValueError(
             f"Expected a loss of at most {MAX_LOSS:g} nats per target token in 'test_loss' of a "
             f"trial that completed, got {loss!r}"

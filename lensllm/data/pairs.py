@@ -12,6 +12,8 @@ import numpy as np
 
 from lensllm.data.leaks import NO_OVERLAP, Overlap, Pair, overlaps
 
+MAX_SHOWN = 500  # characters of a text that is shown as an example
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,6 +42,13 @@ class TextData:
     max_target_tokens: int = 128
     leaked: Overlap = NO_OVERLAP
     leaked_validation: Overlap = NO_OVERLAP
+
+    def examples(self, n: int) -> list[list[str]]:
+        """The first `n` training pairs, long texts cut at their end."""
+        return [
+            [text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…" for text in pair]
+            for pair in self.train[:n]
+        ]
 
     def summary(self) -> dict[str, Any]:
         """Fingerprint, sizes of the splits, and their overlap with the training split."""

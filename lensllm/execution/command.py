@@ -12,8 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lensllm.core.measures import LOSS, Measure, measure_named
 from lensllm.core.task import Candidate, NoCandidateError, Task, size_ladder
-from lensllm.core.trials import MAX_LOSS, Status, Trial, TrialResult, TrialStore
+from lensllm.core.trials import (
+    MAX_LOSS,
+    MeasureValue,
+    Status,
+    Trial,
+    TrialResult,
+    TrialStore,
+)
 from lensllm.data.pairs import TextData
 from lensllm.execution.command_folder import trial_folder, write_files
 from lensllm.execution.command_models import as_program_models
@@ -48,7 +56,7 @@ class CommandRunner(StoredRunner):
         sources: The candidates, see `as_program_models`.
         data: The data set.
         store: Where finished trials are kept and found.
-        result: Where the loss of a trial is read from.
+        result: Where the loss, or the measure, of a trial is read from.
         config_files: Configuration files of the program, with the same placeholders.
         depends_on: Further files whose contents affect results, such as modules that the program
             imports. The program, scripts and settings named in the command are included anyway.
@@ -60,6 +68,8 @@ class CommandRunner(StoredRunner):
         trial_time_limit: See `StoredRunner`.
         keep_output: Whether the output folder of a finished trial is kept, in `output` of the
             store's folder.
+        measure: What the value is by which candidates are compared, see `measure_named`: any name,
+            with its best possible value and direction.
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
@@ -83,6 +93,7 @@ class CommandRunner(StoredRunner):
         seconds_per_sample: float | Mapping[str, float] | None = None,
         trial_time_limit: float | str | None = None,
         keep_output: bool = False,
+        measure: str | Mapping[str, Any] | Measure = "loss",
     ) -> None:
         models = as_program_models(sources)
         super().__init__(models, data, store, n_samples_full, sizes, seed, trial_time_limit)
@@ -97,6 +108,7 @@ class CommandRunner(StoredRunner):
         self.template.decisive(self.depends_on)  # reports unreadable files at once
         self.seconds_per_sample = _seconds(seconds_per_sample, list(self.sources))
         self.keep_output = keep_output
+        self.measure = _measure(measure)
         self.failures: dict[str, str] = {}
 
     def _ladder(self) -> tuple[int, ...]:
@@ -142,6 +154,9 @@ class CommandRunner(StoredRunner):
             "result": self.result.decisive(),
             **self.template.decisive(self.depends_on),
         }
+        if self.measure != LOSS:  # else the keys of trials with a loss would change
+            measure = self.measure
+            decisive["measure"] = [measure.name, measure.bound, measure.direction]
         return replace(trial, settings=decisive)
 
     def run(self, trial: Trial) -> TrialResult:
@@ -188,6 +203,7 @@ class CommandRunner(StoredRunner):
             },
             seed=self.seed,
             failures=dict(self.failures),
+            measure=self.measure,
             cost_unit=self._cost_unit,
         )
 
@@ -229,9 +245,11 @@ class CommandRunner(StoredRunner):
                     how = f"signal {-code}" if code < 0 else f"exit code {code}"
                     raise ValueError(f"{words[0]} ended with {how}")
                 else:
-                    found = self.result.read(folder / "output", log)
-                    if not (found.loss <= MAX_LOSS and math.isfinite(found.loss)):
-                        status, reason = "diverged", f"its loss is {found.loss:g}"
+                    found = self.result.read(folder / "output", log, self.measure)
+                    is_large = self.measure.is_loss and found.value > MAX_LOSS
+                    if is_large or not math.isfinite(found.value):
+                        status = "diverged"
+                        reason = f"its {self.measure.name} is {found.value:g}"
             except ValueError as error:
                 return TrialResult.failure(trial, _with_output(str(error), log))
             seconds = time.perf_counter() - started
@@ -249,10 +267,14 @@ class CommandRunner(StoredRunner):
         self, trial: Trial, found: ProgramResult, seconds: float, status: Status, reason: str
     ) -> TrialResult:
         source = self.sources[trial.model]
+        is_loss = self.measure.is_loss
+        value = found.value if status == "completed" else math.nan
+        measures = {self.measure.name: MeasureValue(value)} if math.isfinite(value) else {}
         return TrialResult(
             trial,
             status,
-            test_loss=found.loss if status == "completed" else math.nan,
+            test_loss=value if is_loss else math.nan,
+            measures={} if is_loss else measures,
             n_params=0 if math.isnan(source.n_params) else int(source.n_params),
             n_steps=found.n_steps,
             best_step=found.best_step,
@@ -261,10 +283,16 @@ class CommandRunner(StoredRunner):
             seconds=seconds,
             family=source.family,
             data=self.data.summary(),
-            trace=found.trace,
+            trace=found.trace if is_loss else (),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             reason=reason,
         )
+
+
+def _measure(given: str | Mapping[str, Any] | Measure) -> Measure:
+    """The measure that a program reports, whose losses are of one unit, whichever that is."""
+    measure = measure_named(given)
+    return LOSS if measure.is_loss else measure
 
 
 def _with_output(reason: str, log: Path) -> str:

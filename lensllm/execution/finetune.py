@@ -43,6 +43,7 @@ from lensllm.finetune.inspection import (
     measure_pairs,
 )
 from lensllm.finetune.kept_weights import KeptWeights
+from lensllm.finetune.measuring import Measuring, MeasuringSettings
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
@@ -86,8 +87,9 @@ class FineTuneRunner(StoredRunner):
         n_samples_full: Size D_full at which candidates are compared; all training pairs by default.
         sizes: Sizes that trials can have; `size_ladder(n_samples_full)` by default.
         seed: Seed of the trials of a campaign.
-        measure: Name of the measure by which candidates are compared, see `lensllm.core.measures`;
-            with `loss`, candidates whose tokens differ are compared by loss per byte.
+        measure: The measure by which candidates are compared, see `measure_named`; with `loss`,
+            candidates whose tokens differ are compared by loss per byte.
+        measuring: How the answers of models are measured, for measures that are no losses.
         finetune: How to fine-tune candidates that do not set it themselves; in full by default.
         checkpoint_minutes: Minutes of training between checkpoints, from which a killed trial
             resumes; they are in the store's folder until the trial is stored. `None` for none.
@@ -123,7 +125,8 @@ class FineTuneRunner(StoredRunner):
         n_samples_full: int | None = None,
         sizes: Sequence[int] | None = None,
         seed: int = 0,
-        measure: str = "loss",
+        measure: str | Mapping[str, Any] | Measure = "loss",
+        measuring: MeasuringSettings | None = None,
         finetune: AdapterConfig | None = None,
         checkpoint_minutes: float | None = 10.0,
         token_cache: str | Path | None = None,
@@ -155,6 +158,12 @@ class FineTuneRunner(StoredRunner):
         self.make_loggers = as_makers(make_logger)
         self.log_stored = log_stored
         self.asked_measure = measure_named(measure)
+        self.measuring = Measuring.of(self.asked_measure, measuring or MeasuringSettings(), data)
+        if self.measuring is not None and _is_sharded(make_trainer):
+            raise ValueError(
+                f"Expected measure=loss or loss_per_byte with trainer=fsdp, got "
+                f"{self.asked_measure.name}: models whose weights are sharded answer nothing here"
+            )
         self.checkpoint_minutes = checkpoint_minutes
         self.token_cache = None if token_cache is None else Path(token_cache)
         self.limits = limits or Limits()
@@ -180,7 +189,7 @@ class FineTuneRunner(StoredRunner):
         A loss per token is the sum over a target divided by its number of tokens, so the losses of
         candidates that split a target into different numbers of tokens are not comparable.
         """
-        if self.asked_measure.per == "byte" or len(self.sources) == 1:
+        if self.asked_measure.per != "token" or len(self.sources) == 1:
             return self.asked_measure
         lengths: dict[tuple[int, ...], str] = {}
         for name in self.sources:
@@ -236,6 +245,8 @@ class FineTuneRunner(StoredRunner):
         }
         if self._callback_settings:
             decisive["callbacks"] = self._callback_settings
+        if self.measuring is not None:  # else the keys of trials with losses alone would change
+            decisive["measuring"] = self.measuring.decisive()
         if trial.n_samples > 0:
             decisive |= {
                 "optimizer": describe(self.optimizer_of(source), "optimizer"),
@@ -326,7 +337,7 @@ class FineTuneRunner(StoredRunner):
 
     def _check_whole(self) -> None:
         """Refuse a strategy under which no process has a model's whole weights."""
-        if "fsdp" in str(trainer_settings(self._plain_trainer, 1).get("strategy")):
+        if _is_sharded(self._plain_trainer):
             raise ValueError("Expected trainer=gpu or ddp to keep a model's weights, got fsdp")
 
     def stored(self, trial: Trial) -> TrialResult | None:
@@ -357,6 +368,7 @@ class FineTuneRunner(StoredRunner):
                 checkpoint_seconds=60.0 * (self.checkpoint_minutes or 0.0),
                 token_cache=self.token_cache,
                 keep=keep,
+                measuring=self.measuring,
                 time_limit=self.time_left if keep is None else None,
             )
             # Before anything is logged: a failing tracker must not lose a finished trial.
@@ -522,7 +534,7 @@ class FineTuneRunner(StoredRunner):
             seed=self.seed,
             failures=dict(self.failures),
             measure=self.measure,
-            losses_before=dict(self._losses_before),
+            losses_before=dict(self._losses_before) if self.measure.is_loss else {},
         )
 
     def _candidate(self, name: str) -> Candidate:
@@ -591,9 +603,19 @@ class FineTuneRunner(StoredRunner):
     def _cost(self, source: ModelSource, n_samples: int, counts: TokenCounts) -> float:
         """An upper bound on the FLOPs of one trial: training for all of its epochs."""
         trained = counts.train[n_samples] * self.settings.max_epochs
-        evaluated = counts.validation[n_samples] + counts.test
+        evaluated: float = counts.validation[n_samples] + counts.test
+        if self.measuring is not None:
+            n_test = len(counts.targets)
+            prompt = (counts.test - sum(counts.targets)) / n_test
+            longest = max(counts.targets)
+            evaluated += self.measuring.tokens(n_samples, self.settings, n_test, prompt, longest)
         per_trained, per_evaluated = source.flops_per_token
         return per_trained * trained + per_evaluated * evaluated
+
+
+def _is_sharded(make_trainer: Callable[..., Any]) -> bool:
+    """Whether a trainer shards weights over processes."""
+    return "fsdp" in str(getattr(make_trainer, "keywords", {}).get("strategy", ""))
 
 
 def _with_errors(result: TrialResult) -> TrialResult:

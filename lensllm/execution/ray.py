@@ -60,8 +60,7 @@ class RayExecutor(Executor):
     Attributes:
         address: Address of a running cluster, such as `10.0.0.1:6379`, or `auto`; `None` starts Ray
             on this machine.
-        n_workers: Number of trials from which on the campaign waits instead of asking for more; on
-            this machine also how many run at the same time.
+        n_workers: Number of trials at the same time.
         num_cpus: CPUs of each trial.
         num_gpus: GPUs of each trial; a fraction lets trials share one.
         memory_gb: Main memory of each trial, in 10⁹ bytes, for the placement; `None` reserves none.
@@ -82,6 +81,7 @@ class RayExecutor(Executor):
     _shared: Any = field(default=None, init=False, repr=False)
     _tasks: dict[Any, Trial] = field(default_factory=dict, init=False, repr=False)
     _deaths: Counter[Trial] = field(default_factory=Counter, init=False, repr=False)
+    _is_connected: bool = field(default=False, init=False, repr=False)
     _folder: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -89,16 +89,15 @@ class RayExecutor(Executor):
             value = getattr(self, name)
             if isinstance(value, bool) or not low <= value < math.inf:
                 raise ValueError(f"Expected executor.{name} >= {low}, got {value!r}")
-        for name in ("num_cpus", "memory_gb"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+        memory_gb = 1.0 if self.memory_gb is None else self.memory_gb
+        for name, value in (("num_cpus", self.num_cpus), ("memory_gb", memory_gb)):
+            if not 0 < value < math.inf:
                 raise ValueError(f"Expected executor.{name} > 0, got {value!r}")
         if importlib.util.find_spec("ray") is None:
             raise ValueError(
                 'Expected the package ray for executor=ray, found none: `pip install "lensllm'
                 '[ray]"`, or take executor=pool'
             )
-
         self.n_gpus = max(1, math.ceil(self.n_workers * self.num_gpus))
 
     @property
@@ -108,7 +107,7 @@ class RayExecutor(Executor):
 
     def start(self, runner: Runner, trial: Trial) -> None:
         """Hand a trial to Ray, which runs it where and when its resources are free."""
-        if self._runner is None:
+        if not self._is_connected:
             self._connect()
         import ray
 
@@ -140,7 +139,7 @@ class RayExecutor(Executor):
 
     def close(self) -> None:
         """Stop the trials that are still running, and Ray itself where it was started here."""
-        if "ray" in sys.modules:
+        if self._is_connected:
             import ray
 
             for task in self._tasks if self.address else ():
@@ -149,6 +148,7 @@ class RayExecutor(Executor):
         self._tasks.clear()
         self._deaths.clear()
         self._runner = self._shared = None
+        self._is_connected = False
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = ""
@@ -163,17 +163,17 @@ class RayExecutor(Executor):
         self._tasks[task.remote(self._shared, trial)] = trial
 
     def _wind_up(self) -> None:
-        """Drop the tasks that have not begun, and wait for the others."""
+        """Wait for the other trials, whose results are in the store."""
         import ray
 
-        for task in self._tasks:
-            ray.cancel(task, force=False)
-        ray.wait(list(self._tasks), num_returns=len(self._tasks))
+        if self._tasks:
+            ray.wait(list(self._tasks), num_returns=len(self._tasks))
         self._tasks.clear()
 
     def _connect(self) -> None:
         """Connect to the cluster, or start Ray here and check that it can hold a trial."""
         handler = signal.getsignal(signal.SIGTERM)
+        self._is_connected = True
         try:
             if self.address is None:
                 self._start_here()

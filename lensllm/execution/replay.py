@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from lensllm.core.curves import check_curves
-from lensllm.core.measures import LOSS, MEASURES, measure_named
+from lensllm.core.measures import LOSS, LOSSES, Measure, measure_named
 from lensllm.core.protocols import Runner
 from lensllm.core.task import Candidate, Task
-from lensllm.core.trials import Trial, TrialResult
+from lensllm.core.trials import MeasureValue, Trial, TrialResult
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class ReplayRunner(Runner):
         seed: Seed of the recorded runs; the smallest by default.
         tokens_per_sample: Source and target tokens per sample, used if no FLOPs were recorded.
         n_epochs: Passes over the data, used if no FLOPs were recorded.
-        measure: Name of the measure by which candidates are compared, see `lensllm.core.measures`.
+        measure: The measure by which candidates are compared, see `measure_named`; one that is no
+            loss has a column with its name.
 
     Raises:
         ValueError: The data set, seed, size or measure is not in the table.
@@ -46,7 +48,7 @@ class ReplayRunner(Runner):
         seed: int | None = None,
         tokens_per_sample: float = 1.0,
         n_epochs: float = 1.0,
-        measure: str = "loss",
+        measure: str | Mapping[str, Any] | Measure = "loss",
     ) -> None:
         self.measure = measure_named(measure)
         curves = check_curves(curves)
@@ -70,7 +72,7 @@ class ReplayRunner(Runner):
                 f"of {dataset!r}, got {self.n_samples_full}"
             )
         self._sample_cost = 6.0 * tokens_per_sample * n_epochs
-        columns = [m.column for m in MEASURES.values() if m.column in self.curves]
+        columns = [m.column for m in LOSSES if m.column in self.curves]
         self._losses = {column: self._recorded(column) for column in columns}
         self._best_steps = self._recorded_steps()
         self._task = self._make_task()
@@ -137,7 +139,7 @@ class ReplayRunner(Runner):
 
     def truth(self) -> dict[str, float]:
         """Recorded measure at D_full by model; `nan` if it was not recorded."""
-        losses = self._losses[self.measure.column]
+        losses = self._recorded(self.measure.column)
         return {
             name: losses.get((name, self.n_samples_full), math.nan) for name in self._task.names
         }
@@ -164,4 +166,15 @@ class ReplayRunner(Runner):
         measured: dict[str, Any] = {
             column: losses[point] for column, losses in self._losses.items()
         }
-        return replace(result, **measured)
+        return replace(result, **measured, measures=self._measured(point))
+
+    def _measured(self, point: tuple[str, int]) -> dict[str, MeasureValue]:
+        """The recorded value of a measure that is no loss."""
+        measure = self.measure
+        if measure.is_loss:
+            return {}
+        names = (measure.column, measure.error_column, measure.count_column)
+        value, error, count = (
+            self._recorded(name)[point] if name in self.curves else math.nan for name in names
+        )
+        return {measure.name: MeasureValue(value, error, int(count) if count > 0 else 0)}

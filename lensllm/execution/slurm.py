@@ -62,8 +62,7 @@ class SlurmExecutor(Executor):
     Attributes:
         folder: Folder of the jobs' logs.
         cluster: `slurm`; `local` for processes on this machine, `debug` for this process.
-        n_workers: Number of jobs from which on the campaign waits instead of asking for more
-            trials, about as many as run at the same time.
+        n_workers: Number of jobs at the same time, waiting ones included.
         retries: How often a trial is resubmitted after its job died.
         parameters: Arguments of `submitit.AutoExecutor.update_parameters`.
 

@@ -154,6 +154,10 @@ class StoredRunner(Runner):
         """See `lensllm.data.pairs.TextData.summary`."""
         return self.data.summary()
 
+    def examples(self, n: int) -> list[list[str]]:
+        """See `lensllm.data.pairs.TextData.examples`."""
+        return self.data.examples(n)
+
 
 def _by_name(sources: Sequence[Any]) -> dict[str, Any]:
     """Candidates by their names, which must be distinct."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lensllm.core.measures import Measure, measure_named
+from lensllm.core.measures import Measure, recorded_measure
 from lensllm.core.task import NoCandidateError
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.execution.finetune import FineTuneRunner
@@ -49,7 +49,7 @@ class Winner:
     @property
     def value(self) -> float:
         """The value that the full fine-tuning reached."""
-        return float(getattr(self.result, self.measure.column))
+        return self.result.value(self.measure)
 
     @property
     def held(self) -> bool | None:
@@ -97,7 +97,7 @@ def finetune_winner(
     unknown = next((name for name in names if name not in runner.sources), None)
     if unknown is not None:
         raise ValueError(f"Expected a candidate among {', '.join(ranking)}, got {unknown!r}")
-    measure, seed = measure_named(record["measure"]), int(record["settings"].get("seed", 0))
+    measure, seed = recorded_measure(record), int(record["settings"].get("seed", 0))
     n_samples = int(record["n_samples_full"])
     results: dict[str, TrialResult] = {}
     failures: dict[str, str] = {}
@@ -112,14 +112,14 @@ def finetune_winner(
             except Exception as error:  # the other contenders' models are not lost by it
                 failures[name] = reason_of(error)
         values = {
-            name: float(getattr(result, measure.column))
+            name: result.value(measure)
             for name, result in results.items()
             if result.status == "completed"
         }
         failures |= {name: "it diverged" for name in results if name not in values}
         if not values:
             raise NoCandidateError(runner.data.name, failures)
-        best = min(values, key=lambda name: values[name])
+        best = measure.best_of(values)
         if folder.is_dir():
             folder.rmdir()
         kept[best].rename(folder)

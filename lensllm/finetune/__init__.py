@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lensllm.finetune.adapters import AdapterConfig
+    from lensllm.finetune.measuring import MeasuringSettings
     from lensllm.finetune.models import ModelSource
     from lensllm.finetune.module import LanguageModelModule, warmup_schedule
     from lensllm.finetune.settings import TrainingSettings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LanguageModelModule",
     "AdapterConfig",
+    "MeasuringSettings",
     "ModelSource",
     "TrainingSettings",
     "run_trial",
@@ -27,6 +29,7 @@ __all__ = [
 _HOMES = {
     "LanguageModelModule": "module",
     "AdapterConfig": "adapters",
+    "MeasuringSettings": "measuring",
     "ModelSource": "models",
     "TrainingSettings": "settings",
     "run_trial": "trial",

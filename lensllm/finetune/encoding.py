@@ -215,6 +215,29 @@ class PairEncoder:
         found = map(self._example, pairs, self._segments_of(pairs))
         return [example for example in found if example is not None]
 
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """Tokens that every target of an encoder-decoder starts with, such as its language."""
+        return tuple(self._opening)
+
+    @property
+    def ending(self) -> tuple[int, ...]:
+        """Tokens that every target ends with which is not cut."""
+        return tuple(self._end)
+
+    def prompts(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
+        """What a model is given before it answers: `Example.source`, without knowing the target.
+
+        A prompt that ends within a token is cut where a target that starts with a letter begins.
+        """
+        side = self.truncation_side
+        pairs = [
+            (a if self._roles(a) else shortened(a, self.max_input_tokens, side), "a")
+            for a in inputs
+        ]
+        found = self._segments_of(pairs) if pairs else []
+        return [self._source(segments)[0] for segments in found]
+
     def _roles(self, given: str) -> tuple[str, ...]:
         """Who speaks in a conversation that the chat template writes; empty for other inputs."""
         if not (self._is_chat and isinstance(given, Conversation)):
@@ -247,16 +270,13 @@ class PairEncoder:
 
     def _example(self, pair: tuple[str, str], found: Segments) -> Example | None:
         """One pair, cut to its limits; `None` where nothing of its target is left."""
-        before, after = [*self._start, *found.before], [*found.after, *self._stop]
-        room = int(min(self.max_input_tokens, self._room - len(found.before) - len(found.after)))
-        source = (*before, *cut_input(found.given, room, self.truncation_side), *after)
+        source, is_long = self._source(found)
         if not source:
             raise ValueError(
                 f"Expected at least one token before the target, got input {pair[0]!r}: give it a "
                 "text, or the prompt one around it"
             )
         self.counts.pairs += 1
-        is_long = len(found.given) > room
         self.counts.cut_inputs += is_long
         n_cut = self.counts.cut_targets
         target, n_bytes, end = self._target(pair[1], found)
@@ -265,6 +285,13 @@ class PairEncoder:
             self.counts.dropped += 1
             return None
         return Example(source, (*self._opening, *target, *end), n_bytes)
+
+    def _source(self, found: Segments) -> tuple[tuple[int, ...], bool]:
+        """Tokens before the target, and whether the input among them was cut."""
+        before, after = [*self._start, *found.before], [*found.after, *self._stop]
+        room = int(min(self.max_input_tokens, self._room - len(found.before) - len(found.after)))
+        given = cut_input(found.given, room, self.truncation_side)
+        return (*before, *given, *after), len(found.given) > room
 
     def _target(self, text: str, found: Segments) -> tuple[list[int], int, list[int]]:
         """Tokens of a target, their bytes and the tokens that end it, where it is not cut."""

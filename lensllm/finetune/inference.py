@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 N_TIMED = 5
 _CARD_BYTES = 100_000
 _DEPTHS = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
-_HEADS = ("num_key_value_heads", "decoder_attention_heads", "num_attention_heads")
+_HEADS = ("num_key_value_heads", "num_kv_heads", "decoder_attention_heads", "num_attention_heads")
 
 
 def inference_memory_gb(source: ModelSource, longest: tuple[int, int]) -> float:

@@ -35,7 +35,8 @@ _SUMMARY = (
 
 def result_metrics(result: TrialResult) -> dict[str, float]:
     """The numbers of a result that go on a run's summary."""
-    return {f"result/{name}": float(getattr(result, name)) for name in _SUMMARY}
+    measures = {f"result/{name}": found.value for name, found in result.measures.items()}
+    return {f"result/{name}": float(getattr(result, name)) for name in _SUMMARY} | measures
 
 
 class RunLogger(Logger):

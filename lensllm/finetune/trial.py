@@ -35,6 +35,7 @@ from lensllm.finetune.encoding import (
     context_length,
 )
 from lensllm.finetune.loading import EncodedData, TrialData
+from lensllm.finetune.measuring import Measurer, Measuring
 from lensllm.finetune.memory import (
     free_memory,
     largest_micro_batch,
@@ -191,6 +192,7 @@ def run_trial(
     checkpoint_seconds: float = 600.0,
     token_cache: Path | None = None,
     keep: Callable[[Any, Any], object] | None = None,
+    measuring: Measuring | None = None,
     time_limit: float | None = None,
 ) -> TrialResult:
     """Fine-tune on the trial's subset, with early stopping, and measure the test loss.
@@ -210,6 +212,7 @@ def run_trial(
         token_cache: Folder in which encoded subsets of memory-mapped data sets are kept; `None` to
             encode them in every trial.
         keep: Called with the fine-tuned model and its tokenizer when the trial has completed.
+        measuring: Measures of the model's answers beside its losses; `None` for none.
         time_limit: Seconds after which the trial is ended; `None` for no limit.
 
     Returns:
@@ -237,6 +240,7 @@ def run_trial(
                 checkpoint_seconds,
                 token_cache,
                 keep,
+                measuring,
                 time_limit,
             )
         except torch.OutOfMemoryError as error:
@@ -272,6 +276,7 @@ def _run_once(
     checkpoint_seconds: float,
     token_cache: Path | None,
     keep: Callable[[Any, Any], object] | None,
+    measuring: Measuring | None,
     time_limit: float | None,
 ) -> TrialResult:
     """One attempt at `run_trial`, with the same arguments."""
@@ -324,6 +329,13 @@ def _run_once(
     module = LanguageModelModule(model, make_optimizer, make_scheduler)
     collator = Collator(pad, is_encoder_decoder=source.is_encoder_decoder, padding=padding)
     loaders = TrialData(encoded, collator, settings, trial.seed)
+    measurer = None
+    if measuring is not None:
+        pairs = measuring.test_pairs(trial.n_samples, data, settings)
+        longest = max(len(example.target) for example in encoded.test)
+        batch_size = settings.evaluation_batch_size
+        measurer = Measurer(measuring, pairs, encoder, collator, batch_size, longest)
+        trainer.callbacks.append(measurer)
     # By shapes, not by tensors in memory: four-bit weights are packed, FSDP's are sharded.
     per_trained, per_evaluated = source.flops_per_token
 
@@ -359,6 +371,7 @@ def _run_once(
         test_loss_se=math.nan if examples is None else examples.standard_error(),
         test_loss_per_byte_se=math.nan if by_byte is None else by_byte.standard_error(),
         examples={} if examples is None else examples.to_json(),
+        measures=measurer.values if measurer is not None and is_usable else {},
         validation_loss=best.loss if math.isfinite(best.loss) else math.nan,
         n_params=source.n_params,
         n_tokens=module.n_train_tokens,

@@ -69,10 +69,10 @@ class LossTable:
             candidates: The candidates, all of which get a row, in this order.
             curves: Tidy table of curves of one data set. Its column `measure.error_column`, where
                 it has one, is the standard error over test examples.
-            measure: Which loss.
+            measure: Which loss, or the measure whose errors are the losses (`Measure.errors`).
         """
         position = {item.name: i for i, item in enumerate(candidates)}
-        loss = curves[measure.column].to_numpy(dtype=float)
+        loss = measure.errors(curves).to_numpy(dtype=float)
         size = curves["n_samples"].to_numpy(dtype=float)
         row = curves["model"].map(position).to_numpy(dtype=float)
         used = np.isfinite(loss) & (loss > 0) & (size > 0) & np.isfinite(row)
@@ -82,9 +82,8 @@ class LossTable:
         n_runs, total, error = np.zeros(shape), np.zeros(shape), np.zeros(shape)
         np.add.at(n_runs, (rows, columns), 1.0)
         np.add.at(total, (rows, columns), loss)
-        if measure.error_column in curves:
-            known = curves[measure.error_column].to_numpy(dtype=float)[used] / loss
-            np.maximum.at(error, (rows, columns), np.where(np.isfinite(known), known, 0.0))
+        known = measure.standard_errors(curves).to_numpy(dtype=float)[used] / loss
+        np.maximum.at(error, (rows, columns), np.where(np.isfinite(known), known, 0.0))
         seen = n_runs > 0
         mean = np.where(seen, total, 1.0) / np.where(seen, n_runs, 1.0)
         return cls(

@@ -32,11 +32,15 @@ class LiveState:
         task: The selection task.
         budget: The budget, which the campaign charges in place.
         known: Results that were paid for before.
+        n_places: Number of trials that run at the same time.
     """
 
-    def __init__(self, task: Task, budget: Budget, known: Sequence[TrialResult] = ()) -> None:
+    def __init__(
+        self, task: Task, budget: Budget, known: Sequence[TrialResult] = (), n_places: int = 1
+    ) -> None:
         self.task = task
         self.budget = budget
+        self.n_places = n_places
         self.began = datetime.now(UTC).replace(microsecond=0)  # as precise as a result's time
         self.start = time.perf_counter()
         self.points: dict[str, dict[int, float]] = {name: {} for name in task.names}
@@ -81,16 +85,17 @@ class LiveState:
                 self.words[event.model] = f"stopped: {stop_words(event)}"
 
     @property
-    def running(self) -> Mapping[str, list[int]]:
-        """Sizes of the trials that were started and have not ended, by candidate."""
-        found: dict[str, list[int]] = {}
-        for model, n_samples in list(getattr(self.budget, "pending", ())):
-            found.setdefault(model, []).append(n_samples)
-        return found
+    def running(self) -> Mapping[str, str]:
+        """Which sizes run, and which wait for a place, by candidate."""
+        found: dict[str, list[str]] = {}
+        for place, (model, n_samples) in enumerate(list(self.budget.pending)):
+            verb = "runs" if place < self.n_places else "waits for"
+            found.setdefault(model, []).append(f"{verb} D = {n_samples}")
+        return {model: ", ".join(words) for model, words in found.items()}
 
     @property
     def seconds_left(self) -> float:
-        """Most seconds left, if compute goes on as fast as in the trials of this campaign."""
+        """Most seconds left: those of a budget in time, else at the pace of the trials so far."""
         if math.isfinite(self.budget.seconds_left):
             return max(self.budget.seconds_left, 0.0)
         if not self.new_flops:
@@ -98,26 +103,46 @@ class LiveState:
         seconds = time.perf_counter() - self.start
         return seconds * max(self.budget.flops - self.budget.spent, 0.0) / self.new_flops
 
+    @property
+    def left_words(self) -> str:
+        """The time left in words; empty if it is not known."""
+        if not math.isfinite(self.seconds_left):
+            return ""
+        about = "" if isinstance(self.budget, TimeBudget) else "about "
+        return f"at most {about}{duration_words(self.seconds_left)} left"
+
+    @property
+    def spent_words(self) -> str:
+        """The share of the budget that was spent, and the budget."""
+        unit, most = self.task.cost_unit, self.budget.flops
+        if isinstance(self.budget, TimeBudget):
+            unit = self.budget.unit
+        whole = duration_words(most) if unit == "seconds" else f"{most:.3g} {unit}"
+        return f"{self.budget.spent / most:.0%} of {whole} spent"
+
 
 def sparkline(points: Mapping[int, float], sizes: Sequence[int], low: float, high: float) -> str:
-    """One mark per size: the loss between `low` and `high` in eight steps, a dot where none is.
+    """One mark per size: the value between `low` and `high` in eight steps, a dot where none is.
+
+    The steps are equal in the logarithm, or where a value is not above 0, in the value itself.
 
     Args:
-        points: Losses by size.
+        points: Values by size.
         sizes: All sizes of a curve, ascending.
-        low: Smallest loss of all candidates.
+        low: Smallest value of all candidates.
         high: Largest one.
 
     Example:
         >>> sparkline({0: 4.0, 200: 2.0, 400: 1.0}, (0, 200, 400, 800), 1.0, 4.0)
         '█▅▁·'
     """
-    span = math.log(high / low) if 0 < low < high else 0.0
+    scale = math.log if low > 0 else float
+    span = scale(high) - scale(low)
 
     def mark(size: int) -> str:
         if size not in points:
             return "·"
-        share = math.log(points[size] / low) / span if span and points[size] > 0 else 0.0
+        share = (scale(points[size]) - scale(low)) / span if span else 0.0
         return BARS[min(int(share * len(BARS)), len(BARS) - 1)]
 
     return "".join(map(mark, sizes))
@@ -150,9 +175,7 @@ def live_table(state: LiveState, console: Console) -> Table:
         curve = sparkline(points, sizes, low, high)
         if console.options.ascii_only:
             curve = curve.translate(str.maketrans(BARS + "·", PLAIN_BARS + "."))
-        now = state.words[name]
-        if name in running:
-            now = f"runs D = {', '.join(map(str, running[name]))}"
+        now = running.get(name, state.words[name])
         chance = state.p_best.get(name)
         cells = [
             name,
@@ -170,13 +193,7 @@ def live_table(state: LiveState, console: Console) -> Table:
 
 def footer(state: LiveState) -> Text:
     """Trials, budget and time in one line."""
-    budget, stored = state.budget, f" ({state.n_stored} from the store)" if state.n_stored else ""
-    unit = budget.unit if isinstance(budget, TimeBudget) else state.task.cost_unit
-    parts = [
-        f"{state.n_trials} trials{stored}",
-        f"{budget.spent / budget.flops:.0%} of {budget.flops:.3g} {unit} spent",
-        f"{duration_words(time.perf_counter() - state.start)} so far",
-    ]
-    if math.isfinite(state.seconds_left):
-        parts.append(f"at most about {duration_words(state.seconds_left)} left")
-    return Text(", ".join(parts))
+    stored = f" ({state.n_stored} from the store)" if state.n_stored else ""
+    so_far = duration_words(time.perf_counter() - state.start)
+    parts = [f"{state.n_trials} trials{stored}", state.spent_words, f"{so_far} so far"]
+    return Text(", ".join(part for part in (*parts, state.left_words) if part))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,7 @@ from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger, Trackers
+from lensllm.reports.leaderboard import leaderboard
 from lensllm.reports.words import event_words
 
 JOB_TYPE = "campaign"
@@ -36,6 +36,7 @@ class CampaignTracker:
         self.trackers = trackers
         self.measure = measure
         self.n_trials = 0
+        self.flops = 0.0
 
     @classmethod
     def begin(
@@ -66,7 +67,7 @@ class CampaignTracker:
             "candidates": list(task.names),
             "n_samples_full": task.n_samples_full,
             "measure": task.measure.name,
-            "budget_flops": budget.flops,
+            "budget": budget.flops,
             "data": dict(data),
             "settings": dict(settings),
         }
@@ -77,11 +78,12 @@ class CampaignTracker:
     def on_result(self, result: TrialResult, budget: Budget) -> None:
         """Record a trial that has ended: its value as a point of its candidate's curve."""
         self.n_trials += 1
+        self.flops += result.flops if math.isfinite(result.flops) else 0.0
         value = result.value(self.measure)
         point = {f"curve/{result.trial.model}": value} if math.isfinite(value) else {}
         numbers = {
             "n_samples": float(result.trial.n_samples),
-            "cumulative_flops": budget.spent,
+            "cumulative_flops": self.flops,
             "budget_spent": budget.spent / budget.flops,
             **point,
         }
@@ -95,9 +97,11 @@ class CampaignTracker:
             curves: Tidy table of the campaign's trials.
             paths: The files written, by kind; pictures are shown, the others are kept.
         """
-        self.trackers.log_frame("leaderboard", leaderboard_table(selection))
+        self.trackers.log_frame("leaderboard", leaderboard(selection, curves))
         self.trackers.log_frame("events", events_table(selection))
         columns = [*_TRIAL_COLUMNS[:4], self.measure.column, *_TRIAL_COLUMNS[4:]]
+        # Trials that all failed have no column of a measure that is no loss.
+        curves = curves.reindex(columns=list(dict.fromkeys([*curves, *columns])))
         self.trackers.log_frame("trials", curves[columns])
         pictures = {kind: path for kind, path in paths.items() if path.suffix == ".png"}
         for kind, path in pictures.items():
@@ -118,13 +122,6 @@ class CampaignTracker:
     ) -> None:
         if kind is not None:
             self.trackers.finish(succeeded=False)
-
-
-def leaderboard_table(selection: Selection) -> pd.DataFrame:
-    """The ranking, one row per candidate."""
-    table = pd.DataFrame([asdict(entry) for entry in selection.ranking])
-    table.insert(0, "rank", range(1, len(table) + 1))
-    return table
 
 
 def events_table(selection: Selection) -> pd.DataFrame:

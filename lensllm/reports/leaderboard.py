@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lensllm.core.measures import Measure
 from lensllm.core.selection import RankedModel, Selection
 
 # A smaller model is nearly as good if its loss is, with 90 %, at most this share above the best.
@@ -22,8 +23,9 @@ class SmallerModel:
 
     Attributes:
         candidate: Its name.
-        difference: Its predicted loss less that of the chosen one, in the measure's unit.
-        upper: The same for the upper end of its 80 % interval.
+        difference: How much worse it is predicted to be than the chosen one, in the measure's unit:
+            its loss less that of the chosen one, for losses.
+        upper: The same for the worse end of its 80 % interval.
         size: `n_params` or `latency_ms`, what was compared.
         share: Its size as a share of the chosen one's.
     """
@@ -57,9 +59,9 @@ def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
         `n_trials`, `flops`, `seconds`: its trials, and what they cost together;
         `loss_per_byte`: test loss per byte of the largest one, where it was measured;
         `n_params`, `memory_gb`, `latency_ms`: see `Candidate`;
-        `pareto`: whether no other candidate has a smaller predicted loss and is no larger (slower,
-        if the latency of all was measured), or is smaller with no larger loss; missing if sizes or
-        losses are not known;
+        `pareto`: whether no other candidate has a better predicted value and is no larger (slower,
+        if the latency of all was measured), or is smaller with no worse value; missing if sizes or
+        values are not known;
         `contender`: whether its model is a contender of the verdict;
         `status`: see `RankedModel`.
         Numbers that are not known are `nan`.
@@ -71,7 +73,7 @@ def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
     )
     first = {model: place for place, model in enumerate(dict.fromkeys(table["model"]), start=1)}
     table["rank"] = table["model"].map(first)
-    table["pareto"] = _pareto(table)
+    table["pareto"] = _pareto(table, selection.measure)
     order = list(rows[0])
     order = ["rank", *order[:6], "p_best_model", *order[6:-2], "pareto", *order[-2:]]
     return table.sort_values("rank", kind="stable")[order].reset_index(drop=True)
@@ -80,7 +82,9 @@ def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
 def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict[str, object]:
     """One candidate without what depends on the others."""
     known = selection.candidate(entry.model)
+    column = selection.measure.column  # which trials that all failed do not have
     own = curves[curves["model"] == entry.model].sort_values("n_samples")
+    own = own.reindex(columns=list(dict.fromkeys([*own, column])))
     totals = own.reindex(columns=["flops", "seconds"]).sum(min_count=1)
     per_byte = own.reindex(columns=["test_loss_per_byte"])["test_loss_per_byte"]
     verdict, evidence = selection.verdict, selection.evidence
@@ -94,7 +98,7 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
         "upper80": entry.upper80,
         "p_best": entry.p_best,
         "largest_n_samples": int(own["n_samples"].iloc[-1]) if len(own) else math.nan,
-        "largest_loss": float(own[selection.measure.column].iloc[-1]) if len(own) else math.nan,
+        "largest_loss": float(own[column].iloc[-1]) if len(own) else math.nan,
         "difference": math.nan if behind is None else behind.difference,
         "difference_se": math.nan if behind is None else behind.standard_error,
         "difference_n_samples": math.nan if behind is None else behind.n_samples,
@@ -117,9 +121,10 @@ def size_column(table: pd.DataFrame) -> str:
     return "latency_ms" if measured else "n_params"
 
 
-def _pareto(table: pd.DataFrame) -> pd.Series:
+def _pareto(table: pd.DataFrame, measure: Measure) -> pd.Series:
     """Whether each candidate is not dominated, or `NA`."""
-    points = table[["predicted_loss", size_column(table)]].to_numpy(dtype=float)
+    errors = table["predicted_loss"].map(measure.error)
+    points = pd.DataFrame([errors, table[size_column(table)]]).T.to_numpy(dtype=float)
     known = np.isfinite(points).all(axis=1)
     found = pd.Series(pd.NA, index=table.index, dtype="boolean")
     no_worse = (points[None] <= points[:, None]).all(axis=2)
@@ -131,8 +136,8 @@ def _pareto(table: pd.DataFrame) -> pd.Series:
 def nearly_as_good(selection: Selection, curves: pd.DataFrame) -> SmallerModel | None:
     """The smallest candidate of another model that is nearly as good as the chosen one.
 
-    It has at most `SMALLER` of the size, and the upper end of its 80 % interval is at most `NEARLY`
-    of the loss above what is predicted for the chosen one.
+    It has at most `SMALLER` of the size, and the worse end of its 80 % interval is at most `NEARLY`
+    of the loss (or of the measure's error) above what is predicted for the chosen one.
 
     Args:
         selection: The answer.
@@ -141,18 +146,20 @@ def nearly_as_good(selection: Selection, curves: pd.DataFrame) -> SmallerModel |
     Returns:
         `None` if there is none, or sizes or intervals are not known.
     """
-    table = leaderboard(selection, curves)
+    table, measure = leaderboard(selection, curves), selection.measure
     column, best = size_column(table), table.iloc[0]
     share = table[column] / best[column]
-    close = table["upper80"] <= (1 + NEARLY) * best["predicted_loss"]
+    predicted = table["predicted_loss"].map(measure.error)
+    worse = table["upper80" if measure.direction == "lower" else "lower80"].map(measure.error)
+    close = worse <= (1 + NEARLY) * predicted.iloc[0]
     found = table[(share <= SMALLER) & close & (table["model"] != best["model"])]
     if found.empty:
         return None
     row = found.loc[found[column].idxmin()]
     return SmallerModel(
         str(row["candidate"]),
-        float(row["predicted_loss"] - best["predicted_loss"]),
-        float(row["upper80"] - best["predicted_loss"]),
+        float(predicted[row.name] - predicted.iloc[0]),
+        float(worse[row.name] - predicted.iloc[0]),
         column,
         float(share[row.name]),
     )

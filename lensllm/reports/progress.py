@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -21,7 +19,7 @@ from lensllm.reports.console import PlainConsole
 from lensllm.reports.words import outcome_words
 from lensllm.selectors.base import Decision
 from lensllm.system.harmless import one_row, redact
-from lensllm.system.progress import duration_words, note
+from lensllm.system.progress import note
 
 REFRESHES_PER_SECOND = 2
 
@@ -37,6 +35,7 @@ class CampaignProgress:
         task: The selection task.
         budget: The budget, which the campaign charges in place.
         known: Results that were paid for before.
+        n_places: Number of trials that run at the same time.
         screen: Console of the table; by default one as wide as the terminal.
     """
 
@@ -46,11 +45,12 @@ class CampaignProgress:
         task: Task,
         budget: Budget,
         known: Sequence[TrialResult] = (),
+        n_places: int = 1,
         screen: Console | None = None,
     ) -> None:
         self.console = console
         self.screen = screen or PlainConsole(file=console.file)
-        self.state = LiveState(task, budget, known)
+        self.state = LiveState(task, budget, known, n_places)
         self._live: Live | None = None
         self._streams: list[tuple[logging.StreamHandler[Any], Any]] = []
 
@@ -62,9 +62,11 @@ class CampaignProgress:
                 console=screen,
                 transient=True,
                 refresh_per_second=REFRESHES_PER_SECOND,
+                redirect_stdout=False,  # a signal is told on them while the display may be locked
+                redirect_stderr=False,
             )
             self._live.start()
-            self._redirect()
+            self._redirect(screen)
         return self
 
     def __exit__(
@@ -98,14 +100,29 @@ class CampaignProgress:
         console = self.console if self._live is None else self._live.console
         console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
-    def _redirect(self) -> None:
-        """Let log handlers print above the table, as the live display lets `print` do."""
+    def _redirect(self, screen: Console) -> None:
+        """Let log handlers print above the table."""
         for handler in logging.root.handlers:
             if isinstance(handler, logging.StreamHandler) and not isinstance(
                 handler, logging.FileHandler
             ):
                 self._streams.append((handler, handler.stream))
-                handler.setStream(sys.stdout)
+                handler.setStream(_Above(screen))
+
+
+class _Above:
+    """A stream whose lines appear above a live display."""
+
+    def __init__(self, screen: Console) -> None:
+        self.screen = screen
+
+    def write(self, text: str) -> None:
+        """Print what a log handler writes."""
+        text = text.rstrip("\n")
+        self.screen.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def flush(self) -> None:
+        """Lines are shown at once."""
 
 
 class CampaignBar:
@@ -118,18 +135,26 @@ class CampaignBar:
         task: The selection task.
         budget: The budget, which the campaign charges in place.
         known: Results that were paid for before.
+        n_places: Number of trials that run at the same time.
     """
 
     def __init__(
-        self, console: Console, task: Task, budget: Budget, known: Sequence[TrialResult] = ()
+        self,
+        console: Console,
+        task: Task,
+        budget: Budget,
+        known: Sequence[TrialResult] = (),
+        n_places: int = 1,
     ) -> None:
-        self.state = LiveState(task, budget, known)
+        self.state = LiveState(task, budget, known, n_places)
         columns = (TextColumn("{task.description}", markup=False), BarColumn())
         self._bar = Progress(
             *columns,
             TimeElapsedColumn(),
             console=console,
             disable=not (console.is_terminal or console.is_jupyter),
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._bar.add_task("choosing a model", total=budget.flops)
 
@@ -155,7 +180,6 @@ class CampaignBar:
         trial = result.trial
         outcome = outcome_words(result, self.state.task.measure)
         words = one_row(redact(f"{trial.model}, D = {trial.n_samples}: {outcome}"))
-        if math.isfinite(self.state.seconds_left):
-            words += f"; at most about {duration_words(self.state.seconds_left)} left"
+        words += f"; {left}" if (left := self.state.left_words) else ""
         self._bar.update(self._task, completed=budget.spent, description=words)
         note(words)

@@ -13,27 +13,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from rich.table import Table
 
 from lensllm.core.evidence import CLOSE, Evidence
 from lensllm.core.measures import LOSS, Measure
-from lensllm.core.selection import RankedModel, Selection, Verdict
-from lensllm.laws import RectifiedLaw, fit_law
+from lensllm.core.selection import Selection, Verdict
 from lensllm.reports.amounts import duration, money
 from lensllm.reports.campaign_figure import campaign_figure
-from lensllm.reports.curves_figure import CurvePlot, draw_curves
 from lensllm.reports.data_words import data_words
+from lensllm.reports.html_report import write_report
 from lensllm.reports.leaderboard import (
     SmallerModel,
     leaderboard,
     nearly_as_good,
     size_column,
 )
+from lensllm.reports.selection_figure import selection_figure
+from lensllm.reports.style import save
 from lensllm.reports.words import decision_words, reason_words
 from lensllm.system.atomic import StorageError, write_whole
 from lensllm.system.harmless import redact, write_csv
@@ -42,10 +40,7 @@ logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
 FORMAT_VERSION = 2  # of selection.json; the first, without events, had no number
-MIN_FIT_POINTS = 5
-MAX_PANELS = 12
 MAX_NAMED = 6
-_PREDICTED = "#b5442e"
 
 
 def _versions() -> dict[str, str]:
@@ -63,9 +58,12 @@ def observed_points(
     """Measured points by model, ascending by size.
 
     Returns:
-        `n_samples`, `test_loss`, the measure's column if it is another one, `status`, `flops`.
+        `n_samples`, `test_loss`, the measure's column if it is another one (with its standard error
+        unless it is a loss), `status`, `flops`.
     """
-    losses = list(dict.fromkeys((LOSS.column, measure.column)))
+    named = (LOSS.column, measure.column, *(() if measure.is_loss else (measure.error_column,)))
+    losses = list(dict.fromkeys(named))
+    curves = curves.reindex(columns=[*curves, *set(losses).difference(curves)])
     columns = ["n_samples", *losses, "status", "flops"]
     return {
         str(model): [
@@ -81,6 +79,7 @@ def selection_record(
     curves: pd.DataFrame,
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
+    command: str = "",
 ) -> dict[str, Any]:
     """A complete selection as plain JSON types.
 
@@ -89,13 +88,16 @@ def selection_record(
         curves: Tidy table of the campaign's trials.
         settings: The resolved configuration.
         data: Summary of the data set, see `TextData`; empty for recorded curves.
+        command: The command that repeats the campaign, if there is one.
 
     Returns:
-        Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `selected`, `verdict`,
-        `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
+        Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `direction` (whether
+        `lower` or `higher` values are better), `bound` (the best possible value), `selected`,
+        `verdict`, `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
         `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`,
         `currency`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same
-        in words), `warnings`, `data_fingerprint`, `data`, `settings`, `versions`.
+        in words), `warnings`, `data_fingerprint`, `data`, `command`,
+        `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     rows = leaderboard(selection, curves).set_index("candidate")
@@ -115,6 +117,8 @@ def selection_record(
         "dataset": selection.dataset,
         "n_samples_full": selection.n_samples_full,
         "measure": selection.measure.name,
+        "direction": selection.measure.direction,
+        "bound": selection.measure.bound,
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
         "test_set": _evidence_record(selection.evidence),
@@ -136,6 +140,7 @@ def selection_record(
         "warnings": list(selection.warnings),
         "data_fingerprint": data.get("fingerprint", ""),
         "data": dict(data),
+        "command": command,
         "settings": dict(settings),
         "versions": _versions(),
     }
@@ -153,8 +158,7 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
         return f"No candidate could be ranked on {selection.dataset}: {best.status}."
     text = f"{_doubt(selection)}ine-tune {best.model} on {selection.dataset}"
     if math.isfinite(best.predicted_loss):
-        text += f" (predicted {selection.measure.label} {best.predicted_loss:.3f} nats at D = "
-        text += str(selection.n_samples_full)
+        text += f" (predicted {_predicted(selection)} at D = {selection.n_samples_full}"
         if math.isfinite(best.lower80):
             text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
         text += ")"
@@ -162,19 +166,22 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
         text += _chance(selection)
     else:
         text += f"; {selection.selector} gives no probability of being right"
-    text += _evidence(selection.verdict) + _open_setting(selection)
+    text += _evidence(selection.verdict, selection.measure.difference_unit)
+    text += _open_setting(selection)
     text = f"{text}; found for {_cost(selection)}."
-    also = [] if smaller is None else [_smaller(smaller)]
+    also = [] if smaller is None else [_smaller(smaller, selection.measure)]
     also += [data_words(needs) for needs in selection.data_needs[:1]]
     return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
 
 
-def _smaller(item: SmallerModel) -> str:
+def _smaller(item: SmallerModel, measure: Measure) -> str:
     """The smaller or faster model that is nearly as good."""
     is_faster = item.size == "latency_ms"
+    sign, at_most = (1, "at most") if measure.direction == "lower" else (-1, "at least")
+    lacks = f"{sign * item.difference:+.3f} {measure.difference_unit} ({at_most} "
     return (
         f"{'Faster' if is_faster else 'Smaller'} and nearly as good: {item.candidate}, "
-        f"{item.difference:+.3f} nats (at most {item.upper:+.3f} with 90 %) at {item.share:.0%} of "
+        f"{lacks}{sign * item.upper:+.3f} with 90 %) at {item.share:.0%} of "
         f"the {'latency' if is_faster else 'parameters'}."
     )
 
@@ -196,13 +203,20 @@ def _chance(selection: Selection) -> str:
 
 def _open_setting(selection: Selection) -> str:
     """What the choice among the arms of the chosen model may cost, if that is not negligible."""
-    verdict = selection.verdict
-    if verdict is None or not verdict.arm_regret > CLOSE * selection.best.predicted_loss:
+    verdict, measure = selection.verdict, selection.measure
+    predicted = measure.error(selection.best.predicted_loss)
+    if verdict is None or not verdict.arm_regret > CLOSE * predicted:
         return ""
     return (
         "; which settings of this model are best is open: these are expected to lose "
-        f"{verdict.arm_regret:.2g} nats against the best of them"
+        f"{verdict.arm_regret:.2g} {measure.difference_unit} against the best of them"
     )
+
+
+def _predicted(selection: Selection) -> str:
+    """The measure and its predicted value: test loss 2.345 nats, accuracy 0.830."""
+    unit = " nats" if selection.measure.is_loss else ""
+    return f"{selection.measure.label} {selection.best.predicted_loss:.3f}{unit}"
 
 
 def _cost(selection: Selection) -> str:
@@ -232,14 +246,14 @@ def _doubt(selection: Selection) -> str:
     return f"Not enough evidence yet to tell {_listed(verdict.contenders)} apart: for now, f"
 
 
-def _evidence(verdict: Verdict | None) -> str:
+def _evidence(verdict: Verdict | None, unit: str) -> str:
     """The expected regret of the choice, and the expected gain of the next trial."""
     if verdict is None or verdict.kind == "clear":
         return ""
     text = (
         f"; one of those {len(verdict.contenders)} is the best with probability "
         f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
-        f"{verdict.expected_regret:.2g} nats against it"
+        f"{verdict.expected_regret:.2g} {unit} against it"
     )
     if verdict.next_trial is not None:
         model, n_samples = verdict.next_trial
@@ -282,17 +296,19 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
     A star marks candidates that no other one beats in both predicted loss and size (or latency).
     """
     verdict, rows = selection.verdict, leaderboard(selection, curves)
+    what = "loss" if selection.measure.is_loss else selection.measure.label
+    better = f"{'smaller' if selection.measure.direction == 'lower' else 'larger'} {what}"
     notes = [] if verdict is None else [f"verdict: {verdict.kind.replace('_', ' ')}"]
     if rows["pareto"].any():
         less = "latency" if size_column(rows) == "latency_ms" else "parameters"
-        notes.append(f"* no other has a smaller loss without more {less}")
+        notes.append(f"* no other has a {better} without more {less}")
     title = f"{selection.selector} on {selection.dataset}"
     table = Table(title=title, caption="; ".join(notes) or None)
     several = rows["model"].duplicated().any()
     columns: list[tuple[str, str, Callable[[pd.Series], str]]] = [
         ("rank", "", lambda row: str(row["rank"])),
         ("candidate", "model", lambda row: f"{row['candidate']}{_star(row)}"),
-        ("predicted_loss", f"loss at {selection.n_samples_full}", _cell("predicted_loss")),
+        ("predicted_loss", f"{what} at {selection.n_samples_full}", _cell("predicted_loss")),
         ("lower80", "80 % interval", _interval),
         ("p_best", "P(best)", _cell("p_best", 2)),
         *([("p_best_model", "of its model", _cell("p_best_model", 2))] if several else []),
@@ -300,7 +316,7 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         ("memory_gb", "GB to run", _cell("memory_gb", 2)),
         ("latency_ms", "latency, ms", _cell("latency_ms", 0)),
         ("largest_n_samples", "largest D run", _cell("largest_n_samples", 0)),
-        ("largest_loss", "its loss", _cell("largest_loss")),
+        ("largest_loss", f"its {what}", _cell("largest_loss")),
         ("difference", "behind the first, at D", _behind),
         ("status", "status", lambda row: "contender" if row["contender"] else row["status"]),
     ]
@@ -341,12 +357,13 @@ def write_selection(
     folder: Path,
     settings: Mapping[str, Any],
     data: Mapping[str, Any] | None = None,
+    command: str = "",
 ) -> dict[str, Path]:
-    """Write `selection.json`, `curves.csv` and, if there is a curve to draw, `curves.png`.
+    """Write `selection.json`, `curves.csv`, `report.html`, and figures if there is a curve.
 
-    If the selector stopped candidates during the campaign, `campaign.png` shows which and when. If
+    `campaign.png` shows the campaign at a glance, `curves.png` each candidate; both are SVG too. If
     the folder cannot be written, everything goes into a new temporary folder, and a warning says
-    where, so that no result is lost. A figure that cannot be drawn is left out.
+    where, so that no result is lost. A figure or report that cannot be made is left out.
 
     Args:
         selection: The answer.
@@ -354,11 +371,12 @@ def write_selection(
         folder: Output folder.
         settings: The resolved configuration.
         data: Summary of the data set.
+        command: The command that repeats the campaign, if there is one.
 
     Returns:
         The paths of the files written, by kind.
     """
-    record = selection_record(selection, curves, settings, data or {})
+    record = selection_record(selection, curves, settings, data or {}, command)
     text = json.dumps(redact(record), indent=1, allow_nan=False) + "\n"
     try:
         write_whole(folder / "selection.json", text)
@@ -367,7 +385,6 @@ def write_selection(
         logger.warning("%s: what was found is in %s", error, folder)
         write_whole(folder / "selection.json", text)
     paths = {"selection": folder / "selection.json"}
-    ranked = [entry.model for entry in selection.ranking]
 
     def write_table(path: Path) -> bool:
         write_csv(curves, path)
@@ -377,12 +394,17 @@ def write_selection(
         return _save(selection_figure(selection, curves), path)
 
     def write_campaign(path: Path) -> bool:
-        return _save(campaign_figure(selection.events, ranked), path)
+        return _save(campaign_figure(selection, curves), path)
+
+    def write_page(path: Path) -> bool:
+        write_report(folder, path)
+        return True
 
     for kind, name, write in (
         ("curves", "curves.csv", write_table),
         ("figure", "curves.png", write_figure),
         ("campaign", "campaign.png", write_campaign),
+        ("report", "report.html", write_page),
     ):
         try:
             if write(folder / name):
@@ -395,66 +417,8 @@ def write_selection(
 def _save(figure: Figure | None, path: Path) -> bool:
     """Write a figure if there is one; return whether there was."""
     if figure is not None:
-        figure.savefig(path, dpi=150)
+        save(figure, path)
     return figure is not None
-
-
-def selection_figure(selection: Selection, curves: pd.DataFrame) -> Figure | None:
-    """Learning curves on the same log-log axes, one panel per candidate, the best ones first.
-
-    Black points were measured; the red mark is the selector's prediction at D_full with its 80 %
-    interval; the blue curve and band are the rectified law and its posterior, drawn if there are at
-    least `MIN_FIT_POINTS` points at D > 0.
-
-    Returns:
-        The figure with at most `MAX_PANELS` panels; `None` when nothing at D > 0 was measured.
-    """
-    column = selection.measure.column
-    drawn: list[RankedModel] = []
-    plots: list[CurvePlot] = []
-    for place, entry in enumerate(selection.ranking, start=1):
-        rows = curves[(curves["model"] == entry.model) & np.isfinite(curves[column])]
-        rows = rows.sort_values("n_samples")
-        sizes = rows["n_samples"].to_numpy(dtype=float)
-        losses = rows[column].to_numpy(dtype=float)
-        if not (sizes > 0).any() or len(plots) == MAX_PANELS:
-            continue
-        enough = (sizes > 0).sum() >= MIN_FIT_POINTS
-        fits = [fit_law(RectifiedLaw(), sizes, losses, use_zero=False)] if enough else []
-        title = f"{place}. {entry.model.rpartition('/')[2]}"
-        full = float(selection.n_samples_full)
-        plots.append(CurvePlot(title, sizes, losses, fits, n_samples_full=full))
-        drawn.append(entry)
-    if not plots:
-        return None
-    figure = draw_curves(plots, min(4, len(plots)), selection.measure.unit)
-    panels = figure.axes[: len(plots)]
-    for axes, plot, entry in zip(panels, plots, drawn, strict=True):
-        _mark_prediction(axes, plot, entry, selection.n_samples_full)
-    limits = [axes.get_ylim() for axes in panels]
-    for axes in panels:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
-        axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 7)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
-    return figure
-
-
-def _mark_prediction(axes: Axes, plot: CurvePlot, entry: RankedModel, n_samples_full: int) -> None:
-    """Draw the selector's prediction and interval at D_full, and make room for them."""
-    if not math.isfinite(entry.predicted_loss):
-        return
-    ends = [entry.lower80, entry.upper80]
-    reach = [value for value in (entry.predicted_loss, *ends) if math.isfinite(value)]
-    sizes, losses = plot.n_samples[-1:], plot.losses[-1:]
-    path = [*sizes, n_samples_full], [*losses, entry.predicted_loss]
-    axes.plot(*path, ":", color=_PREDICTED, lw=1.2, zorder=1)
-    if all(map(math.isfinite, ends)):
-        axes.plot([n_samples_full] * 2, ends, color=_PREDICTED, lw=1.4, zorder=6)
-    axes.plot([n_samples_full], [entry.predicted_loss], "*", color=_PREDICTED, ms=9, zorder=7)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 0.98 * min(reach)), max(high, 1.02 * max(reach)))
-    axes.set_title(f"{axes.get_title()}: predicted {entry.predicted_loss:.3f}", fontsize=8.5)
 
 
 def _behind(row: pd.Series) -> str:

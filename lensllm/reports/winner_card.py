@@ -18,7 +18,7 @@ def winner_sentence(winner: Winner) -> str:
     trial, result = winner.result.trial, winner.result
     text = (
         f"Fine-tuned {trial.model} on {trial.n_samples} samples of {trial.dataset}: "
-        f"{winner.measure.label} {winner.value:.4f} {winner.measure.unit}"
+        f"{winner.measure.label} {winner.measure.words(winner.value)}"
     )
     if math.isfinite(winner.predicted):
         text += f"; the prediction was {winner.predicted:.4f}"
@@ -52,7 +52,7 @@ def winner_card(winner: Winner, record: Mapping[str, Any]) -> str:
         "method": method.method,
         "data": f"{trial.dataset}, {trial.n_samples} training samples",
         "seed": str(trial.seed),
-        winner.measure.label: f"{winner.value:.6f} {winner.measure.unit}",
+        winner.measure.label: winner.measure.words(winner.value, 6),
         "predicted before": f"{winner.predicted:.4f} ({winner.lower80:.4f} to "
         f"{winner.upper80:.4f} with 80 %)",
         "loss per target token": f"{result.test_loss:.6f} nats",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from lensllm.core.events import (
+    CHOSEN_OTHERWISE,
     KNOWN,
     LEFT_OUT,
     OUT_OF_TIME,
@@ -22,6 +23,11 @@ from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.trials import TrialResult
 
 MAX_NAMES = 6
+VERDICTS = {
+    "clear": "Clear choice",
+    "too_close_to_call": "Too close to call",
+    "not_enough_evidence": "Not enough evidence yet",
+}
 
 
 def decision_words(selection: Selection) -> list[str]:
@@ -45,6 +51,8 @@ def event_words(event: Event, measure: Measure = LOSS) -> str:
     if event.kind == RAN:
         outcome = _outcome(event.reason, event.value, event.message, measure)
         return f"ran {event.model} at D = {event.n_samples}: {outcome}"
+    if event.kind in _IN_UNITS:
+        return _IN_UNITS[event.kind](event, measure)
     if event.kind in _EVENTS:
         return _EVENTS[event.kind](event)
     parts = [event.model, "" if event.n_samples is None else f"D = {event.n_samples}"]
@@ -82,7 +90,8 @@ def _predicted(selection: Selection, basis: str) -> str:
     best = selection.best
     words = f"{best.model} is ranked first"
     if math.isfinite(best.predicted_loss):
-        words += f", with a predicted loss at D = {selection.n_samples_full} of "
+        what = "loss" if selection.measure.is_loss else selection.measure.label
+        words += f", with a predicted {what} at D = {selection.n_samples_full} of "
         words += f"{best.predicted_loss:.4f}"
     if math.isfinite(best.lower80):
         words += f" (80 % interval {best.lower80:.4f} to {best.upper80:.4f})"
@@ -124,12 +133,11 @@ _BASES = {
 # Bases of choices without a prediction, which follow the name of the best candidate.
 _CHOICES: dict[str, Callable[[RankedModel, Event, Measure], str]] = {
     "measured": lambda best, by, measure: (
-        f"has the smallest {f'loss at D = {by.n_samples}' if by.n_samples else 'zero-shot loss'}: "
-        f"{best.score:.4f} {measure.unit}"
+        f"has the {_best_at(measure, by.n_samples)}: {measure.words(measure.of_error(best.score))}"
     ),
     "latest": lambda best, by, measure: (
-        f"has the smallest loss, taken to D = {by.n_samples}: {best.score:.4f} {measure.unit}"
-        f"{_chance(best)}"
+        f"has the {_best_of(measure)}, taken to D = {by.n_samples}: "
+        f"{measure.words(measure.of_error(best.score))}{_chance(best)}"
     ),
     "spectra": lambda best, by, measure: (
         f"has the smallest {by.message} of its weight spectra: {best.score:.4f}"
@@ -140,6 +148,19 @@ _CHOICES: dict[str, Callable[[RankedModel, Event, Measure], str]] = {
     "n_params": lambda best, by, measure: f"has the most parameters: {math.exp(-best.score):.4g}",
     "random": lambda best, by, measure: "was drawn at random",
 }
+
+
+def _best_of(measure: Measure, where: str = "") -> str:
+    """The smallest loss, or the largest accuracy."""
+    what = "loss" if measure.is_loss else measure.label
+    return f"{measure.superlative} {where}{what}"
+
+
+def _best_at(measure: Measure, n_samples: int | None) -> str:
+    """The same at one size, which is 0 before fine-tuning."""
+    return (
+        f"{_best_of(measure)} at D = {n_samples}" if n_samples else _best_of(measure, "zero-shot ")
+    )
 
 
 def _outcome(status: str, value: float | None, message: str, measure: Measure) -> str:
@@ -160,16 +181,16 @@ def _stopped(event: Event) -> str:
     return f"stopped {event.model}: {why}"
 
 
-def _next(event: Event) -> str:
+def _next(event: Event, measure: Measure) -> str:
     trials = f"next {_names(event.trials)} at {_sizes(event.trials)}"
     if event.reason == "no_usable_trial":
         return f"{trials}: no usable trial so far"
     if event.reason == "second_size":
-        return f"{trials}: a second size of those in front; {_now(event)}"
-    return f"next {_plan(event)}; {_now(event)}"
+        return f"{trials}: a second size of those in front; {_now(event, measure)}"
+    return f"next {_plan(event, measure)}; {_now(event, measure)}"
 
 
-def _ended(event: Event) -> str:
+def _ended(event: Event, measure: Measure) -> str:
     """Why a selector asks for no more trials."""
     if event.reason == "all_failed":
         return "no more trials: every candidate failed"
@@ -183,17 +204,17 @@ def _ended(event: Event) -> str:
         why = f"none is affordable with the {left}"
     else:
         price = " for its price" if event.reason == "price" else ""
-        most = _plan(event)
+        most = _plan(event, measure)
         why = f"more would not change the choice{price}; the most worthwhile was {most}"
-    return f"no more trials: {why}; {_now(event)}"
+    return f"no more trials: {why}; {_now(event, measure)}"
 
 
-def _now(event: Event) -> str:
-    regret = event.numbers["expected_regret"]
-    return f"choosing {event.model} now has an expected regret of {regret:.2g} nats"
+def _now(event: Event, measure: Measure) -> str:
+    regret = f"{event.numbers['expected_regret']:.2g} {measure.difference_unit}"
+    return f"choosing {event.model} now has an expected regret of {regret}"
 
 
-def _plan(event: Event) -> str:
+def _plan(event: Event, measure: Measure) -> str:
     """The trials of a plan, its expected gain and its cost."""
     numbers = event.numbers
     then = ""
@@ -201,7 +222,8 @@ def _plan(event: Event) -> str:
         then = f", then the best {numbers['then_count']:.0f} at D = {numbers['then_n_samples']:.0f}"
     return (
         f"{_names(event.trials)} at {_sizes(event.trials)}{then}: expected fall in regret "
-        f"{numbers['gain']:.2g} nats for {percent(numbers['cost_fraction'])} of full tuning"
+        f"{numbers['gain']:.2g} {measure.difference_unit} for {percent(numbers['cost_fraction'])} "
+        "of full tuning"
     )
 
 
@@ -236,6 +258,16 @@ def _pooled(event: Event) -> str:
     )
 
 
+def _otherwise(event: Event, measure: Measure) -> str:
+    return f"ranked by {event.reason} instead of {measure.label}, {event.model} would be first"
+
+
+# Events with numbers in the unit of the measure.
+_IN_UNITS: dict[str, Callable[[Event, Measure], str]] = {
+    "next": _next,
+    "ended": _ended,
+    CHOSEN_OTHERWISE: _otherwise,
+}
 _EVENTS: dict[str, Callable[[Event], str]] = {
     LEFT_OUT: lambda event: f"left out {event.model}: {event.message}",
     PREPARED: lambda event: f"{event.value:.3g} FLOPs before the first trial",
@@ -246,8 +278,6 @@ _EVENTS: dict[str, Callable[[Event], str]] = {
     RESUMED: lambda event: f"{event.model} is back in play",
     STOPPED: _stopped,
     "started": _started,
-    "next": _next,
-    "ended": _ended,
     "line": _line,
     "lensllm_law": _lensllm_law,
     "ntk_scale": lambda event: f"ntk_scale = {event.value:g}{event.reason and ', fitted'}",

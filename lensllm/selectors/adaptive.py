@@ -47,7 +47,8 @@ class Adaptive(Selector):
     Attributes:
         predictor: The predictor of the curves.
         nats_per_full_tuning: λ, the smallest expected fall in regret that justifies the FLOPs of
-            fine-tuning every candidate in full; 0 spends whatever may still change the choice.
+            fine-tuning every candidate in full, in the unit of the task's measure (nats for
+            losses); 0 spends whatever may still change the choice.
         seed: Seed of the draws.
     """
 
@@ -156,6 +157,7 @@ class Adaptive(Selector):
         rows = np.array([i for i, model in enumerate(every) if model in usable])
         draws, _ = beliefs.draws(N_DRAWS, self.seed)
         p_best = np.bincount(draws[:, rows].argmin(axis=1), minlength=len(rows)) / N_DRAWS
+        chances = {every[row]: float(chance) for row, chance in zip(rows, p_best, strict=True)}
         by_chance = np.argsort(-p_best, kind="stable")
         kept = by_chance[:MAX_WEIGHED]
         kept = kept[(p_best[kept] > HOPELESS) | (np.arange(len(kept)) == 0)]
@@ -165,7 +167,7 @@ class Adaptive(Selector):
             for model, chance in ((every[rows[k]], p_best[k]) for k in by_chance)
             if model not in names
         ]
-        pending = [point for point in budget.pending if point[0] in names]
+        pending = [(m, n) for m, n in budget.pending if m in names and n in sizes]
         outlook = Outlook(*beliefs.moments(rows[kept])).believing(
             [(names.index(model), sizes.index(n)) for model, n in pending]
         )
@@ -183,11 +185,12 @@ class Adaptive(Selector):
         plan = outlook.best_plan(costs, left, seed, None, price) if len(names) > 1 else None
         planned = now if plan is None else _planned(now, plan, names, sizes, scale, task)
         if plan is not None and self._worth(plan, scale, task):
-            return ask_for(task, curves, planned.trials, *stopped, planned)
+            decision = ask_for(task, curves, planned.trials, *stopped, planned)
+            return replace(decision, p_best=chances)
         second = tuple(_second_sizes(task, budget, names, p_best[kept], tried))
         if second:
             why = replace(now, reason="second_size", trials=second)
-            return ask_for(task, curves, second, *stopped, why)
+            return replace(ask_for(task, curves, second, *stopped, why), p_best=chances)
         if plan is not None:
             reason = "price" if self.nats_per_full_tuning else "no_gain"
         elif len(names) < 2:
@@ -197,7 +200,7 @@ class Adaptive(Selector):
         numbers = {**planned.numbers, "left_fraction": left / task.full_cost}
         chance = float(p_best.max())
         end = replace(planned, kind="ended", reason=reason, value=chance, numbers=numbers)
-        return Decision((), (*stopped, end))
+        return Decision((), (*stopped, end), chances)
 
     def _worth(self, plan: Plan, scale: float, task: Task) -> bool:
         """Whether a plan's value is significantly above 0 and worth its price."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import tempfile
 import threading
 import time
@@ -17,10 +18,19 @@ from typing import Any, get_args
 import pandas as pd
 
 from lensllm.core.amounts import read_amount
+from lensllm.core.measures import LOSS, Measure, measure_named
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task, size_ladder
-from lensllm.core.trials import MAX_LOSS, Status, Trial, TrialResult, digest_of, results_table
+from lensllm.core.trials import (
+    MAX_LOSS,
+    MeasureValue,
+    Status,
+    Trial,
+    TrialResult,
+    digest_of,
+    results_table,
+)
 from lensllm.selectors.adaptive import Adaptive
 from lensllm.selectors.base import Decision, Selector
 from lensllm.selectors.campaign import run_campaign
@@ -36,9 +46,9 @@ Cost = Callable[[str, int], float]
 class Study:
     """Selects the candidate to fine-tune when the training loop is your own.
 
-    `ask` returns the next trial, `tell` takes its loss. The results told so far determine the next
-    trials: a round of trials is chosen only when the previous one is complete, so neither the
-    number of workers that share the folder nor the order of their results matters.
+    `ask` returns the next trial, `tell` takes its loss or another measure. The results told so far
+    determine the next trials: a round of trials is chosen only when the previous one is complete,
+    so neither the number of workers that share the folder nor the order of their results matters.
 
     Args:
         candidates: Names, or `Candidate` objects, whose families and numbers of parameters help.
@@ -51,6 +61,9 @@ class Study:
             from the costs given to `tell`, and until then assumed proportional to D and parameters.
         folder: Where the study is kept; several workers may open it, and a killed one can resume.
             `None` keeps it for the life of this object.
+        measure: What `tell` is told: `loss`, or another measure with its best possible value and
+            direction, such as `accuracy` or `{"name": "wer", "direction": "lower"}` (see
+            `lensllm.core.measures.measure_named`).
         selector: The selector; `Adaptive` by default.
         max_failures: Failed or diverged trials after which a candidate is excluded.
         seed: Seed that the trials carry.
@@ -76,6 +89,7 @@ class Study:
         sizes: Sequence[int] | None = None,
         costs: Cost | None = None,
         folder: str | Path | None = None,
+        measure: str | Mapping[str, Any] | Measure = "loss",
         selector: Selector | None = None,
         max_failures: int = 2,
         seed: int = 0,
@@ -106,6 +120,7 @@ class Study:
             available,
             guess,
             seed,
+            measure=measure_named(measure),
             cost_unit="units of cost" if amount.unit in ("", "share") else amount.unit,
         )
         self.max_failures = max_failures
@@ -153,15 +168,17 @@ class Study:
         cost: float | None = None,
         status: Status = "completed",
         reason: str = "",
+        standard_error: float | None = None,
     ) -> None:
         """Report how a trial ended.
 
         Args:
             trial: A trial that `ask` returned.
-            value: Its test loss, in the same unit for all candidates; lower is better.
+            value: Its test loss, in the same unit for all candidates, or the study's measure.
             cost: Its cost, in the unit of the budget; taken from `costs` by default.
             status: `completed`, `diverged` (the loss became infinite or NaN) or `failed`.
             reason: Why it failed, in one line.
+            standard_error: Standard error of the value over test examples, if known.
 
         Raises:
             ValueError: The trial was not asked for or was told before, or a value is out of range.
@@ -175,11 +192,16 @@ class Study:
                 "Expected a value with status='completed' and none with another one, got "
                 f"{value!r} with {status!r}"
             )
-        if value is not None and not 0 < value <= MAX_LOSS:
+        measure = self.task.measure
+        if value is not None and not measure.is_loss:
+            measure.check(value)
+        elif value is not None and not 0 < value <= MAX_LOSS:
             raise ValueError(
                 f"Expected a loss above 0 and at most {MAX_LOSS:g}, got {value!r}: tell "
                 "status='diverged' of a trial whose training left the finite numbers"
             )
+        if standard_error is not None and not 0 <= standard_error < math.inf:
+            raise ValueError(f"Expected a finite `standard_error` >= 0, got {standard_error!r}")
         if cost is not None:
             _positive(cost, "`cost`")
         elif self._learns and self._share is None:
@@ -191,7 +213,7 @@ class Study:
             raise ValueError(f"Expected a trial that is open, got {_name(trial)}, told before")
         if trial not in self._missing():
             raise ValueError(f"Expected a trial that `ask` gave, got {_name(trial)}")
-        told = _Told(None if value is None else float(value), cost, status, reason)
+        told = _Told(None if value is None else float(value), cost, status, reason, standard_error)
         self._told.add(trial, told)
         for (worker, key), held in list(self._held.items()):
             if key == trial.key:
@@ -248,10 +270,16 @@ class Study:
         candidate = next(item for item in self.task.candidates if item.name == trial.model)
         known = None if self._learns else self.task.costs[trial.model, trial.n_samples]
         cost = known if told.cost is None else told.cost
+        value = math.nan if told.value is None else told.value
+        error = math.nan if told.standard_error is None else told.standard_error
+        is_loss = self.task.measure.is_loss
+        measures = {} if is_loss else {self.task.measure.name: MeasureValue(value, error)}
         return TrialResult(
             trial,
             told.status,
-            math.nan if told.value is None else told.value,
+            value if is_loss else math.nan,
+            test_loss_se=error if is_loss else math.nan,
+            measures=measures,
             family=candidate.family,
             flops=math.nan if cost is None else cost,
             reason=told.reason,
@@ -318,12 +346,15 @@ class Study:
             "sizes": list(task.sizes),
             "seed": task.seed,
         }
+        measure = task.measure
+        if measure != LOSS:  # studies of losses are older than this entry
+            question["measure"] = [measure.name, measure.bound, measure.direction]
         path = self.folder / "study.json"
         if not path.is_file():
             write_whole(path, json.dumps(question, indent=1) + "\n")
             return
         found = _record(path)
-        for name, value in question.items():
+        for name, value in {"measure": None, **question}.items():
             if found.get(name) != value:
                 raise ValueError(
                     f"Expected the study of {self.folder}, whose {name} is {found.get(name)}, got "
@@ -363,6 +394,8 @@ class _Teller(Runner):
 
 class _WholeRounds(Executor):
     """An executor that returns the results of a round only when all of its trials were told."""
+
+    n_workers = sys.maxsize
 
     def next(self) -> tuple[Trial, TrialResult]:
         """The next result of a round.
@@ -430,6 +463,7 @@ class _Told:
     cost: float | None
     status: Status
     reason: str
+    standard_error: float | None = None
 
 
 class _ToldTrials:
@@ -450,7 +484,9 @@ class _ToldTrials:
                 return None
             record = _record(path)
             try:
-                told = _Told(**{name: record[name] for name in _Told.__dataclass_fields__})
+                names = ("value", "cost", "status", "reason")
+                error = record.get("standard_error")  # older studies have none
+                told = _Told(**{name: record[name] for name in names}, standard_error=error)
             except KeyError as error:
                 raise ValueError(f"Expected {error} in {path}, found none: {_WAY}") from error
             self._seen[trial.key] = told

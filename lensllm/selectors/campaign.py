@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -31,6 +31,7 @@ from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
 from lensllm.selectors.known_trials import Ledger
 from lensllm.selectors.paired_losses import evaluation_share, evidence_of
+from lensllm.selectors.second_opinion import second_opinion
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def run_campaign(
     known: Sequence[TrialResult] = (),
     prior_curves: PriorCurves | None = None,
     ledger: Ledger | None = None,
+    on_decision: Callable[[Decision], None] | None = None,
 ) -> tuple[Selection, pd.DataFrame]:
     """Run a selector until it asks for no more trials, then let it rank the candidates.
 
@@ -73,6 +75,7 @@ def run_campaign(
         known: Results that were paid for before; they are not charged.
         prior_curves: Curves of earlier tasks; by default those of the task.
         ledger: The record of this campaign in its store, opened.
+        on_decision: Called with every answer of the selector, for progress.
 
     Returns:
         The selection with its cost, and the tidy table of all trials of the campaign.
@@ -92,18 +95,14 @@ def run_campaign(
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
     events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
     events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]
-    spent, n_before = 0.0, len(results)
+    spent = 0.0
     if (needed := selector.preparation_cost(task)) > 0:
         budget.charge(needed)
         spent += needed
         events.append(Event(PREPARED, value=needed))
     stopped: set[str] = set()
     is_asked = False
-    arrivals = _Arrivals(executor, ledger)
-    # Those not yet started; only a budget of time holds trials back until a place is free.
-    waiting: deque[Trial] = deque()
-    n_places = executor.n_workers if math.isfinite(budget.seconds_left) else math.inf
-    running: set[tuple[str, int]] = set()
+    places = _Places(executor, runner, budget, ledger)
     while True:
         seen = results_table([r for r in results if r.trial.model in task.names], examples=True)
         priced = task
@@ -113,32 +112,22 @@ def run_campaign(
             try:
                 as_seen = budget.as_seen(priced, results[len(known) :])
                 decision = selector.ask(priced, seen, as_seen)
-            except BudgetTooSmallError:
+            except BudgetTooSmallError as error:
                 if not is_asked:
-                    raise
+                    raise budget.too_small(error) from error
                 decision = Decision()  # time has passed faster than was expected
             is_asked = True
-        trials = [trial for trial in decision.trials if trial.point not in budget.pending]
-        if trials or not running:
+        if on_decision is not None:
+            on_decision(decision)
+        n_new = places.take(decision.trials, priced)
+        if n_new or not budget.pending:
             events += _news(stopped, decision)
-        if executor.n_workers > 1:  # the longest first, so that none is left to run alone
-            trials.sort(key=lambda trial: -task.costs[trial.point])
-        waiting.extend(trials)
-        budget.pending.update((trial.point, priced.costs[trial.point]) for trial in trials)
-        while True:
-            while waiting and len(running) < n_places:
-                trial = waiting.popleft()
-                if budget.fits(trial, priced):
-                    running.add(trial.point)
-                    executor.start(runner, trial)
-                else:
-                    del budget.pending[trial.point]
-            if not running:
-                break
-            trial, result = arrivals.next(running)
-            running.remove(trial.point)
-            del budget.pending[trial.point]
-            most = task.costs[trial.point]
+        if not n_new and not budget.pending:
+            break
+        n_before = len(results)
+        while (ended := places.next()) is not None:
+            trial, result = ended
+            most = whole.costs[trial.point]
             cost = result.flops if math.isfinite(result.flops) else most
             budget.charge(cost)
             spent += cost
@@ -146,16 +135,11 @@ def run_campaign(
             events.append(_ran(result, task.measure))
             if on_result is not None:
                 on_result(result, budget)
-            if not waiting and (
-                not running or (selector.asks_early and len(running) < executor.n_workers)
-            ):
+            if selector.asks_early and places.are_free:
                 break
-        if len(results) == n_before:  # nothing has run, and nothing does
-            if trials:
-                left = budget.flops - budget.spent
-                events.append(Event(OUT_OF_TIME, value=left, message=priced.cost_unit))
+        if len(results) == n_before:
+            events.append(Event(OUT_OF_TIME, value=budget.remaining, message=priced.cost_unit))
             break
-        n_before = len(results)
         task = _without_slow(task, results)
         set_aside = _set_aside(task, results, max_failures)
         events += [Event(SET_ASIDE, model, message=why) for model, why in set_aside.items()]
@@ -163,6 +147,7 @@ def run_campaign(
             task = task.without(set_aside)
     selection = selector.rank(priced, seen)
     evidence = evidence_of(selection, seen)
+    differing, remarks = second_opinion(selector, priced, seen, selection)
     curves = results_table(results)
     return (
         replace(
@@ -172,9 +157,10 @@ def run_campaign(
             cost_unit=whole.cost_unit,
             cost_fraction=spent / whole.full_cost,
             cost_seconds=_seconds(budget, results[len(known) :]),
-            events=(*selection.events, *events),
+            events=(*selection.events, *events, *differing),
             warnings=(
                 *selection.warnings,
+                *remarks,
                 *tuning_warnings(curves, task.losses_before, task.measure),
                 *_few_examples(selection, evidence),
             ),
@@ -186,22 +172,59 @@ def run_campaign(
     )
 
 
-class _Arrivals:
-    """The results of a campaign, in the order of its interrupted run as far as there was one."""
+class _Places:
+    """The trials of a campaign that wait for a place of its executor, and those that run.
 
-    def __init__(self, executor: Executor, ledger: Ledger | None) -> None:
+    Results arrive in the order of the campaign's interrupted run, as far as there was one.
+    """
+
+    def __init__(
+        self, executor: Executor, runner: Runner, budget: Budget, ledger: Ledger | None
+    ) -> None:
         self._executor = executor
+        self._runner = runner
+        self._budget = budget
         self._ledger = ledger
+        self._task = runner.task()
+        self._waiting: deque[Trial] = deque()
         self._early: dict[tuple[str, int], tuple[Trial, TrialResult]] = {}
 
-    def next(self, pending: Collection[tuple[str, int]]) -> tuple[Trial, TrialResult]:
-        """The next trial that has ended, with its result.
+    @property
+    def are_free(self) -> bool:
+        """Whether a place is free for which no trial waits."""
+        return not self._waiting and len(self._budget.pending) < self._executor.n_workers
+
+    def take(self, trials: Sequence[Trial], task: Task) -> int:
+        """Let the trials of a decision wait, but for those that run; how many they are.
 
         Args:
-            pending: The trials whose results were not returned yet, by (candidate, D).
+            trials: The trials.
+            task: The task, with the costs in the unit of the budget.
         """
+        self._task = task
+        new = [trial for trial in trials if trial.point not in self._budget.pending]
+        if self._executor.n_workers > 1:  # the longest first, so that none is left to run alone
+            new.sort(key=lambda trial: -task.costs[trial.point])
+        self._waiting.extend(new)
+        return len(new)
+
+    def next(self) -> tuple[Trial, TrialResult] | None:
+        """Fill the free places, then wait for the next result; `None` if nothing runs."""
+        budget = self._budget
+        while self._waiting and len(budget.pending) < self._executor.n_workers:
+            trial = self._waiting.popleft()
+            if budget.fits(trial, self._task):
+                budget.pending[trial.point] = self._task.costs[trial.point]
+                self._executor.start(self._runner, trial)
+        if not budget.pending:
+            return None
+        trial, result = self._arrival()
+        del budget.pending[trial.point]
+        return trial, result
+
+    def _arrival(self) -> tuple[Trial, TrialResult]:
         turn = None if self._ledger is None else self._ledger.expected
-        if turn not in pending:
+        if turn not in self._budget.pending:
             turn = next(iter(self._early), None)
         while turn is None or turn not in self._early:
             trial, result = self._executor.next()
@@ -308,9 +331,10 @@ def tuning_warnings(
     worse, better = 0, 0
     rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
     for model, rows in curves.groupby("model"):
-        measured = rows.loc[rows["n_samples"] == 0, measure.column].dropna()
+        losses = measure.errors(rows)
+        measured = losses[rows["n_samples"] == 0].dropna()
         before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
-        tuned = rows.loc[rows["n_samples"] > 0, measure.column]
+        tuned = losses[rows["n_samples"] > 0]
         if len(tuned) and math.isfinite(before):
             is_better = bool(tuned.min() < before)
             better, worse = better + is_better, worse + (not is_better)

@@ -39,6 +39,12 @@ def with_data_needs(
         curves: Tidy table of the campaign's trials.
         target_loss: A test loss that is wanted, in the unit of the task's measure.
     """
+    if task.measure.per not in ("token", "byte"):  # of losses alone the intervals were checked
+        if target_loss is not None:
+            logger.warning(
+                "No size for target_loss: candidates are ranked by %s", task.measure.name
+            )
+        return selection
     held = () if selection.verdict is None else selection.verdict.contenders
     best = selection.best
     named = [

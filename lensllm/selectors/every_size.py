@@ -46,7 +46,7 @@ class EverySize(Selector):
         cost = self.preparation_cost(task) + sum(task.costs[pair] for pair in pairs)
         if cost > budget.flops:
             what = f"{len(pairs)} trials at n_samples up to {task.sizes[-1]}"
-            advice = "raise budget.fraction, or list fewer sizes"
+            advice = "raise the budget, or list fewer sizes"
             raise too_small(task, budget, what, cost, advice=advice)
         return ask_for(task, curves, pairs)
 

@@ -104,7 +104,7 @@ class LensLLM(Selector):
         """
         ntks = self.preparation_cost(task)
         if not budget.flops > ntks:
-            advice = "raise budget.fraction, or lower selector.ntk.n_probe"
+            advice = "raise the budget, or lower selector.ntk.n_probe"
             raise too_small(task, budget, "the NTKs of the candidates", ntks, advice=advice)
         left, zero = Budget(budget.flops - ntks, budget.max_n_samples), self.use_zero
         largest = affordable_size(task, left, cumulative=True, include_zero=zero)

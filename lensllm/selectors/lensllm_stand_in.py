@@ -58,9 +58,9 @@ class LensLLMStandIn(LensLLM):
 
     def _prepared(self, task: Task, curves: pd.DataFrame) -> pd.DataFrame:
         """The rows of candidates that have a loss at D = 0, whose stand-ins are set."""
-        column = task.measure.column
-        rows = curves[(curves["n_samples"] == 0) & curves[column].notna()]
-        zeros = rows.groupby("model")[column].mean()
+        losses = task.measure.errors(curves)
+        losses = losses[(curves["n_samples"] == 0) & losses.notna()]
+        zeros = losses.groupby(curves["model"]).mean()
         for model, zero in zeros.items():
             # The same object for the same bound, since the cache of tests is keyed by it.
             bound = self._bounds.setdefault((model, zero), ExponentialCurve([zero**2], [1.0]))

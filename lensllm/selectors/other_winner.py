@@ -56,7 +56,7 @@ class OtherWinner(Selector):
         collected: dict[str, list[float]] = {}
         for _, rows in table.groupby("dataset"):
             largest = rows[rows["n_samples"] == rows["n_samples"].max()]
-            losses = largest.groupby("model")[task.measure.column].mean()
+            losses = task.measure.errors(largest).groupby(largest["model"]).mean()
             spread = losses.max() - losses.min()
             if spread > 0:
                 for model, loss in losses.items():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from lensllm.core.amounts import Amount
-from lensllm.core.task import Budget, Task
+from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.selectors.campaign import make_budget
 from lensllm.selectors.durations import cheapest_trial, is_timed, predicted_seconds
@@ -90,6 +90,13 @@ class TimeBudget(Budget):
         left = max(self.per_second * self.seconds_left, 0.0)
         pending = {point: task.costs.get(point, 0.0) for point in self.pending}
         return Budget(left + own, spent=own, pending=pending)
+
+    def too_small(self, error: BudgetTooSmallError) -> BudgetTooSmallError:
+        """The error, with what had passed before a selector could begin."""
+        return BudgetTooSmallError(
+            f"{error}; {self.spent:.3g} of the {self.flops:.3g} {self.unit} had passed with "
+            "loading, checking the candidates and the trial by which the speed is measured"
+        )
 
     def fits(self, trial: Trial, task: Task) -> bool:
         """Whether a trial that starts now is expected to end in time, where its time is known."""

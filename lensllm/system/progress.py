@@ -53,7 +53,8 @@ def duration_words(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 class LongWork:
@@ -87,7 +88,13 @@ class LongWork:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
             self._bar = Progress(
-                *columns, BarColumn(), TimeElapsedColumn(), console=self.console, transient=True
+                *columns,
+                BarColumn(),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
+                redirect_stdout=False,  # a signal is told on them while the bar may be locked
+                redirect_stderr=False,
             )
             self._bar.start()
             self._task = self._bar.add_task(self.description, total=None)

@@ -40,6 +40,8 @@ def test_arms_limits_data_needs_and_weights_in_one_campaign(select, model_folder
     assert "With twice the data" in result.sentence
     kept = {path.name.split("-D")[0] for path in (tmp_path / "trials" / "weights").iterdir()}
     assert kept == {"tiny-opt_lr=0.0001", "tiny-opt_lr=0.01"}
+    folder = result.finetune(tmp_path / "model")
+    assert "tiny-opt lr=0.01, fine-tuned on" in (folder / "README.md").read_text(encoding="utf-8")
     again, _ = read_result(tmp_path / "out")
     assert again.selection.data_needs == (needs,)
     assert again.leaderboard()["model"].tolist() == table["model"].tolist()

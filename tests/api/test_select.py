@@ -9,6 +9,7 @@ import lensllm
 from lensllm.api.data_files import data_path
 from lensllm.data import load_file
 from lensllm.data.pairs import make_text_data
+from lensllm.execution import finetune
 from tests.conftest import make_pairs
 
 PAIRS = make_pairs(300, seed=1)
@@ -126,6 +127,7 @@ def test_recorded_curves_need_no_torch():
     [
         ({"batchsize": 8}, TypeError, "got 'batchsize': did you mean 'batch_size'"),
         ({"training": {"epochs": 8}}, TypeError, "'training.epochs'"),
+        ({"data": "names", "test_data": ROWS}, TypeError, "that has its splits"),
         ({"selector": "adaptve"}, ValueError, "Expected selector among adaptive.* got 'adaptve'"),
         ({"finetune": 3}, TypeError, "or a dict of settings, as finetune, got 3"),
         ({"epochs": 0}, ValueError, "`max_epochs` > 0, got 0"),
@@ -138,3 +140,26 @@ def test_recorded_curves_need_no_torch():
 def test_options_that_cannot_be_are_refused(select, options, error, message):
     with pytest.raises(error, match=message):
         select(**options)
+
+
+def test_an_interrupted_campaign_goes_on_and_its_time_counts(select, tmp_path, monkeypatch):
+    run_trial, runs = finetune.run_trial, []
+
+    def interrupted(*arguments, **options):
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        runs.append(run_trial(*arguments, **options))
+        return runs[-1]
+
+    monkeypatch.setattr(finetune, "run_trial", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        select(budget="10min", max_evaluation=20)
+    monkeypatch.setattr(finetune, "run_trial", run_trial)
+    result = select(budget="10min", max_evaluation=20)
+    points = set(zip(result.curves["model"], result.curves["n_samples"], strict=True))
+    assert {(run.trial.model, run.trial.n_samples) for run in runs} < points
+    before = sum(run.seconds for run in runs)
+    assert before < result.selection.cost_seconds < 600
+    assert result.selection.cost_flops == pytest.approx(result.curves["flops"].sum())
+    known = [event for event in result.selection.events if event.kind == "known"]
+    assert len(known) == 2

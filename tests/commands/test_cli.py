@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from lensllm.commands import cli
+from lensllm.commands.command_line import as_meant
 from lensllm.commands.conf import command_names, conf_dir, header
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +79,7 @@ def test_help_is_the_same_by_either_way_and_its_examples_compose(script, run_mai
         words = [re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in words if word != "-m"]
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            assert compose(name, words) is not None
+            assert compose(name, as_meant(words)) is not None
 
 
 def test_help_lists_the_groups_and_ones_own_files(run_main, tmp_path):

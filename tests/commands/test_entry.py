@@ -129,6 +129,7 @@ def test_a_trial_ends_with_code_0_and_its_result_in_two_places(train, tmp_path):
         (["optimizer=sgdd"], ["sgdd", "adamw"]),
         (["model=gpt5"], ["gpt5", "opt-64x2"]),
         (["measure=word"], ["got 'word'"]),
+        (["measure=os:system"], ["got the function 'os:system'", "allowed_targets=[os]"]),
         (["sizes=[0,9999]"], ["n_samples_full = 260, got 9999"]),
     ],
     ids=lambda value: value[0] if value and "=" in value[0] else "",

@@ -35,6 +35,7 @@ def of_words(words):
         ({"trial_time_limit": "30min"}, ["trial_time_limit=30min"]),
         ({"dataset": "file", "test_fraction": 0.3}, ["dataset=file", "dataset.test_fraction=0.3"]),
         ({"cache_dir": "there"}, ["paths.cache_dir=there"]),
+        ({"logger": ["csv", "wandb"]}, ["logger=[csv,wandb]"]),
     ],
 )
 def test_keywords_are_the_settings_of_the_command(options, words):

@@ -120,6 +120,27 @@ def test_modules_that_the_user_names_are_trusted_by_whole_components():
         check_targets(config, [""])
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"measure": "subprocess:run"},
+        {"measure": {"name": "subprocess:run", "bound": 1}},
+        {"runner": {"measure": "${a}"}, "a": "subprocess:run"},
+        {"runner": {"measuring": {"also": ["f1", "subprocess:run"]}}},
+        {"runner": {"measuring": {"also": [{"name": "subprocess:run"}]}}},
+        {"runner": {"measuring": {"also": "${a}"}}, "a": ["subprocess:run"]},
+        {"m": {"_target_": "lensllm.finetune.MeasuringSettings", "_args_": [["subprocess:run"]]}},
+    ],
+    ids=str,
+)
+def test_a_measure_is_a_function_only_of_a_module_that_the_user_names(config):
+    for allowed in ([], ["sub"], ["subprocess.run"]):
+        with pytest.raises(ValueError, match=r"got the function 'subprocess:run'.*allowed_targets"):
+            check_targets(OmegaConf.create(config), allowed)
+    check_targets(OmegaConf.create(config), ["subprocess"])
+    check_targets(OmegaConf.create({"measure": "accuracy", "_args_": ["text: more"]}))
+
+
 def test_configurations_that_grow_without_end_are_refused():
     laughs = {f"a{i}": [f"${{a{i + 1}}}"] * 10 for i in range(9)} | {"a9": "ha"}
     with pytest.raises(ValueError, match="at most 100000 nodes"):

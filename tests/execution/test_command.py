@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,10 @@ if mode == "print":
     print(f"step 2: eval_loss = {loss}\\rdone")
 elif mode == "metrics":
     (out / "metrics.json").write_text(json.dumps({"eval": {"loss": loss}}))
+elif mode == "accuracy":
+    history = [{"step": n, "eval_accuracy": v} for n, v in ((5, 1 - loss / 8), (10, 1 - loss / 4))]
+    state = {"global_step": 10, "log_history": history}
+    (out / "trainer_state.json").write_text(json.dumps(state))
 elif mode == "nan":
     (out / "metrics.json").write_text(json.dumps({"eval": {"loss": float("nan")}}))
 elif mode == "state" or mode == "checkpoints":
@@ -476,3 +481,22 @@ def test_a_file_cannot_name_a_program(tmp_path, overrides, run_main):
     done = run_main(main, *overrides, target)
     assert done.code == 2
     assert "as runner alone, got it as trainer.logger._target_" in done.err
+
+
+def test_a_program_may_report_any_measure_with_its_bound_and_direction(make_runner):
+    result = ResultSource(key="eval_accuracy", which="best")
+    runner = make_runner("accuracy", result, measure="accuracy")
+    trial = Trial("small", "toy", 12)
+    found = runner.run(trial)
+    loss = 2.0 + 5 * 12**-0.5
+    assert found.measures["accuracy"].value == pytest.approx(1 - loss / 8)  # best is largest
+    assert (found.status, math.isnan(found.test_loss), found.trace) == ("completed", True, ())
+    assert runner.task().measure.name == "accuracy"
+    assert replace(runner.store.get(found.trial), flops=found.flops) == found
+    own = {"name": "eval_score", "bound": 0.5}
+    other = make_runner("accuracy", result, measure=own)
+    assert other.complete(trial).key != runner.complete(trial).key
+    assert "measure" not in make_runner("print").complete(trial).settings
+    failed = other.run(trial)
+    assert failed.status == "failed"
+    assert "finite eval_score <= 0.5, got 0.5" in failed.reason

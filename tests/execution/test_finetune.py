@@ -263,7 +263,7 @@ def test_an_unknown_wandb_mode_is_refused(tmp_path):
         ({"n_samples_full": 40, "sizes": [0, 41]}, r"up to n_samples_full = 40, got 41"),
         ({"sizes": [0, -8]}, r"sizes >= 0, got -8"),
         ({"sizes": [8, 0, 8]}, r"each size once, got 8 twice"),
-        ({"measure": "word"}, r"loss, loss_per_byte, got 'word'"),
+        ({"measure": "word"}, r"loss, loss_per_byte, accuracy, .*got 'word'"),
         ({"names": []}, r"at least one candidate in `candidates\.models`, got none"),
         ({"names": ["opt", "opt"]}, r"names of their own, got 'tiny-opt' twice"),
     ],

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lensllm.core.amounts import Amount
 from lensllm.core.trials import Trial, TrialStore
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import ModelSource, TrainingSettings
@@ -55,6 +56,14 @@ def test_time_and_money_follow_from_flops():
     assert two.seconds(1e13) == 10.0
     assert two.price(1e13) == pytest.approx(0.2)
     assert Hardware("free", 1e12).price(1e13) is None
+
+
+def test_times_and_money_are_flops_on_some_hardware():
+    assert GPU.as_flops(Amount(20.0, "seconds")) == Amount(1e13, "FLOPs")
+    assert GPU.as_flops(Amount(0.2, "USD")).value == pytest.approx(1e13)
+    assert GPU.as_flops(Amount(0.1, "share")) == Amount(0.1, "share")
+    with pytest.raises(ValueError, match=r"price_per_hour in EUR for this budget, got 36\.0 USD"):
+        GPU.as_flops(Amount(0.2, "EUR"))
 
 
 def test_what_does_not_fit_is_left_out_before_anything_runs(runner, monkeypatch):

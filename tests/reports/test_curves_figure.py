@@ -28,7 +28,7 @@ def test_fitted_points_are_filled_and_others_hollow(plot):
     assert filled.get_xdata().tolist() == SIZES[1:7].tolist()
     assert filled.get_ydata() == pytest.approx(plot.losses[1:7])
     assert hollow.get_xdata().tolist() == [100.0, *SIZES[7:]]
-    assert hollow.get_markerfacecolor() == "white"
+    assert to_hex(hollow.get_markerfacecolor()) == "#ffffff"
 
 
 def test_curve_is_the_fit_up_to_the_full_size(plot):

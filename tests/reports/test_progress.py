@@ -15,6 +15,7 @@ from lensllm.reports.campaign_screen import LiveState, footer, live_table
 from lensllm.reports.console import PlainConsole
 from lensllm.reports.progress import CampaignBar, CampaignProgress
 from lensllm.selectors.base import Decision
+from lensllm.selectors.time_budget import TimeBudget
 
 
 def ended(model, n_samples, loss, **fields):
@@ -79,6 +80,18 @@ def test_the_table_has_curves_chances_failures_and_the_budget(state):
     assert "failed: no [bold]memory" in text
     assert "3 trials (1 from the store), 30% of 10 FLOPs spent" in text
     assert "left" in text
+
+
+def test_several_trials_run_and_others_wait(make_task):
+    budget = Budget(10.0, pending={("a", 200): 1.0, ("b", 200): 1.0, ("a", 400): 1.0})
+    text = shown(LiveState(make_task(), budget, n_places=2), 120)
+    assert "runs D = 200, waits for D = 400" in text
+    assert text.count("runs") == 2
+
+
+def test_a_budget_in_time_is_shown_in_time(make_task):
+    text = footer(LiveState(make_task(), TimeBudget(7200.0))).plain
+    assert text == "0 trials, 0% of 2 h spent, 0 s so far, at most 1 h 59 min left"
 
 
 def test_the_table_fits_narrow_and_plain_terminals(state):

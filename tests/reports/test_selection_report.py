@@ -13,10 +13,9 @@ from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.trials import Trial, TrialResult, results_table
+from lensllm.reports.selection_figure import MAX_PANELS, selection_figure
 from lensllm.reports.selection_report import (
-    MAX_PANELS,
     observed_points,
-    selection_figure,
     selection_record,
     selection_sentence,
     selection_table,
@@ -133,6 +132,7 @@ def test_what_the_test_set_tells_is_in_the_record(told, selection, curves):
     assert record["evaluation_share"] == 0.31
     assert record["test_set"] == {
         "n_examples": 600,
+        "unit": "nats",
         "standard_error": 0.021,
         "apart": None,
         "n_enough": None,
@@ -200,7 +200,7 @@ def test_everything_is_written(selection, curves, tmp_path):
     paths = write_selection(
         selection, curves, tmp_path / "out", {"seed": 0}, {"fingerprint": "abc"}
     )
-    assert set(paths) == {"selection", "curves", "figure"}
+    assert set(paths) == {"selection", "curves", "figure", "campaign", "report"}
     assert json.loads(paths["selection"].read_text())["selected"] == "a"
     back = pd.read_csv(paths["curves"])
     assert back["test_loss"].isna().sum() == 1
@@ -210,7 +210,7 @@ def test_everything_is_written(selection, curves, tmp_path):
 
 def test_without_a_curve_there_is_no_figure(selection, curves, tmp_path):
     zero = curves[curves["n_samples"] == 0]
-    assert set(write_selection(selection, zero, tmp_path, {})) == {"selection", "curves"}
+    assert set(write_selection(selection, zero, tmp_path, {})) == {"selection", "curves", "report"}
 
 
 @pytest.mark.parametrize("kind", ["clear", "too_close_to_call", "not_enough_evidence"])

@@ -190,6 +190,15 @@ def test_a_study_that_cannot_be_is_refused(arguments, message):
         Study(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("budget", "amount", "unit"),
+    [("1h", 3600.0, "seconds"), ("5 USD", 5.0, "USD"), (7, 7.0, "units of cost")],
+)
+def test_a_budget_has_the_unit_of_the_costs(budget, amount, unit):
+    study = Study("abc", FULL, budget, sizes=SIZES)
+    assert (study.allowance(study.task), study.task.cost_unit) == (amount, unit)
+
+
 def test_a_budget_that_buys_nothing_says_what_would():
     with pytest.raises(BudgetTooSmallError, match="Expected a budget of at least"):
         Study("abc", FULL, "0.1%", sizes=SIZES).ask()
@@ -208,3 +217,36 @@ def test_a_damaged_file_of_a_study_is_named(text, tmp_path):
 def test_nothing_is_answered_before_anything_was_told():
     with pytest.raises(ValueError, match="at least one trial that was told"):
         Study("abc", FULL, "60%", sizes=SIZES).best  # noqa: B018
+
+
+def test_a_study_may_be_told_another_measure(tmp_path):
+    def told(study):
+        while (trial := study.ask()) is not None:
+            study.tell(trial, accuracy(trial.model, trial.n_samples), standard_error=0.01)
+        return study
+
+    def accuracy(model, n_samples):
+        return {"a": 0.7, "b": 0.85, "c": 0.6}[model] - 2 * n_samples**-0.5
+
+    options = {"sizes": SIZES, "costs": cost, "folder": tmp_path, "measure": "accuracy"}
+    study = told(Study("abc", FULL, "60%", **options))
+    assert study.best == "b"
+    best = study.selection.best
+    assert best.lower80 - 0.01 < accuracy("b", FULL) < best.upper80 + 0.01
+    assert best.lower80 < best.predicted_loss < best.upper80 <= 1.0
+    assert study.curves["accuracy_se"].dropna().unique().tolist() == [0.01]
+    assert study.curves["test_loss"].isna().all()
+    assert Study("abc", FULL, "60%", **options).selection == study.selection
+    with pytest.raises(
+        ValueError, match=r"whose measure is \['accuracy', 1.0, 'higher'\], got None"
+    ):
+        Study("abc", FULL, "60%", sizes=SIZES, costs=cost, folder=tmp_path)
+    lower = {"name": "wer", "direction": "lower"}
+    own = Study("abc", FULL, "60%", sizes=SIZES, costs=cost, measure=lower)
+    trial = own.ask()
+    for value in (float("nan"), -0.1):
+        with pytest.raises(ValueError, match=f"finite wer >= 0, got {value}"):
+            own.tell(trial, value)
+    own.tell(trial, 0.0)  # no word wrong
+    with pytest.raises(ValueError, match="did you mean accuracy"):
+        Study("abc", FULL, "60%", measure="acuracy")

@@ -75,6 +75,13 @@ def test_selectors_without_a_curve_say_nothing(task, curves):
     assert with_data_needs(Adaptive().rank(task, few), law, task, few).data_needs == ()
 
 
+def test_nothing_is_said_of_measures_that_are_no_losses(task, curves, caplog):
+    selection = Adaptive().rank(task, curves)
+    other = replace(task, measure=replace(task.measure, name="accuracy", per="example"))
+    assert with_data_needs(selection, Adaptive(), other, curves, 0.9) == selection
+    assert "No size for target_loss: candidates are ranked by accuracy" in caplog.text
+
+
 def test_an_answer_is_not_lost_by_an_error(task, curves, caplog):
     selection = Adaptive().rank(task, curves)
     other = replace(task, candidates=task.candidates[1:])

@@ -2,6 +2,10 @@
 
 import io
 import logging
+import os
+import pty
+import signal
+import sys
 
 import pytest
 from rich.console import Console
@@ -58,3 +62,34 @@ def test_lines_of_progress_are_kept_from_the_terminals_handlers():
     assert not not_progress(record)
     record.name = "lensllm.progress_of_others"
     assert not_progress(record)
+
+
+BUSY = """
+import lensllm.system.guarded, time
+from rich.console import Console
+from lensllm.system.interrupts import ended_by_signals
+from lensllm.system.progress import LongWork
+with ended_by_signals(), LongWork("counting", Console(force_terminal=True)) as work:
+    while True:
+        work("sheep")
+        time.sleep(0.01)
+"""
+
+
+def test_ctrl_c_is_told_while_a_bar_is_shown_and_the_cursor_comes_back():
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ["TERM"] = "xterm"
+        os.execv(sys.executable, [sys.executable, "-c", BUSY])
+    seen = b""
+    while b"sheep" not in seen:
+        seen += os.read(terminal, 65536)
+    os.kill(process, signal.SIGINT)
+    try:
+        while part := os.read(terminal, 65536):
+            seen += part
+    except OSError:  # the other end is closed
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+    assert b"Interrupted; finished trials" in seen
+    assert seen.count(b"\x1b[?25l") == seen.count(b"\x1b[?25h") == 1  # hidden, shown

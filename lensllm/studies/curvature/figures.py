@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lensllm.curvature.analysis import CurvatureAnalysis
+from lensllm.reports.style import PALETTE, PREDICTED, line_style, new_figure, save, styled
 
 
 def save_figures(analysis: CurvatureAnalysis, folder: Path) -> dict[str, Path]:
@@ -15,39 +16,36 @@ def save_figures(analysis: CurvatureAnalysis, folder: Path) -> dict[str, Path]:
 
     Args:
         analysis: What to draw.
-        folder: Where the PNG files go.
+        folder: Where the PNG and SVG files go.
 
     Returns:
-        Their paths by name.
+        The paths of the PNG files by name.
     """
     figures = {
         "ntk": ntk_figure(analysis),
         "hessian": hessian_figure(analysis),
     }
-    paths = {}
-    for name, figure in figures.items():
-        paths[name] = folder / f"{name}.png"
-        figure.savefig(paths[name], dpi=150)
-    return paths
+    return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
 
 
+@styled
 def ntk_figure(analysis: CurvatureAnalysis) -> Figure:
     """Eigenvalues with the share of the residual in them; F(t) with the early-stopping steps."""
     curve = analysis.curve
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
     spectrum, losses = analysis.spectrum_table(), analysis.loss_table().iloc[1:]
-    left.loglog(spectrum["number"], spectrum["eigenvalue"], color="C0")
+    left.loglog(spectrum["number"], spectrum["eigenvalue"], color=PALETTE[0])
     left.set(xlabel="eigenvalue number", ylabel="eigenvalue of the NTK")
-    left.yaxis.label.set_color("C0")
+    left.yaxis.label.set_color(PALETTE[0])
     share = left.twinx()
-    share.plot(spectrum["number"], spectrum["captured"], color="C1")
+    share.plot(spectrum["number"], spectrum["captured"], color=PALETTE[1])
     share.set(ylabel="share of the residual up to it", ylim=(0, 1.02))
-    share.yaxis.label.set_color("C1")
-    right.semilogx(losses["n_steps"], losses["ntk_loss"], color="C0")
+    share.yaxis.label.set_color(PALETTE[1])
+    right.semilogx(losses["n_steps"], losses["ntk_loss"], color=PALETTE[0])
     for entry in analysis.sizes:
         step = max(entry.result.best_step, losses["n_steps"].iloc[0])
-        right.plot(step, curve(step), "o", color="C3")
+        right.plot(step, curve(step), "o", color=PREDICTED)
         right.annotate(
             f"D = {entry.result.trial.n_samples}",
             (step, float(curve(step))),
@@ -60,17 +58,18 @@ def ntk_figure(analysis: CurvatureAnalysis) -> Figure:
     return figure
 
 
+@styled
 def hessian_figure(analysis: CurvatureAnalysis) -> Figure:
     """Largest Hessian term by layer and size; the bound's terms beside the test loss."""
     layers, sizes = analysis.layer_table(), analysis.size_table()
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = new_figure(9, 3.6)
     left, right = figure.subplots(1, 2)
-    for layer, rows in layers.groupby("layer", sort=False):
+    for i, (layer, rows) in enumerate(layers.groupby("layer", sort=False)):
         left.errorbar(
             rows["n_samples"],
             rows["hessian_max"],
             yerr=np.minimum(rows["hessian_max_error"], 0.9 * rows["hessian_max"]),
-            marker="o",
+            **line_style(i),
             capsize=2,
             label=layer,
         )

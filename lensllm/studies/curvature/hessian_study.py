@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from lensllm.curvature.bound import fit_hessian_decay
 from lensllm.evaluation.statistics import spearman_interval
+from lensllm.reports.style import line_style, new_figure, save, styled
 from lensllm.reports.tables import Table
 from lensllm.system.harmless import safe_name
 
@@ -146,6 +146,7 @@ def _beta_of_unit_moves(layers: pd.DataFrame) -> float:
     return fit_hessian_decay(table.index.to_numpy(), table.to_numpy().tolist(), 1.0).beta2
 
 
+@styled
 def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:
     """Draw h_i by layer and size, one panel per candidate.
 
@@ -159,17 +160,15 @@ def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:
     groups = list(analyses.layers.groupby("model"))
     n_columns = min(4, len(groups))
     n_rows = -(-len(groups) // n_columns)
-    figure = Figure(figsize=(3.2 * n_columns, 2.7 * n_rows), layout="constrained")
+    figure = new_figure(3.2 * n_columns, 2.7 * n_rows)
     panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).flat
     for axes, (model, rows) in zip(panels, groups, strict=False):
-        for layer, part in rows.groupby("layer", sort=False):
+        for i, (layer, part) in enumerate(rows.groupby("layer", sort=False)):
             axes.errorbar(
                 part["n_samples"],
                 part["hessian_max"],
                 yerr=np.minimum(part["hessian_max_error"], 0.9 * part["hessian_max"]),
-                marker="o",
-                markersize=3,
-                linewidth=1,
+                **{**line_style(i), "markersize": 3, "linewidth": 1},
                 label=str(layer).removeprefix("model.").replace("transformer.", ""),
             )
         axes.set(xscale="log", yscale="log", title=model)
@@ -181,6 +180,4 @@ def save_hessian_figure(analyses: Analyses, folder: Path) -> Path:
     figure.supxlabel("D")
     figure.supylabel("h, largest of the sample")
     figure.suptitle(f"{analyses.dataset}: Hessian terms by layer (not a certified bound)")
-    path = folder / f"hessian_study_{safe_name(analyses.dataset)}.png"
-    figure.savefig(path, dpi=130, metadata={"Software": None})
-    return path
+    return save(figure, folder / f"hessian_study_{safe_name(analyses.dataset)}.png")

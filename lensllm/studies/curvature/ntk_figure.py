@@ -3,51 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from lensllm.reports.style import INK, MUTED, OTHER, line_style, new_figure, save, styled
 from lensllm.studies.curvature.ntk_study import LABELS, NTKStudy
 from lensllm.studies.curvature.prediction import compare_with_rectified
 from lensllm.system.harmless import drawn, safe_name
 
 
+@styled
 def save_ntk_figure(study: NTKStudy, folder: Path) -> Path:
     """Draw F(t), F(0) against D_l, and the errors of forward validation.
 
     Args:
         study: What to draw.
-        folder: Where the PNG file goes.
+        folder: Where the PNG and SVG files go.
 
     Returns:
-        Its path.
+        The path of the PNG.
     """
-    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    figure = new_figure(13, 3.8)
     left, middle, right = figure.subplots(1, 3)
-    colours = {name: f"C{i}" for i, name in enumerate(sorted(study.ntk))}
+    colours = {name: line_style(i) for i, name in enumerate(sorted(study.ntk))}
     _draw_curves(left, study, colours)
     _draw_terms(middle, study, colours)
     _draw_forward(right, study)
     figure.suptitle(f"{study.dataset}: the NTK term of LensLLM")
-    path = folder / f"ntk_study_{safe_name(study.dataset)}.png"
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    return path
+    return save(figure, folder / f"ntk_study_{safe_name(study.dataset)}.png")
 
 
-def _draw_curves(axes: Axes, study: NTKStudy, colours: dict[str, str]) -> None:
+def _draw_curves(axes: Axes, study: NTKStudy, colours: dict[str, dict[str, Any]]) -> None:
     """F(t), and D_l of each candidate, which F would have to equal for the rectified law."""
     for name, colour in colours.items():
         curve = study.ntk[name]
         steps = np.geomspace(0.01 / curve.rates.max(), 3 / curve.rates[curve.rates > 0].min(), 300)
-        axes.semilogx(steps, curve(steps), color=colour, label=drawn(name))
+        axes.semilogx(steps, curve(steps), **{**colour, "marker": ""}, label=drawn(name))
     steps = study.terms["best_step"]
-    axes.axvspan(0.8 * steps.min(), 1.25 * steps.max(), color="0.85", label="early stopping")
+    axes.axvspan(
+        0.8 * steps.min(), 1.25 * steps.max(), color=OTHER, alpha=0.35, label="early stopping"
+    )
     axes.set(xlabel="steps t", ylabel="F(t), squared nats")
     axes.legend(fontsize=6, loc="upper right", bbox_to_anchor=(0.93, 1.0))
 
 
-def _draw_terms(axes: Axes, study: NTKStudy, colours: dict[str, str]) -> None:
+def _draw_terms(axes: Axes, study: NTKStudy, colours: dict[str, dict[str, Any]]) -> None:
     """F(0) and D_l with its interval, one point per candidate and seed."""
     for row in study.terms.itertuples():
         ends = [[max(row.pre_learned_size - row.pre_learned_size_lower80, 0.0)]]
@@ -57,13 +59,13 @@ def _draw_terms(axes: Axes, study: NTKStudy, colours: dict[str, str]) -> None:
             [row.pre_learned_size],
             yerr=ends,
             fmt="os^dv"[int(row.seed) % 5],
-            color=colours[row.model],
+            color=colours[row.model]["color"],
             markersize=4,
             linewidth=0.8,
         )
     top = study.terms["ntk_zero"]
     line = np.array([0.95 * top.min(), 1.05 * top.max()])
-    axes.plot(line, line, color="0.5", linestyle="--", label="D_l = F(0)")
+    axes.plot(line, line, color=MUTED, linestyle="--", label="D_l = F(0)")
     axes.set(
         xlabel="F(0) of the NTK", ylabel="fitted $D_l$, 80 % interval (marker: seed)", yscale="log"
     )
@@ -78,9 +80,9 @@ def _draw_forward(axes: Axes, study: NTKStudy) -> None:
     place = np.arange(len(names))
     errors = [rows["difference"] - rows["lower80"], rows["upper80"] - rows["difference"]]
     axes.errorbar(
-        rows["difference"], place, xerr=np.maximum(errors, 0.0), fmt="o", color="k", capsize=3
+        rows["difference"], place, xerr=np.maximum(errors, 0.0), fmt="o", color=INK, capsize=3
     )
-    axes.axvline(0.0, color="0.5", linestyle="--")
+    axes.axvline(0.0, color=MUTED, linestyle="--")
     axes.set_yticks(place, [LABELS[name] for name in names], fontsize=7)
     axes.margins(y=0.15)
     base = found.loc["rectified", "rmse_log"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lensllm.reports.style import save
 from lensllm.reports.tables import Table
 from lensllm.studies.papers import (
     lensllm_sweep,
@@ -73,12 +74,12 @@ def build(study: Study, table: str, folder: str | Path, figures: bool = True) ->
         written += made.write(folder)
         figure = TABLE_FIGURES[name](made) if figures and name in TABLE_FIGURES else None
         if figure is not None:
-            written.append(study_figures.save(figure, folder / f"{safe_name(made.name)}.png"))
+            written.append(save(figure, folder / f"{safe_name(made.name)}.png"))
     if figures and table == "all":
         for name, draw in FIGURES.items():
             study.say(name)
             path = folder / f"{safe_name(study.benchmark.name)}_{name}.png"
-            written.append(study_figures.save(draw(study), path))
+            written.append(save(draw(study), path))
     return written
 
 

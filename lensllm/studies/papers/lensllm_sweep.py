@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lensllm.core.task import Budget, BudgetTooSmallError
 from lensllm.core.trials import TrialResult, TrialStore, results_table
 from lensllm.evaluation import Benchmark
 from lensllm.evaluation.judge import selection_metrics
+from lensllm.reports.style import DIVERGING, SEQUENTIAL, new_figure, styled
 from lensllm.reports.tables import Table
 from lensllm.selectors import AcceptThenStop, SubTuning, ZeroShot, run_campaign
 from lensllm.selectors.lensllm_stand_in import LensLLMStandIn
@@ -132,13 +132,13 @@ def _design(cells: Mapping[Setting, pd.DataFrame]) -> str:
     )
 
 
+@styled
 def draw_table8(table: Table) -> Figure | None:
     """Heat maps of measured and published correlations and of the mean loss; `None` unmeasured."""
     frame = table.frame
     if frame["measured"].isna().all():
         return None
-    figure = Figure(figsize=(11.0, 2.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11.0, 2.8)
     titles = {
         "measured": "measured, Pearson correlation (%)",
         "published": "published, Pearson correlation (%)",
@@ -155,8 +155,9 @@ def _heat_map(axes: Axes, frame: pd.DataFrame, column: str, title: str) -> None:
     wide = wide[sorted(wide.columns, key=float)]
     is_loss = column.startswith("loss")
     low, high = (None, None) if is_loss else (-100.0, 100.0)
-    colors = "viridis" if is_loss else "RdYlBu"
+    colors = SEQUENTIAL if is_loss else DIVERGING
     axes.imshow(wide.to_numpy(), aspect="auto", cmap=colors, vmin=low, vmax=high)
+    axes.grid(visible=False)
     axes.set_xticks(range(wide.shape[1]), list(wide.columns))
     axes.set_yticks(range(wide.shape[0]), [str(batch) for batch in wide.index])
     axes.set(xlabel="learning rate", ylabel="batch size")

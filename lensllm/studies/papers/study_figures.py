@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lensllm.laws import RectifiedLaw, VanillaLaw, fit_laws
+from lensllm.reports.style import (
+    BEHIND,
+    DIVERGING,
+    GRID,
+    MARKERS,
+    MUTED,
+    OTHER,
+    PALETTE,
+    line_style,
+    new_figure,
+    set_log_ticks,
+    styled,
+)
 from lensllm.studies.papers.study import Study
 from lensllm.system.harmless import drawn
 
-_COLORS = ("#1f5fa8", "#b5442e", "#3c7d3c", "#7a4fa3", "#c98a1b", "#4d8f9b", "#888888")
-_MARKERS = "os^DvPX<>hp*d8"
+# The selectors that matter, in colour: this project's, then the papers' own; others are grey.
+_IN_FRONT = ("adaptive", "pooled_fit", "ats", "lensllm_stand_in", "sub_tuning")
 _FORECASTERS = ("ats", "rectified_fit", "vanilla_fit", "lensllm_stand_in", "last_3_line")
 
 
+@styled
 def correlation_by_budget(study: Study) -> Figure:
     """Pearson correlation by D_full / D_max, a panel for each data set, zero marked."""
     scores = study.evaluation.scores
     scores = scores[scores["protocol"] == "papers"]
-    names = sorted(scores["selector"].unique())
+    names = _by_place(scores["selector"].unique())
     figure, panels = _panels(study, height=3.4, sharey=True)
     for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
         part = scores[scores["dataset"] == dataset]
         table = part.pivot_table(
             index="budget_ratio", columns="selector", values="pearson", dropna=False
         )
-        for i, name in enumerate(names):
-            axes.plot(table.index, table[name], label=name, **_style(i))
-        axes.axhline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
+        for name in names:
+            axes.plot(table.index, table[name], label=name, **_style(name, names))
+        axes.axhline(0, color=OTHER, linewidth=0.8, zorder=0)
         axes.set(title=drawn(str(dataset)), xscale="log", xlabel="D_full / D_max")
         axes.set_xticks(list(table.index), [f"{x:g}" for x in table.index])
         axes.minorticks_off()
     panels[0].set_ylabel("Pearson correlation")
-    panels[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    _legend(figure)
     return figure
 
 
+@styled
 def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
     """Curves of models of different size with the two laws, fitted up to D_full / 8."""
     figure, panels = _panels(study, height=3.4)
@@ -56,20 +70,18 @@ def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
         for law, style in ((RectifiedLaw(), "-"), (VanillaLaw(), ":")):
             fits = fit_laws(law, sizes[used], values[:, used], on_error="skip")
             for i, line in enumerate(fits.predict(grid)):
-                axes.plot(grid, line, style, color=_COLORS[i], linewidth=1)
+                axes.plot(grid, line, style, color=PALETTE[i], linewidth=1)
         for i, model in enumerate(picks):
-            axes.plot(sizes[used], values[i, used], "o", color=_COLORS[i], markersize=3)
+            axes.plot(sizes[used], values[i, used], "o", color=PALETTE[i], markersize=3)
             label = model.split("/")[-1]
             (points,) = axes.plot(
-                sizes[~used], values[i, ~used], "o", color=_COLORS[i], label=label
+                sizes[~used], values[i, ~used], "o", color=PALETTE[i], label=label
             )
             points.set(markersize=3, markerfacecolor="white")
         axes.set(title=drawn(str(dataset)), xscale="log", yscale="log", xlabel="n_samples")
-        axes.xaxis.set_minor_formatter("")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="y", which="both", labelsize=7)
-        axes.legend(fontsize=6, frameon=False)
+        set_log_ticks(axes, "x", counts=True)
+        set_log_ticks(axes, "y")
+        axes.legend(fontsize=7)
     panels[0].set_ylabel("test loss (nats per token)")
     figure.supxlabel(
         "full: rectified law, dotted: vanilla; hollow points were not fitted", fontsize=7
@@ -77,6 +89,7 @@ def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
     return figure
 
 
+@styled
 def fitted_against_true(study: Study) -> Figure:
     """Predicted against true loss at D_full with 80 % intervals, at a data set's middle ratio."""
     lines = study.evaluation.predictions
@@ -108,27 +121,28 @@ def _draw_predictions(axes: Axes, part: pd.DataFrame) -> None:
             rows["true_loss"].to_numpy(),
             rows["predicted_loss"].to_numpy(),
             np.stack([below, above]),
-            fmt=_MARKERS[i],
+            fmt=MARKERS[i],
             markersize=2.5,
             elinewidth=0.4,
-            color=_COLORS[i],
+            color=PALETTE[i],
             label=name,
         )
     ends = [part["true_loss"].min(), part["true_loss"].max()]
-    axes.plot(ends, ends, color="#bbbbbb", zorder=0)
+    axes.plot(ends, ends, color=OTHER, zorder=0)
     low = min(0.9 * ends[0], 0.9 * part["predicted_loss"].quantile(0.02))
-    axes.set_ylim(low, 1.1 * max(ends[1], part["predicted_loss"].quantile(0.98)))
+    axes.set_ylim(low, 1.1 * max(ends[1], part["upper80"].quantile(0.98)))
 
 
+@styled
 def accuracy_against_cost(study: Study) -> Figure:
     """Mean regret against mean cost, one panel per protocol, with the Pareto front.
 
     Free selectors stand at the left edge.
     """
     scores = study.evaluation.scores
-    protocols, names = list(dict.fromkeys(scores["protocol"])), sorted(scores["selector"].unique())
-    figure = Figure(figsize=(5.2 * len(protocols), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    protocols = list(dict.fromkeys(scores["protocol"]))
+    names = _by_place(scores["selector"].unique())
+    figure = new_figure(5.2 * len(protocols), 3.8)
     panels = figure.subplots(1, len(protocols), squeeze=False)[0]
     for axes, protocol in zip(panels, protocols, strict=True):
         key = "budget_ratio" if protocol == "papers" else "budget_fraction"
@@ -136,18 +150,20 @@ def accuracy_against_cost(study: Study) -> Figure:
         table = means[["cost_fraction", "regret"]].mean().reset_index().dropna()
         edge = table.loc[table["cost_fraction"] > 0, "cost_fraction"].min() / 3
         floor = max(table["regret"].max() * 1e-3, 1e-4)
-        for i, name in enumerate(names):
+        for name in names:
             rows = table[table["selector"] == name]
             cost = rows["cost_fraction"].clip(lower=edge)
             regret = rows["regret"].clip(lower=floor)
-            axes.plot(100 * cost, regret, label=drawn(str(name)), **_style(i))
+            axes.plot(100 * cost, regret, label=drawn(str(name)), **_style(name, names))
         front = _pareto(table["cost_fraction"].clip(lower=edge), table["regret"].clip(lower=floor))
-        axes.step(100 * front[0], front[1], where="post", color="#cccccc", linewidth=4, zorder=0)
+        axes.step(100 * front[0], front[1], where="post", color=GRID, linewidth=5, zorder=0)
         axes.set(xscale="log", yscale="log", title=f"protocol: {protocol}")
         axes.set(
             xlabel="cost, % of full fine-tuning (left edge: free)", ylabel="mean regret (nats)"
         )
-    figure.axes[-1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+        set_log_ticks(axes, "x")
+        set_log_ticks(axes, "y")
+    _legend(figure)
     return figure
 
 
@@ -157,6 +173,7 @@ def _pareto(costs: pd.Series, regrets: pd.Series) -> tuple[np.ndarray, np.ndarra
     return costs.to_numpy()[order], np.minimum.accumulate(regrets.to_numpy()[order])
 
 
+@styled
 def heat_maps(study: Study) -> Figure:
     """Relative accuracy of every selector in every cell of the papers' protocol."""
     scores = study.evaluation.scores
@@ -167,7 +184,8 @@ def heat_maps(study: Study) -> Figure:
         table = part.pivot_table(
             index="selector", columns="budget_ratio", values="relative_accuracy", dropna=False
         )
-        image = axes.imshow(table.to_numpy(), vmin=0, vmax=1, cmap="RdYlBu", aspect="auto")
+        image = axes.imshow(table.to_numpy(), vmin=0, vmax=1, cmap=DIVERGING, aspect="auto")
+        axes.grid(visible=False)
         _label_cells(axes, table)
         axes.set(title=drawn(str(dataset)), xlabel="D_full / D_max")
     figure.colorbar(image, ax=panels, label="relative accuracy", shrink=0.8)
@@ -196,24 +214,23 @@ def _label_cells(axes: Axes, table: pd.DataFrame) -> None:
 def _panels(study: Study, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure with one panel per data set."""
     n = len(study.benchmark.datasets)
-    figure = Figure(figsize=(3.6 * n + 1.2, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.6 * n + 1.2, height)
     return figure, list(figure.subplots(1, n, sharey=sharey, squeeze=False)[0])
 
 
-def _style(i: int) -> dict[str, Any]:
-    """Colour, line and marker of the i-th selector; the marker alone tells them apart."""
-    return {
-        "color": _COLORS[i % len(_COLORS)],
-        "linestyle": "-" if i < len(_COLORS) else "--",
-        "linewidth": 1,
-        "marker": _MARKERS[i % len(_MARKERS)],
-        "markersize": 4,
-    }
+def _by_place(names: Sequence[str]) -> list[str]:
+    """Those in front first, in their order, then the others by name."""
+    return [*(n for n in _IN_FRONT if n in names), *sorted(set(names) - set(_IN_FRONT))]
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG that is the same, byte for byte, every time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    return path
+def _style(name: str, names: Sequence[str]) -> dict[str, Any]:
+    """Colour for those in front, thin grey for the others, which their markers tell apart."""
+    if name in _IN_FRONT:
+        return {**line_style(_IN_FRONT.index(name)), "zorder": 3}
+    return {**BEHIND, "marker": MARKERS[names.index(name) % len(MARKERS)], "mec": MUTED, "mew": 0.5}
+
+
+def _legend(figure: Figure) -> None:
+    """One legend beside the panels."""
+    handles, labels = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7.5, loc="outside right center")

@@ -9,23 +9,34 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lensllm.prehoc.phases import MAJORITY, Phase
 from lensllm.prehoc.predictors import Information
+from lensllm.reports.style import (
+    LEAF,
+    MARKERS,
+    MUTED,
+    PALETTE,
+    SAND,
+    SKY,
+    new_figure,
+    set_log_ticks,
+    styled,
+)
 from lensllm.studies.prehoc.analysis import TaskAnalysis
 from lensllm.system.harmless import drawn
 
-_COLORS: dict[Information, str] = {"trace": "#1f5fa8", "static_trace": "#b5442e"}
+_COLORS: dict[Information, str] = {"trace": PALETTE[0], "static_trace": PALETTE[1]}
 _NAMES: dict[Information, str] = {"trace": "trace to c", "static_trace": "static and trace to c"}
-_STATIC, _DYNAMIC, _NOISE = "#dcead9", "#d9e8f2", "#f2e6d0"
-_POINTS = ("#b5442e", "#1f5fa8", "#3c7d3c", "#7a4fa3", "#8a6d1f", "#444444")
+_STATIC, _DYNAMIC, _NOISE = LEAF, SKY, SAND
+_POINTS = (*PALETTE, MUTED)
 
 
+@styled
 def risk_figure(tasks: Sequence[TaskAnalysis]) -> Figure:
     """R(c) of each predictor with its interval, R(0), and the fitted law in its two parts."""
-    figure = _figure(4.3 * len(tasks), 3.6)
+    figure = new_figure(4.3 * len(tasks), 3.6)
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axes, task in zip(panels, tasks, strict=True):
         _draw_risk(axes, task)
@@ -48,7 +59,7 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     fall = float(d.law.reducible(d.costs[0]) - d.law.reducible(d.costs[-1]))
     falls = fall > 1e-6 * d.law.intrinsic
     label = f"law, α = {d.law.decay:.2f}" if falls else "law, nothing reducible"
-    axes.plot(grid, curve, color="0.25", lw=1.3, label=label)
+    axes.plot(grid, curve, color=MUTED, lw=1.3, label=label)
     for kind, color in _COLORS.items():
         low, high = d.interval(kind)
         axes.plot(d.costs, d.risk(kind), "o-", color=color, ms=3, lw=1.0, label=_NAMES[kind])
@@ -56,8 +67,9 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     axes.axhline(d.static_risk, color="0.4", ls="--", lw=1.0, label="R(0), static alone")
     axes.axhline(d.outcome_variance, color="0.4", ls=":", lw=1.0, label="Var(Y)")
     if task.plan.cost > 0:
-        axes.axvline(task.plan.cost, color="#3c7d3c", lw=1.0, label=f"c* = {task.plan.cost:.2g}")
+        axes.axvline(task.plan.cost, color=PALETTE[2], lw=1.0, label=f"c* = {task.plan.cost:.2g}")
     axes.set_ylim(bottom=bottom)
+    set_log_ticks(axes, "y")
     verdict = re.split("[;(]", task.phase.verdict)[0].strip()
     axes.set_title(drawn(f"{d.task}: {verdict}"), fontsize=8.5)
     ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if t >= 0.9 * d.costs[0]]
@@ -67,9 +79,10 @@ def _draw_risk(axes: Axes, task: TaskAnalysis) -> None:
     axes.legend(fontsize=6, loc="lower left", framealpha=0.8)
 
 
+@styled
 def phase_figure(phases: Sequence[Phase]) -> Figure:
     """All tasks in the plane of static and intrinsic share of Var(Y), with bootstrap clouds."""
-    figure = _figure(5.4, 5.2)
+    figure = new_figure(5.4, 5.2)
     axes = figure.subplots()
     half = MAJORITY
     for corners, color, name, place in (
@@ -81,12 +94,12 @@ def phase_figure(phases: Sequence[Phase]) -> Figure:
         axes.text(*place, name, fontsize=8.5, color="0.3", zorder=1)
     axes.plot([0, 1], [1, 0], color="0.5", lw=0.8)
     axes.text(0.34, 0.34, "mixed", fontsize=8.5, color="0.3", ha="center")
-    for color, phase in zip(_POINTS, phases, strict=False):
+    for marker, color, phase in zip(MARKERS, _POINTS, phases, strict=False):
         axes.plot(phase.draws[:, 0], phase.draws[:, 2], ".", color=color, ms=2.2, alpha=0.25)
         x, y = phase.shares[0], phase.shares[2]
         label = textwrap.fill(f"{phase.task}: {phase.verdict}", 80, subsequent_indent="    ")
         axes.plot(
-            [x], [y], "o", color=color, ms=7, mec="black", mew=0.8, zorder=4, label=drawn(label)
+            [x], [y], marker, color=color, ms=7, mec="black", mew=0.8, zorder=4, label=drawn(label)
         )
     figure.legend(fontsize=7.5, loc="outside lower center")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
@@ -96,14 +109,15 @@ def phase_figure(phases: Sequence[Phase]) -> Figure:
     return figure
 
 
+@styled
 def depth_figure(depths: pd.DataFrame) -> Figure:
     """Regret of the rule and of fixed depths at the same total cost, one panel per task."""
     tasks = sorted(depths["task"].unique())
-    figure = _figure(3.6 * len(tasks), 3.2)
+    figure = new_figure(3.6 * len(tasks), 3.2)
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axes, task in zip(panels, tasks, strict=True):
         rows = depths[depths["task"] == task]
-        for shift, way, color in ((0.94, "fixed", "#8a6d1f"), (1.06, "rule", "#1f5fa8")):
+        for shift, way, color in ((0.94, "fixed", PALETTE[4]), (1.06, "rule", PALETTE[0])):
             own = rows[rows["way"] == way]
             means = own.groupby("depth")["regret"].mean()
             axes.plot(own["depth"] * shift, own["regret"], ".", color=color, alpha=0.5, ms=5)
@@ -117,10 +131,4 @@ def depth_figure(depths: pd.DataFrame) -> Figure:
         axes.legend(fontsize=7)
     panels[0].set_ylabel("regret of the choice (nats)", fontsize=8.5)
     figure.supxlabel("total cost, share of fine-tuning every candidate in full", fontsize=9)
-    return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
     return figure

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lensllm.finetune.trackers import MakeLogger, Trackers
+from lensllm.reports.style import save
 from lensllm.studies.prehoc.analysis import Analysis, TaskAnalysis
 from lensllm.studies.prehoc.figures import depth_figure, phase_figure, risk_figure
 from lensllm.system.atomic import write_whole
@@ -49,7 +50,7 @@ def write_analysis(
         figures["depths"] = depth_figure(analysis.depths)
     pictures = {name: folder / f"{name}.png" for name in figures}
     for name, figure in figures.items():
-        figure.savefig(pictures[name], dpi=130)
+        save(figure, pictures[name])
     record = {
         "settings": dict(settings),
         "tasks": [_plain(task.row()) | _words(task) for task in analysis.tasks],

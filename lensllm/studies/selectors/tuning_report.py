@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.evaluation.statistics import reliability
 from lensllm.execution.replay import ReplayRunner
 from lensllm.predictors.draws import Predictor
+from lensllm.reports.style import PALETTE, new_figure, save, styled
 from lensllm.reports.tables import Table
 from lensllm.studies.selectors.calibration import LEVELS, Calibration
 from lensllm.studies.selectors.tuned import Judged, best_in_top, bootstrap_over_models
 from lensllm.system.harmless import drawn
 
-_COLORS = ("#1f5fa8", "#b5442e", "#3c7d3c", "#7a4fa3", "#c98a1b")
+_COLORS = PALETTE
 _EDGES = (0, 0.02, 0.05, 0.1, 0.2, 0.4, 1)
 _LABELS = {"held_out": "chosen on the others", "in_sample": "in-sample"}
 
@@ -80,6 +80,7 @@ def tuning_tables(judged: Judged, n_resamples: int = 1000) -> list[Table]:
     ]
 
 
+@styled
 def tuning_figure(judged: Judged, baseline: pd.DataFrame, example: Example) -> Figure:
     """An example, correlation by budget, coverage by level, and reliability of P(best).
 
@@ -89,8 +90,7 @@ def tuning_figure(judged: Judged, baseline: pd.DataFrame, example: Example) -> F
         example: What to show the curves of.
     """
     full = int(judged.scores["n_samples_full"].max())
-    figure = Figure(figsize=(9.0, 6.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.0, 6.8)
     (first, left), (middle, right) = figure.subplots(2, 2)
     _draw_example(first, example)
     scores = judged.scores[judged.scores["n_samples_full"] == full]
@@ -112,7 +112,7 @@ def write_tuning_report(
     tables = tuning_tables(judged)
     for table in tables:
         table.write(folder)
-    tuning_figure(judged, baseline, example).savefig(folder / "pooled.png", dpi=130)
+    save(tuning_figure(judged, baseline, example), folder / "pooled.png")
     return tables
 
 
