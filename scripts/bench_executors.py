@@ -5,6 +5,7 @@ from one end of a trial to the next, so that the figures do not depend on the ma
 for all trials of a decision before it asks again, `asynchronous` asks whenever a worker is free.
 
     python -m scripts.bench_executors [--workers 1 2 4 8] [--fractions 0.05 0.1 0.2] [--sets 4]
+    python -m scripts.bench_executors --pool 2
 
 The 30 models of the papers' benchmark are added if LENSLLM_BENCHMARK_DIR names their folder.
 """
@@ -18,17 +19,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import heapq
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
+from lensllm.core.task import Task
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.evaluation import load_rsl, load_zoo
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.cells import candidate_sets
+from lensllm.execution.pool import PoolExecutor
 from lensllm.execution.replay import ReplayRunner
 from lensllm.selectors import AcceptThenStop, Adaptive, Selector, run_campaign
 from lensllm.selectors.campaign import make_budget
@@ -67,6 +73,29 @@ class ClockExecutor(Executor):
             trial, result = super().next()
             self._n_started += 1
             heapq.heappush(self._running, (self.now + result.flops, self._n_started, trial, result))
+
+
+@dataclass
+class SleepingRunner(Runner):
+    """Replays trials that take as long as they cost, in real time.
+
+    Attributes:
+        replay: The recorded trials.
+        seconds_per_cost: Seconds that one unit of cost takes.
+    """
+
+    replay: ReplayRunner
+    seconds_per_cost: float
+
+    def task(self) -> Task:
+        """The recorded task."""
+        return self.replay.task()
+
+    def run(self, trial: Trial) -> TrialResult:
+        """Sleep, then look the trial up."""
+        result = self.replay.run(trial)
+        time.sleep(self.seconds_per_cost * result.flops)
+        return result
 
 
 class BatchAdaptive(Adaptive):
@@ -118,13 +147,37 @@ def measure(
     }
 
 
+def time_pool(n_workers: int, seconds: float) -> None:
+    """Time real pools whose trials sleep; one after the other, they would take `seconds`."""
+    (replay, prior), *_ = replays(load_zoo(), 0)
+    runner = SleepingRunner(replay, seconds / (0.2 * replay.task().full_cost))
+    found = {}
+    for mode in ("batch", "asynchronous"):
+        with closing(PoolExecutor(n_workers)) as pool:
+            for place in range(n_workers):  # starting processes is not what is timed
+                pool.start(runner, replay.task().trial(replay.task().names[place], 0))
+            for _ in range(n_workers):
+                pool.next()
+            start = time.perf_counter()
+            selector, budget = SELECTORS["adaptive", mode], make_budget(replay.task(), 0.2)
+            run_campaign(selector, runner, budget, executor=pool, prior_curves=prior)
+            found[mode] = time.perf_counter() - start
+        print(f"pool of {n_workers}, {mode}: {found[mode]:.1f} s", flush=True)
+    print(f"ratio pool_batch_over_asynchronous {found['batch'] / found['asynchronous']:.3f}")
+
+
 def main() -> None:
     """Replay every campaign, and print one table and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.05, 0.1, 0.2])
     parser.add_argument("--sets", type=int, default=4)
+    parser.add_argument("--pool", type=int, help="time a real pool of so many processes instead")
+    parser.add_argument("--seconds", type=float, default=40.0)
     args = parser.parse_args()
+    if args.pool:
+        time_pool(args.pool, args.seconds)
+        return
     folder = os.environ.get("LENSLLM_BENCHMARK_DIR")
     benchmarks = [load_zoo(), *([load_rsl(Path(folder) / "rsl")] if folder else [])]
     rows = []

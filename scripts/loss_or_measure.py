@@ -76,7 +76,7 @@ def main() -> None:
                     runner.attempt(Trial(name, runner.data.name, n_samples, seed))
                 curves = store.curves()
                 curves.to_csv(options.folder / "curves.csv", index=False)
-                table = criteria_table(compare_criteria(curves, max(options.sizes)))
+                table = criteria_table(compare_criteria(curves))
                 (options.folder / "table.md").write_text(table, encoding="utf-8")
     print((options.folder / "table.md").read_text(encoding="utf-8"))
 

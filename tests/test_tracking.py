@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from lensllm.core.curves import read_curves
 from lensllm.core.past_runs.wandb_files import records
 from lensllm.core.trials import TrialStore
 
@@ -77,7 +78,9 @@ def command(run_main, jsonl_300, tmp_path, monkeypatch):
     return run
 
 
-def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(command, model_folders, tmp_path):
+def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(
+    command, model_folders, tmp_path, caplog
+):
     from lensllm.commands.select import main
 
     folders = ",".join(str(model_folders[name]) for name in ("gpt2", "t5"))
@@ -108,7 +111,7 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(command, model_f
     assert campaign.summary["best"] == record["selected"]
     assert campaign.summary["cost"] == pytest.approx(record["cost_flops"])
     assert campaign.summary["n_trials"] == len(trials)
-    assert {"selection.json", "curves.csv"} <= campaign.artifacts["selection"]
+    assert {"selection.json", "curves.csv", "report.html"} <= campaign.artifacts["selection"]
     assert campaign.logged("leaderboard.nrows") == [2]
     assert campaign.logged("events.nrows") == [len(record["events"])]
     (table,) = tmp_path.glob("wandb/*/files/media/table/leaderboard_*.json")
@@ -116,6 +119,7 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(command, model_f
     assert campaign.logged("figures/figure._type") == ["images/separated"]
     spent = campaign.logged("cumulative_flops")
     assert spent == sorted(spent)
+    assert campaign.metrics["curve/tiny-t5"].summary.min
     assert spent[-1] == pytest.approx(record["cost_flops"])
 
     trial = next(run for run in trials if run.name == "tiny-gpt2-D24-s0")
@@ -136,6 +140,12 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(command, model_f
     flops = [r["cumulative_flops"] for r in trial.history if {"train_loss", "val_loss"} & set(r)]
     assert 0 < flops[0] < flops[-1] < result.flops  # the test comes after them
     assert flops == sorted(flops)
+
+    curves = read_curves(tmp_path / "wandb")  # the trials, as runs of any program
+    assert dict(zip(curves["run"], curves["test_loss"], strict=True)) == pytest.approx(
+        {name: r.test_loss for name, r in stored.items()}
+    )
+    assert "campaign-own: left out: it is a campaign" in caplog.text
 
     (folder,) = tmp_path.glob("csv/select_own_first*")
     assert {path.name for path in folder.iterdir()} == {"campaign-own", *stored}

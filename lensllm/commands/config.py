@@ -137,11 +137,25 @@ class DownloadConfig(EntryConfig):
 
 
 @dataclass
+class CleanConfig(EntryConfig):
+    """Keys of `conf/clean.yaml`."""
+
+    delete: bool = False
+    kinds: list[str] = field(
+        default_factory=list,
+        metadata={"among": ("checkpoint", "tokens", "claim", "temporary"), "filled": ""},
+    )
+    older_than_days: float = field(default=1.0, metadata=_NATURAL)
+
+
+@dataclass
 class DoctorConfig(EntryConfig):
     """Keys of `conf/doctor.yaml`."""
 
     hub: bool = False
     trial: bool = True
+    device: str | None = field(default=None, metadata={"among": ("cpu", "gpu")})
+    minutes: float = field(default=8.0, metadata=_POSITIVE)
 
 
 @dataclass

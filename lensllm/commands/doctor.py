@@ -43,8 +43,27 @@ def _findings(cfg: DictConfig) -> Iterator[Finding]:
         yield hub_finding()
     if importlib.util.find_spec("torch") is None:
         way = "campaigns on recorded curves run; pip install 'lensllm[finetune]' to fine-tune"
-        yield Finding("torch", "note", "not installed", way)
+        yield Finding("torch", "broken" if cfg.device else "note", "not installed", way)
+    elif cfg.device is not None:
+        yield from _device_findings(cfg.device, cfg.minutes)
     elif cfg.trial:
         from lensllm.doctor.tiny_trial import trial_findings
 
         yield from trial_findings()
+
+
+def _device_findings(device: str, minutes: float) -> Iterator[Finding]:
+    import torch
+
+    from lensllm.doctor.device_path import FULL, SMALL, device_findings
+    from lensllm.doctor.tiny_trial import Place
+    from lensllm.system.quiet import quiet_libraries
+
+    quiet_libraries()
+    if device == "cpu":
+        yield from device_findings(Place(), SMALL, minutes)
+    elif torch.cuda.is_available():
+        yield from device_findings(Place("cuda:0"), FULL, minutes)
+    else:
+        way = "see the driver, and that torch is a build with CUDA; device=cpu runs the same small"
+        yield Finding("device", "broken", "torch finds no GPU", way)

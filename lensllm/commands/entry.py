@@ -15,6 +15,7 @@ import logging
 import multiprocessing
 import os
 import re
+import shlex
 import sys
 import time
 import traceback
@@ -62,6 +63,7 @@ BAD_INPUT = (
     OmegaConfBaseException,
 )
 
+_GIVEN: list[str] = []  # the words of the command
 _BEGAN: list[float] = []  # when this process began a command
 _PACKAGES_OF_DATA = ("pyarrow", "torch")  # first of those that runners with data import
 _LOADED: list[tuple[Any, Any]] = []  # settings and data of the run's data set
@@ -110,7 +112,7 @@ def entry_point(
                 fail(error)  # told here, before Hydra adds lines of its own
 
         def main(words: Sequence[str] | None = None) -> None:
-            given = sys.argv[1:] if words is None else words
+            given = _GIVEN[:] = list(sys.argv[1:] if words is None else words)
             _BEGAN[:] = [time.monotonic()]
             with ended_by_signals(), bounded_yaml():
                 try:
@@ -216,6 +218,13 @@ def one_line(error: BaseException) -> str:
     if not isinstance(error, BAD_INPUT):
         message = f"{type(error).__name__}: {message}"
     return re.sub(r"\s+", " ", message).strip()
+
+
+def command_line(command: str) -> str:
+    """This run as a command for a shell: as it was given, or in a sweep that of this job alone."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return shlex.join(["lensllm", command, *HydraConfig.get().overrides.task])
+    return shlex.join(["lensllm", command, *_GIVEN])
 
 
 def began() -> float:

@@ -25,7 +25,8 @@ from lensllm.commands.config_checks import check_config
 from lensllm.commands.entry import instantiate_loggers, instantiate_runner, prepare
 from lensllm.commands.finetune import recorded_runner
 from lensllm.commands.keywords import configure
-from lensllm.core.amounts import read_amount, read_price
+from lensllm.commands.select import campaign_options
+from lensllm.core.amounts import read_amount
 from lensllm.core.protocols import Executor
 from lensllm.data.pairs import TextData
 from lensllm.finetune.hopeless import refuse_hopeless
@@ -140,12 +141,7 @@ def select(
             objects.get("executor") or instantiate(cfg.executor),
             folder,
             stored_settings(cfg),
-            preflight=cfg.preflight,
-            reuse=cfg.reuse,
-            prior_curves=cfg.prior_curves,
-            max_failures=cfg.max_failures,
-            target_loss=cfg.target_loss,
-            price_per_hour=None if cfg.price_per_hour is None else read_price(cfg.price_per_hour),
+            **campaign_options(cfg),
             started=started,
             show=_bar,
             make_loggers=makers,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
@@ -13,6 +11,7 @@ from lensllm.commands.config import SelectConfig
 from lensllm.commands.entry import (
     began,
     budget_amount,
+    command_line,
     entry_point,
     instantiate_loggers,
     instantiate_runner,
@@ -49,7 +48,7 @@ def main(cfg: DictConfig) -> float:
         started=began(),
         console=console,
         make_loggers=makers,
-        command=shlex.join(["lensllm", "select", *HydraConfig.get().overrides.task]),
+        command=command_line("select"),
         n_examples=cfg.report.examples,
     )
     if result.paths:

@@ -38,6 +38,7 @@ class Event:
         message: The text of an error or a warning.
         trials: The (candidate, D) pairs it is about.
         numbers: Further numbers by name.
+        error_code: The error in `message` as a code, see `lensllm.core.trials.ErrorCode`.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Event:
     message: str = ""
     trials: tuple[tuple[str, int], ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    error_code: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types, without empty fields; numbers that are not finite become null."""
@@ -57,6 +59,7 @@ class Event:
         if self.value is not None:
             record["value"] = _finite(self.value)
         record |= {"reason": self.reason, "message": self.message}
+        record["error_code"] = self.error_code
         record["trials"] = [[model, int(n)] for model, n in self.trials]
         record["numbers"] = {name: _finite(value) for name, value in self.numbers.items()}
         return {name: value for name, value in record.items() if value not in ("", [], {})}

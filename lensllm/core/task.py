@@ -79,6 +79,8 @@ class Task:
         prior_curves: Curves of earlier tasks, for selectors and predictors that can use them; rows
             of the task's own data set are ignored.
         cost_unit: The unit of all costs and budgets, in the plural.
+        failure_codes: The reasons in `failures` as codes, where known (see
+            `lensllm.core.trials.ErrorCode`).
     """
 
     dataset: str
@@ -92,6 +94,7 @@ class Task:
     losses_before: Mapping[str, float] = field(default_factory=dict)
     prior_curves: PriorCurves | None = field(default=None, compare=False, repr=False)
     cost_unit: str = "FLOPs"
+    failure_codes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.candidates:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,12 +21,34 @@ from lensllm.system.claims import Claims
 logger = logging.getLogger(__name__)
 
 Status = Literal["completed", "diverged", "failed", "timed_out"]
+# Why a trial failed: out of memory (with one example at once), the Hub or the network, a full disk,
+# a candidate or data that cannot be used, a process that died, the user's program,
+# or anything else.
+ErrorCode = Literal[
+    "",
+    "out_of_memory",
+    "hub_error",
+    "disk_full",
+    "bad_model",
+    "process_died",
+    "program_failed",
+    "error",
+]
 FORMAT_VERSION = 2
 OLDER_FORMATS = (1,)  # without a digest; read without this check
 # A run with a larger loss, in nats per target token, has diverged.
 MAX_LOSS = 1e6
 _NUMBERS = ("value", "standard_error")  # of a `MeasureValue`
-_NO_TRIAL = (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError)
+_MAX_WHOLE = 2**63 - 1  # what a column of a table holds
+_NO_TRIAL = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OSError,
+    RecursionError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,7 @@ class TrialResult:
         versions: Versions of the packages that ran it.
         finished_at: UTC time in ISO 8601.
         reason: Why it failed, in one line.
+        error_code: The same as a code; empty unless it failed.
     """
 
     trial: Trial
@@ -156,17 +180,25 @@ class TrialResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     finished_at: str = ""
     reason: str = ""
+    error_code: ErrorCode = ""
 
     @classmethod
-    def failure(cls, trial: Trial, reason: str, flops: float = math.nan) -> TrialResult:
+    def failure(
+        cls,
+        trial: Trial,
+        reason: str,
+        flops: float = math.nan,
+        error_code: ErrorCode = "error",
+    ) -> TrialResult:
         """The result of a trial that could not be completed.
 
         Args:
             trial: The trial.
             reason: Why it failed, in one line.
             flops: Its cost until then; `nan` if unknown.
+            error_code: Why it failed, as a code.
         """
-        return cls(trial, "failed", math.nan, flops=flops, reason=reason)
+        return cls(trial, "failed", math.nan, flops=flops, reason=reason, error_code=error_code)
 
     def value(self, measure: Measure) -> float:
         """Its value of one measure; `nan` unless completed and measured."""
@@ -207,10 +239,10 @@ class TrialResult:
             raise ValueError(
                 f"Expected the key {trial.key} of its content, got {record.get('key')!r}"
             )
-        names = {item.name for item in fields(cls)} - {"trial"}
-        values = {name: record[name] for name in names if name in record}
+        kinds = {item.name: item.type for item in fields(cls)}
+        values = {name: record[name] for name in kinds if name in record and name != "trial"}
         for name, value in values.items():
-            if value is None:
+            if value is None and kinds[name] == "float":
                 values[name] = math.nan
         values["trace"] = tuple(
             (int(step), math.nan if loss is None else float(loss))
@@ -378,11 +410,9 @@ def _check_values(values: Mapping[str, Any]) -> None:
         )
     kinds = {item.name: item.type for item in fields(TrialResult)}
     for name, value in values.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if kinds[name] in ("int", "float") and not is_number:
-            raise ValueError(f"Expected a number in {name!r}, got {value!r}")
-        if is_number and value < 0:
-            raise ValueError(f"Expected a number >= 0 in {name!r}, got {value!r}")
+        expected = _expected(str(kinds[name]), value)
+        if expected:
+            raise ValueError(f"Expected {expected} in {name!r}, got {repr(value)[:80]}")
     loss = values.get("test_loss", math.nan)
     is_measured = any(math.isfinite(item.value) for item in values.get("measures", {}).values())
     if values["status"] == "completed" and not (loss <= MAX_LOSS or (is_measured and loss != loss)):
@@ -390,6 +420,22 @@ def _check_values(values: Mapping[str, Any]) -> None:
             f"Expected a loss of at most {MAX_LOSS:g} nats per target token in 'test_loss' of a "
             f"trial that completed, got {loss!r}"
         )
+
+
+def _expected(kind: str, value: Any) -> str:
+    """What a field of this type holds, if the value is none; empty if it is one."""
+    if kind in ("int", "float"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "a number"
+        if kind == "int" and not (0 <= value <= _MAX_WHOLE and value % 1 == 0):
+            return "a whole number >= 0"
+        if not (value != value or 0 <= value <= sys.float_info.max):  # nan, or in range
+            return "a finite number >= 0"
+    if kind in ("str", "ErrorCode") and not isinstance(value, str):
+        return "a text"
+    if kind.startswith("Mapping") and not isinstance(value, Mapping):
+        return "keys and values"
+    return ""
 
 
 def digest_of(value: Any, n_digits: int = 16) -> str:

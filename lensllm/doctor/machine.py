@@ -43,8 +43,8 @@ def package_findings() -> Iterator[Finding]:
     needed: dict[str, list[Requirement]] = {"": []}
     for text in importlib.metadata.requires("lensllm") or ():
         requirement = Requirement(text)
-        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
-        needed.setdefault(extra[1] if extra else "", []).append(requirement)
+        of = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
+        needed.setdefault(of[1] if of else "", []).append(requirement)
     for extra, requirements in needed.items():
         found = {item.name: _version(item.name) for item in requirements if item.name != "lensllm"}
         versions |= {name: version for name, version in found.items() if version}

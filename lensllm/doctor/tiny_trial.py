@@ -15,7 +15,7 @@ import torch
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.data.generated import load_copying
 from lensllm.data.pairs import TextData
-from lensllm.doctor.findings import Finding
+from lensllm.doctor.findings import Finding, Level
 from lensllm.doctor.machine import BF16_SINCE
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.module import warmup_schedule
@@ -185,7 +185,7 @@ def trial_finding(
         wrong = "expected a loss that falls"
     elif off > TOLERANCES[place.precision]:
         wrong = f"expected the loss of the CPU, {on_cpu:.3f}"
-    level = "broken" if wrong else "ok"
+    level: Level = "broken" if wrong else "ok"
     advice = f"{wrong}: {_advice(place)}" if wrong else ""
     return Finding(f"trial on {place.device}", level, text, advice, numbers)
 

@@ -174,7 +174,7 @@ class CommandRunner(StoredRunner):
         except StorageError:
             raise
         except (ValueError, OSError) as error:  # before the program ran
-            return TrialResult.failure(trial, str(error), 0.0)
+            return TrialResult.failure(trial, str(error), 0.0, "bad_model")
 
     def _in_unit(self, result: TrialResult) -> TrialResult:
         """A result with its cost, which is not stored, since its unit depends on the campaign."""
@@ -251,7 +251,8 @@ class CommandRunner(StoredRunner):
                         status = "diverged"
                         reason = f"its {self.measure.name} is {found.value:g}"
             except ValueError as error:
-                return TrialResult.failure(trial, _with_output(str(error), log))
+                reason = _with_output(str(error), log)
+                return TrialResult.failure(trial, reason, error_code="program_failed")
             seconds = time.perf_counter() - started
             reason = _with_output(reason, log) if reason else ""
             result = self._result(trial, found, seconds, status, reason)

@@ -32,6 +32,7 @@ from lensllm.finetune.callbacks import (
 from lensllm.finetune.candidates import Given, as_sources
 from lensllm.finetune.encoding import Example, PairEncoder
 from lensllm.finetune.estimate import Sharing, memory_refusal
+from lensllm.finetune.failures import code_of
 from lensllm.finetune.hub import UnknownModelError
 from lensllm.finetune.inference import inference_memory_gb, licences_of, measure_latency
 from lensllm.finetune.inspection import (
@@ -105,6 +106,7 @@ class FineTuneRunner(StoredRunner):
 
     Attributes:
         failures: Candidates that cannot be run, with the reason; see `inspect`.
+        failure_codes: The same reasons as codes.
 
     Raises:
         ValueError: There are fewer training pairs than `n_samples_full`, two candidates share a
@@ -171,6 +173,7 @@ class FineTuneRunner(StoredRunner):
         if self.weights.keeps:
             self._check_whole()
         self.failures: dict[str, str] = {}
+        self.failure_codes: dict[str, str] = {}
         self._latencies: dict[tuple[str, str], float] = {}
         self._encoders: dict[str, PairEncoder] = {}
         self._token_counts: dict[str, TokenCounts] = {}
@@ -272,8 +275,10 @@ class FineTuneRunner(StoredRunner):
             raise
         except Exception as error:
             logger.debug("%s at D = %d failed", trial.model, trial.n_samples, exc_info=True)
-            flops = error.flops if isinstance(error, TrialFailedError) else 0.0
-            return TrialResult.failure(trial, reason_of(error), flops)
+            flops, code = 0.0, code_of(error)
+            if isinstance(error, TrialFailedError):
+                flops, code = error.flops, error.error_code
+            return TrialResult.failure(trial, reason_of(error), flops, code)
         return _with_errors(result)
 
     def attempt(self, trial: Trial) -> TrialResult:
@@ -429,6 +434,7 @@ class FineTuneRunner(StoredRunner):
             if (words := full_disk(error, name)) is not None:
                 raise StorageError(words) from error
             self.failures[name] = reason_of(error)
+            self.failure_codes[name] = code_of(error)
 
     def _inspect(self, name: str, sharing: Sharing) -> None:
         """Raise an error if a candidate cannot be run."""
@@ -535,6 +541,7 @@ class FineTuneRunner(StoredRunner):
             failures=dict(self.failures),
             measure=self.measure,
             losses_before=dict(self._losses_before) if self.measure.is_loss else {},
+            failure_codes=dict(self.failure_codes),
         )
 
     def _candidate(self, name: str) -> Candidate:

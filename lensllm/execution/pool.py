@@ -152,7 +152,8 @@ class PoolExecutor(Executor):
             attempts = self._deaths[trial]
             if attempts > self.retries:
                 reason = OUT_OF_TRIES.format(how=how, attempts=attempts)
-                self._ended.append((trial, TrialResult.failure(trial, reason)))
+                failed = TrialResult.failure(trial, reason, error_code="process_died")
+                self._ended.append((trial, failed))
             elif self._error is None:
                 self._waiting.appendleft(trial)
                 logger.warning(DIED, trial.model, trial.n_samples, how)

@@ -133,7 +133,7 @@ class RayExecutor(Executor):
             attempts = self._deaths[trial]
             if attempts > self.retries:
                 reason = OUT_OF_TRIES.format(how=how, attempts=attempts)
-                return trial, TrialResult.failure(trial, reason)
+                return trial, TrialResult.failure(trial, reason, error_code="process_died")
             logger.warning(DIED, trial.model, trial.n_samples, how)
             self._submit(trial)
 

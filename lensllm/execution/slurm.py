@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
-from lensllm.core.trials import Trial, TrialResult
+from lensllm.core.trials import ErrorCode, Trial, TrialResult
 from lensllm.system.interrupts import children_without_interrupts, end_at_signals, end_with
 from lensllm.system.quiet import quiet_libraries
 
@@ -167,13 +167,16 @@ class SlurmExecutor(Executor):
             ) from error
         except UncompletedJobError:
             pass
+        state = self._state(job.job)
         words = (
-            f"its job {job.job.job_id} ended without a result (state {self._state(job.job)}, log "
+            f"its job {job.job.job_id} ended without a result (state {state}, log "
             f"{job.job.paths.stderr})"
         )
         attempts = self.retries + 1
         if job.attempt == attempts:
-            return TrialResult.failure(trial, f"{words} in {attempts} of {attempts} attempts")
+            reason = f"{words} in {attempts} of {attempts} attempts"
+            code: ErrorCode = "out_of_memory" if state == "OUT_OF_MEMORY" else "process_died"
+            return TrialResult.failure(trial, reason, error_code=code)
         logger.warning(
             "Expected %s, D = %d, to finish, %s: it is submitted again; finished trials are in the "
             "store",

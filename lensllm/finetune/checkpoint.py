@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from lensllm.system.atomic import StorageError, set_aside
+from lensllm.system.interrupts import is_ending, keep_handlers, leave_if_ended
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,13 @@ class Checkpoints(Callback):
         path: The file; each checkpoint replaces the one before atomically.
         every_seconds: Seconds between checkpoints; 0 writes one at every step that allows it.
         key: Key of the trial, which is written into its checkpoints.
+
+    Attributes:
+        micro_batch_size: The setting of the run, without which its place in the epoch's order would
+            have no meaning; written likewise.
     """
+
+    micro_batch_size: int | None = None
 
     def __init__(self, path: Path, every_seconds: float, key: str = "") -> None:
         self.path = path
@@ -51,6 +58,7 @@ class Checkpoints(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Skip the batches of the epoch that were done before."""
+        keep_handlers()  # Lightning's would end the trial at SIGTERM without a checkpoint
         if self._generators is not None:
             trainer.train_dataloader.batch_sampler.start = self._n_batches
 
@@ -70,14 +78,15 @@ class Checkpoints(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Write a checkpoint where one is due and nothing else is."""
+        """Write a checkpoint where one is due and nothing else is; at a signal, then end."""
         self._n_batches = batch_idx + 1
-        due = time.monotonic() - self._last >= self.every_seconds
+        due = time.monotonic() - self._last >= self.every_seconds or is_ending()
         if trainer.world_size > 1:
             due = bool(trainer.strategy.broadcast(due))
         if due and _is_quiet(trainer, batch_idx):
             self._write(trainer)
             self._last = time.monotonic()
+            leave_if_ended()
 
     def _write(self, trainer: pl.Trainer) -> None:
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
@@ -104,6 +113,7 @@ class Checkpoints(Callback):
         return {
             "key": self.key,
             "n_batches": self._n_batches,
+            "micro_batch_size": self.micro_batch_size,
             "generators": get_generators(),
             "seconds": spent,
         }
@@ -165,6 +175,16 @@ def usable_checkpoint(path: Path | None, key: str = "") -> Path | None:
         )
         return None
     return path
+
+
+def checkpointed_micro_batch(path: Path) -> int | str | None:
+    """The micro-batch size with which a usable checkpoint was written.
+
+    Returns:
+        The size, `None` for whole batches, `unknown` in checkpoints that do not tell it.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return content["callbacks"][Checkpoints.__qualname__].get("micro_batch_size", "unknown")
 
 
 def get_generators() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from huggingface_hub.errors import (
     HFValidationError,
 )
 
+from lensllm.finetune.failures import is_transient, with_retries
 from lensllm.system.atomic import full_disk
 from lensllm.zoo import zoo_models
 
@@ -32,10 +33,14 @@ def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
         UnknownModelError: It is not a Hub id, or neither the Hub nor the cache has it.
         ValueError: Its licence has to be accepted first, or there is no disk space for it.
     """
-    try:
+
+    def ask() -> str:
         # A download without a network would be retried for half a minute.
         HfApi().model_info(source, revision=revision, timeout=10)
         return _commit(source, revision, local=False)
+
+    try:
+        return ask()
     except HFValidationError as error:
         raise UnknownModelError(
             f"Expected a known model, got {source!r}: there is no such folder, and it cannot be a "
@@ -45,6 +50,11 @@ def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
         try:
             return _commit(source, revision, local=True)
         except EntryNotFoundError:
+            if is_transient(error):
+                try:
+                    return with_retries(ask, source)
+                except Exception as again:
+                    error = again
             exists = gated or isinstance(error, GatedRepoError) or full_disk(error, source)
             kind = ValueError if exists else UnknownModelError
             raise kind(_refusal(source, revision, gated, error)) from error

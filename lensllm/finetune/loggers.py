@@ -13,6 +13,7 @@ import pandas as pd
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
+from lensllm.core.measures import Direction
 from lensllm.finetune.run_logger import RunLogger
 from lensllm.system.harmless import redact, safe_name, write_csv
 
@@ -118,9 +119,7 @@ class WandbTrialLogger(RunLogger, WandbLogger):
             run.define_metric("trainer/global_step")
             run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
             for name in ("train_loss", "val_loss", "test_loss", "test_loss_per_byte"):
-                run.define_metric(
-                    name, step_metric="trainer/global_step", step_sync=True, summary="min"
-                )
+                self.keep_best(name, "lower")
             run.define_metric("cumulative_flops", summary="max")
             if run.offline:
                 self.offline_folders.append(Path(run.settings.sync_dir))
@@ -129,6 +128,16 @@ class WandbTrialLogger(RunLogger, WandbLogger):
     def log_summary(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Put what was found on the run's summary."""
         self._attempt(lambda: self.experiment.summary.update(redact(dict(values))))
+
+    def keep_best(self, name: str, direction: Direction) -> None:
+        """Let the summary have the smallest or largest value of a metric, not the last."""
+        best = "min" if direction == "lower" else "max"
+        step = "trainer/global_step"
+        self._attempt(
+            lambda: self.experiment.define_metric(
+                name, step_metric=step, step_sync=True, summary=best
+            )
+        )
 
     def log_frame(self, name: str, table: pd.DataFrame) -> None:
         """Record a table as W&B's."""

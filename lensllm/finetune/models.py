@@ -6,11 +6,12 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -24,6 +25,7 @@ from transformers import (
 from lensllm.core.trials import digest_of
 from lensllm.finetune.adapter_folders import adapter_base, merge_adapter
 from lensllm.finetune.adapters import FULL, AdapterConfig
+from lensllm.finetune.failures import with_retries
 from lensllm.finetune.hub import hub_commit, weights_refusal
 from lensllm.finetune.model_files import (
     check_model_folder,
@@ -159,9 +161,14 @@ class ModelSource:
     def config(self) -> Any:
         """The model's `transformers` configuration; loads no weights."""
         location = self.location
-        config = AutoConfig.from_pretrained(
-            location, revision=self._revision, trust_remote_code=False
-        )
+        load = partial(AutoConfig.from_pretrained, location, revision=self._revision)
+        try:
+            config = with_retries(partial(load, trust_remote_code=False), self.name)
+        except Exception as error:  # of any kind: the file can hold anything
+            raise ValueError(
+                f"Expected a config.json of {location} that transformers can read, got: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         refuse_code(config.to_dict(), self.source)
         return config
 
@@ -192,7 +199,13 @@ class ModelSource:
         """
         config = self.config if n_layers is None else shrunk(self.config, n_layers)
         with torch.device("meta"):
-            model = self._auto_class.from_config(config, dtype=getattr(torch, self.dtype))
+            try:
+                model = self._auto_class.from_config(config, dtype=getattr(torch, self.dtype))
+            except Exception as error:  # of any kind: the file can hold anything
+                raise ValueError(
+                    f"Expected a config.json from which the model of {self.location} can be "
+                    f"built, got: {type(error).__name__}: {error}"
+                ) from error
             method = self.finetune or FULL
             return model if method.is_full else replace(method, method="lora").prepare(model)
 
@@ -271,7 +284,8 @@ class ModelSource:
             return merge_adapter(self.base.load_model(), self._folder)
         options = (self.finetune or FULL).loading_options()
         try:
-            model, found = self._auto_class.from_pretrained(
+            load = partial(
+                self._auto_class.from_pretrained,
                 self.location,
                 revision=self._revision,
                 dtype=getattr(torch, self.dtype),
@@ -281,8 +295,14 @@ class ModelSource:
                 ignore_mismatched_sizes=True,
                 **options,
             )
+            model, found = with_retries(load, self.name)
         except (OSError, SafetensorError) as error:
             raise ValueError(weights_refusal(self.source, self.revision, error)) from error
+        except (KeyError, TypeError, AttributeError, IndexError, StrictDataclassError) as error:
+            raise ValueError(
+                f"Expected a config.json that describes the weights of {self.location}, got: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         loaded = {name for name, _ in model.named_parameters()}
         self._check_numbers(loaded)
         self._check_unused(loaded, found["unexpected_keys"])
@@ -339,9 +359,8 @@ class ModelSource:
         location = str(self._folder) if has_own else self.location
         revision = None if has_own else self._revision
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                location, revision=revision, trust_remote_code=False
-            )
+            load = partial(AutoTokenizer.from_pretrained, location, revision=revision)
+            tokenizer = with_retries(partial(load, trust_remote_code=False), self.name)
             one, other = tokenizer(["a", "b"], add_special_tokens=False)["input_ids"]
             problem = "one that cannot tell a from b" if one == other else ""
         except (OSError, ValueError) as error:

@@ -16,6 +16,7 @@ import pandas as pd
 from lightning_fabric.loggers.logger import _DummyExperiment
 from pytorch_lightning.loggers import Logger
 
+from lensllm.core.measures import Direction
 from lensllm.core.trials import TrialResult
 from lensllm.system.harmless import redact
 
@@ -92,6 +93,9 @@ class RunLogger(Logger):
         """Record what a run found: by default its numbers, as those of its last step."""
         numbers = {key: value for key, value in values.items() if _is_number(value)}
         self.log_metrics(numbers, step)
+
+    def keep_best(self, name: str, direction: Direction) -> None:
+        """Take the best value of a metric for the run's summary, if the tracker can."""
 
     def log_frame(self, name: str, table: pd.DataFrame) -> None:
         """Record a table, if the tracker has a place for it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lensllm.core.measures import Direction
 from lensllm.core.trials import TrialResult
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,10 @@ class Trackers:
     def log_summary(self, values: Mapping[str, Any]) -> None:
         """Record what a run found."""
         self._each(lambda item: item.log_summary(values))
+
+    def keep_best(self, name: str, direction: Direction) -> None:
+        """Take the best value of a metric for the run's summary."""
+        self._each(lambda item: item.keep_best(name, direction))
 
     def log_frame(self, name: str, table: pd.DataFrame) -> None:
         """Record a table."""

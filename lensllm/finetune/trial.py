@@ -22,18 +22,19 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from lensllm.core.example_losses import ExampleLosses, in_original_order
-from lensllm.core.trials import MAX_LOSS, Trial, TrialResult
+from lensllm.core.trials import MAX_LOSS, ErrorCode, Trial, TrialResult
 from lensllm.data.pairs import TextData
 from lensllm.data.rows import Rows, nested_subset, take
 from lensllm.finetune.adapters import FULL
 from lensllm.finetune.best_weights import BestWeights
-from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
+from lensllm.finetune.checkpoint import Checkpoints, checkpointed_micro_batch, usable_checkpoint
 from lensllm.finetune.encoding import (
     Collator,
     Example,
     PairEncoder,
     context_length,
 )
+from lensllm.finetune.failures import code_of, is_out_of_memory
 from lensllm.finetune.loading import EncodedData, TrialData
 from lensllm.finetune.measuring import Measurer, Measuring
 from lensllm.finetune.memory import (
@@ -50,6 +51,7 @@ from lensllm.finetune.time_limit import TimedOutError, TimeLimit
 from lensllm.finetune.token_cache import encode_once
 from lensllm.finetune.training_stats import TrainingStats
 from lensllm.finetune.truncation import TruncationSide
+from lensllm.system.interrupts import leave_if_ended, saved_first
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +67,40 @@ _USUAL_WARNINGS = (
 
 
 class TrialFailedError(RuntimeError):
-    """A trial failed; its cause says why, and `flops` what it had cost until then."""
+    """A trial failed; its cause says why, and `flops` what it had cost until then.
 
-    def __init__(self, reason: str, flops: float = 0.0) -> None:
-        super().__init__(reason, flops)  # both, so that it can be pickled
+    Args:
+        reason: Why, in one line.
+        flops: What it had cost.
+        error_code: Why, as a code.
+    """
+
+    def __init__(self, reason: str, flops: float = 0.0, error_code: ErrorCode = "error") -> None:
+        super().__init__(reason, flops, error_code)  # all, so that it can be pickled
         self.reason = reason
         self.flops = flops
+        self.error_code = error_code
 
     def __str__(self) -> str:
         return self.reason
+
+
+class NoMemoryError(RuntimeError):
+    """Memory ran out in training steps (`micro_batch_size`) or in evaluations.
+
+    Args:
+        reason: The error in one line.
+        setting: Name of the setting to halve.
+        size: Its value, in examples at once.
+        flops: What the trial had cost.
+    """
+
+    def __init__(self, reason: str, setting: str, size: int, flops: float) -> None:
+        super().__init__(reason, setting, size, flops)
+        self.reason = reason
+        self.setting = setting
+        self.size = size
+        self.flops = flops
 
 
 def reason_of(error: BaseException) -> str:
@@ -243,24 +270,45 @@ def run_trial(
                 measuring,
                 time_limit,
             )
-        except torch.OutOfMemoryError as error:
+        except NoMemoryError as error:
             settings = _halved(settings, source, error)
+            if error.setting == "micro_batch_size" and checkpoint is not None:
+                checkpoint.unlink(missing_ok=True)  # its place is counted in larger micro-batches
             torch.cuda.empty_cache()
 
 
 def _halved(
-    settings: TrainingSettings, source: ModelSource, error: torch.OutOfMemoryError
+    settings: TrainingSettings, source: ModelSource, error: NoMemoryError
 ) -> TrainingSettings:
-    """Settings with half the micro-batch; the batch size, which decides the outcome, is kept."""
-    micro = settings.micro_batch_size
-    micro = micro if isinstance(micro, int) else settings.batch_size
-    if micro == 1:
-        raise ValueError(
-            f"Expected room for {source.name} with one example at once, got: {error}; take "
-            "finetune=lora, training.gradient_checkpointing=true or shorter inputs"
+    """Settings with half the micro-batch, or half the batch of evaluations.
+
+    The batch size, which decides the outcome, is kept.
+
+    Raises:
+        TrialFailedError: It was one example already.
+    """
+    if error.size == 1:
+        raise TrialFailedError(
+            f"Expected room for {source.name} with one example at once, got: {error.reason}; take "
+            "finetune=lora, training.gradient_checkpointing=true or shorter inputs",
+            error.flops,
+            "out_of_memory",
         ) from error
-    logger.warning("Out of memory with %d examples of %s at once: halved", micro, source.name)
-    return replace(settings, micro_batch_size=micro // 2)
+    logger.warning("Out of memory with %d examples of %s at once: halved", error.size, source.name)
+    changes: dict[str, Any] = {error.setting: error.size // 2}
+    return replace(settings, **changes)
+
+
+def _no_memory(
+    error: Exception, settings: TrainingSettings, is_training: bool, flops: float
+) -> NoMemoryError:
+    """The error with the setting to halve."""
+    if not is_training:
+        size = settings.evaluation_batch_size
+        return NoMemoryError(reason_of(error), "evaluation_batch_size", size, flops)
+    micro = settings.micro_batch_size
+    size = micro if isinstance(micro, int) else settings.batch_size
+    return NoMemoryError(reason_of(error), "micro_batch_size", size, flops)
 
 
 def _run_once(
@@ -314,13 +362,16 @@ def _run_once(
         default_root_dir=Path(tempfile.gettempdir()) / f"lensllm-{uuid.uuid4().hex}",
         log_every_n_steps=max(1, min(10, n_steps // settings.max_epochs)),
     )
-    settings = _with_micro_batch(settings, source, encoded, trainer)
+    usable = usable_checkpoint(checkpoint, trial.key)
+    settings = _with_micro_batch(settings, source, encoded, trainer, usable)
     pl.seed_everything(trial.seed, verbose=False)
     model = prepare_model(source, settings)
     pad = source.padding(tokenizer.pad_token_id)
     padding = probe(model, source, encoded.test[:N_PROBED], pad)
     if padding == "none":
         settings = replace(settings, micro_batch_size=1, evaluation_batch_size=1)
+    if keeper is not None:
+        keeper.micro_batch_size = settings.micro_batch_size  # type: ignore[assignment]
     if settings.compile:
         model.compile()
     # Only the trainer knows how many processes share a batch.
@@ -344,17 +395,17 @@ def _run_once(
 
     is_over, loaded = False, time.perf_counter()
     try:
-        usable = usable_checkpoint(checkpoint, trial.key)
         metrics = _fit_and_test(trainer, module, loaders, best, usable)
     except TimedOutError:
         is_over, metrics = True, _NO_METRICS
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        leave_if_ended()  # the error is a consequence of the signal
         spent = flops_of_training() + per_evaluated * module.n_evaluation_tokens
+        if is_out_of_memory(error):
+            raise _no_memory(error, settings, module.model.training, spent) from None
         if not spent and isinstance(error, ValueError):
             raise  # an error found before compute was spent
-        raise TrialFailedError(reason_of(error), spent) from error
+        raise TrialFailedError(reason_of(error), spent, code_of(error)) from error
     before = keeper.seconds_before if keeper else 0.0
     compute_seconds = time.perf_counter() - loaded + before
     train_flops = flops_of_training()
@@ -391,6 +442,8 @@ def _run_once(
             "validation_pairs": n_validation,
             "evaluations": n_evaluations,
             "padding": padding,
+            "micro_batch_size": settings.micro_batch_size,
+            "evaluation_batch_size": settings.evaluation_batch_size,
             "lost_target_bytes": encoded.counts.lost_share,
         },
         trace=tuple(module.trace),
@@ -415,7 +468,8 @@ def _fit_and_test(
             warnings.filterwarnings("ignore", message=message)
         try:
             if loaders.encoded.train:
-                trainer.fit(module, loaders, ckpt_path=checkpoint, weights_only=True)
+                with saved_first(any(isinstance(c, Checkpoints) for c in trainer.callbacks)):
+                    trainer.fit(module, loaders, ckpt_path=checkpoint, weights_only=True)
                 if not module.trace or module.trace[-1][0] < trainer.global_step:
                     trainer.validate(module, loaders, verbose=False)  # the last step
                 best.restore(module.model)
@@ -445,9 +499,19 @@ def prepare_model(source: ModelSource, settings: TrainingSettings) -> Any:
 
 
 def _with_micro_batch(
-    settings: TrainingSettings, source: ModelSource, encoded: EncodedData, trainer: pl.Trainer
+    settings: TrainingSettings,
+    source: ModelSource,
+    encoded: EncodedData,
+    trainer: pl.Trainer,
+    checkpoint: Path | None,
 ) -> TrainingSettings:
-    """Settings with a number in place of `auto`: as many examples as memory allows."""
+    """Settings with a number in place of `auto`: as many examples as memory allows.
+
+    A trial that goes on from a checkpoint keeps its micro-batches, whatever memory is free now.
+    """
+    before = "unknown" if checkpoint is None else checkpointed_micro_batch(checkpoint)
+    if before != "unknown":
+        return replace(settings, micro_batch_size=before)
     if settings.micro_batch_size != "auto":
         return settings
     if not encoded.train:

@@ -81,8 +81,8 @@ def _label_ends(
     """Names beside the ends of the curves in colour, moved apart where they would overlap."""
     entries = {entry.model: entry for entry in selection.ranking}
     ends = {model: plots[model].prediction or (float(plots[model].losses[-1]),) for model in front}
-    low, high = np.log(axes.get_ylim())
-    wanted = sorted(((math.log(end[0]) - low) / (high - low), model) for model, end in ends.items())
+    heights = axes.transScale + axes.transLimits  # from values to shares of the axis
+    wanted = sorted((heights.transform((1.0, end[0]))[1], model) for model, end in ends.items())
     last = -math.inf
     for place, model in wanted:
         last = max(place, last + _GAP)

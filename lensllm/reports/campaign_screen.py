@@ -160,7 +160,7 @@ def live_table(state: LiveState, console: Console) -> Table:
         table.add_column("curve", no_wrap=True)
     if not medium:
         table.add_column("D", justify="right")
-    table.add_column("loss", justify="right", no_wrap=True)
+    table.add_column(state.task.measure.label, justify="right", no_wrap=True)
     table.add_column("P(best)", justify="right", no_wrap=True)
     table.add_column("now", overflow="ellipsis", no_wrap=True)
     names = sorted(state.words, key=lambda name: -state.p_best.get(name, -1.0))

@@ -73,7 +73,10 @@ class CampaignTracker:
         }
         tags = (task.dataset, selector)
         label = f"campaign-{task.dataset}"
-        return cls(Trackers.begin(makers, label, config, JOB_TYPE, tags), task.measure)
+        trackers = Trackers.begin(makers, label, config, JOB_TYPE, tags)
+        for name in task.names:
+            trackers.keep_best(f"curve/{name}", task.measure.direction)
+        return cls(trackers, task.measure)
 
     def on_result(self, result: TrialResult, budget: Budget) -> None:
         """Record a trial that has ended: its value as a point of its candidate's curve."""

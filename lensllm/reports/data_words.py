@@ -28,13 +28,13 @@ def data_words(needs: DataNeeds) -> str:
 
 def _sizes(sizes: Range, full: int) -> str:
     """D = 4000 (80 % interval 2000 to more than 12800)."""
-    ends = _size(sizes.lower80, full), _size(sizes.upper80, full)
-    return f"D = {_size(sizes.middle, full)} (80 % interval {ends[0]} to {ends[1]})"
+    low, high = (_size(size, full, "") for size in (sizes.lower80, sizes.upper80))
+    return f"{_size(sizes.middle, full)} (80 % interval {low} to {high})"
 
 
-def _size(size: float, full: int) -> str:
+def _size(size: float, full: int, sign: str = "D = ") -> str:
     """A size with two digits, which is all that is known of it."""
     if not math.isfinite(size):
-        return f"more than {MAX_FACTOR * full}"
+        return f"more than {sign}{MAX_FACTOR * full}"
     step = 10 ** max(0, math.floor(math.log10(size)) - 1)
-    return str(round(size / step) * step)
+    return f"{sign}{round(size / step) * step}"

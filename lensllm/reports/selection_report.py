@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -313,7 +313,7 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         ("p_best", "P(best)", _cell("p_best", 2)),
         *([("p_best_model", "of its model", _cell("p_best_model", 2))] if several else []),
         ("n_params", "parameters", lambda row: _count(row["n_params"])),
-        ("memory_gb", "GB to run", _cell("memory_gb", 2)),
+        ("memory_gb", "GB to run", lambda row: _two_digits(row["memory_gb"])),
         ("latency_ms", "latency, ms", _cell("latency_ms", 0)),
         ("largest_n_samples", "largest D run", _cell("largest_n_samples", 0)),
         ("largest_loss", f"its {what}", _cell("largest_loss")),
@@ -323,7 +323,11 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
     always = {"predicted_loss", "lower80", "p_best", "largest_n_samples", "largest_loss"}
     kept = [item for item in columns if item[0] in always or rows[item[0]].notna().any()]
     for name, header, _ in kept:
-        table.add_column(header, justify="left" if name in ("candidate", "status") else "right")
+        justify: Literal["left", "right"] = "left" if name in ("candidate", "status") else "right"
+        width = 10 if name == "status" else None
+        table.add_column(
+            header, justify=justify, no_wrap=name in ("candidate", "lower80"), min_width=width
+        )
     for _, row in rows.iterrows():
         table.add_row(*(cell(row) for _, _, cell in kept))
     return table
@@ -341,6 +345,10 @@ def _star(row: pd.Series) -> str:
 def _interval(row: pd.Series) -> str:
     ends = _number(row["lower80"]), _number(row["upper80"])
     return "-" if "-" in ends else " to ".join(ends)
+
+
+def _two_digits(number: float) -> str:
+    return f"{number:.2g}" if math.isfinite(number) else "-"
 
 
 def _count(number: float) -> str:

@@ -93,7 +93,11 @@ def run_campaign(
         task = replace(task, prior_curves=prior_curves)
     whole = task
     results = [replace(r, trial=task.trial(r.trial.model, r.trial.n_samples)) for r in known]
-    events = [Event(LEFT_OUT, name, message=why) for name, why in task.failures.items()]
+    codes = task.failure_codes
+    events = [
+        Event(LEFT_OUT, name, message=why, error_code=codes.get(name, ""))
+        for name, why in task.failures.items()
+    ]
     events += [Event(KNOWN, r.trial.model, r.trial.n_samples) for r in results]
     spent = 0.0
     if (needed := selector.preparation_cost(task)) > 0:
@@ -351,7 +355,15 @@ def _ran(result: TrialResult, measure: Measure) -> Event:
     value = result.value(measure)
     loss = value if math.isfinite(value) else None
     trial = result.trial
-    return Event(RAN, trial.model, trial.n_samples, loss, result.status, result.reason)
+    return Event(
+        RAN,
+        trial.model,
+        trial.n_samples,
+        loss,
+        result.status,
+        result.reason,
+        error_code=result.error_code,
+    )
 
 
 def _news(stopped: set[str], decision: Decision) -> list[Event]:

@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 # Candidates for which it is said, the chosen one included.
 MAX_NAMED = 3
 N_DRAWS = 2000
+# Candidates that are predicted together, the first ones of the ranking: the memory that the curves
+# of thousands at many sizes take is not worth what these add.
+MAX_TOGETHER = 40
 
 
 def with_data_needs(
@@ -53,6 +56,10 @@ def with_data_needs(
         if entry.status == "ranked"
         and (entry is best or selection.candidate(entry.model).base_model in held)
     ]
+    if not named:
+        return selection
+    front = {entry.model for entry in selection.ranking[:MAX_TOGETHER]}
+    task = replace(task, candidates=tuple(c for c in task.candidates if c.name in front))
     try:
         found = [_needs(entry, selector, task, curves, target_loss) for entry in named[:MAX_NAMED]]
     except Exception as error:

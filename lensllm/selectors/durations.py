@@ -58,6 +58,6 @@ def _compute(result: TrialResult) -> float:
 
 
 def cheapest_trial(task: Task) -> Trial:
-    """The cheapest trial with D > 0, by which the speed of this machine is measured first."""
-    pairs = [(name, n) for name in task.names for n in task.available[name] if n > 0]
-    return task.trial(*min(pairs, key=lambda pair: task.costs[pair]))
+    """The trial by which the speed is measured first: the cheapest one, if possible with D > 0."""
+    pairs = [(name, n) for name in task.names for n in task.available[name]]
+    return task.trial(*min(pairs, key=lambda pair: (pair[1] == 0, task.costs[pair])))

@@ -95,7 +95,8 @@ class TimeBudget(Budget):
         """The error, with what had passed before a selector could begin."""
         return BudgetTooSmallError(
             f"{error}; {self.spent:.3g} of the {self.flops:.3g} {self.unit} had passed with "
-            "loading, checking the candidates and the trial by which the speed is measured"
+            "loading, checking the candidates and the trial by which the speed is measured; trials "
+            "of smaller `sizes` take less"
         )
 
     def fits(self, trial: Trial, task: Task) -> bool:

@@ -101,6 +101,11 @@ class Claims:
         """Who holds a key: `name`, `host`, `pid` and so on; `None` where no process does."""
         return _read(self._path(key))
 
+    def is_held(self, key: str) -> bool:
+        """Whether there is a claim whose owner is not known to have ended."""
+        owner = self.owner(key)
+        return owner is not None and not _is_gone(owner)
+
     def _take(self, key: str, name: str) -> bool:
         """Write a claim where there is none or a stale one."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 ENDINGS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
+if hasattr(signal, "SIGUSR1"):  # what schedulers are asked to send before a time limit
+    ENDINGS[signal.SIGUSR1] = "Preempted"
 GRACE_SECONDS = 5.0
+SAVE_SECONDS = 20.0  # for a step of training and a checkpoint; Slurm kills 30 s after SIGTERM
 CHILD_GRACE_SECONDS = 1.0
 NUDGE_SECONDS = 0.2
 POLL_SECONDS = 0.2
@@ -41,13 +44,17 @@ class Ended(SystemExit):
 
 
 class SignalGuard:
-    """Ends this process at SIGINT or SIGTERM, whatever it is doing, with exit code 128 + signal.
+    """Ends this process at a signal, whatever it is doing, with exit code 128 + signal.
 
     The first signal is reported in one line on stderr and raises `Ended` in the main thread, so
     that `finally` blocks run. If that is swallowed (by a destructor, a bare `except`), it is raised
     again. After the grace period a thread ends the process in any case, with its children: the main
     thread may be inside native code. A second signal does so at once. A signal that was ignored
     when the process started stays ignored.
+
+    Within `saved_first`, what ends a process from outside (SIGTERM, SIGUSR1) raises `Ended` only
+    after a checkpoint, or when there was none within `SAVE_SECONDS`; a child process that its
+    parent ends, within its shorter grace period.
 
     Args:
         tells: Whether to report it; of several processes that train together only the first does.
@@ -62,6 +69,8 @@ class SignalGuard:
         self.grace = grace
         self.raises = self._entered = raises
         self.received: int | None = None
+        self.saves = False  # whether a checkpoint comes before the end
+        self._save_until = 0.0
         self._process = os.getpid()
         self._first = threading.Lock()  # taken by whoever sees the first signal first
         self._told = threading.Event()
@@ -121,6 +130,8 @@ class SignalGuard:
             if not self.raises or 0.0 < self._first_at < time.monotonic() - REPEAT_SECONDS:
                 self._end()
             self._first_at = self._first_at or time.monotonic()
+        if self.saves and time.monotonic() < self._save_until:
+            return
         if self.raises and not _is_handled(Ended):
             raise Ended(self.exit_code)
 
@@ -135,7 +146,7 @@ class SignalGuard:
             number = byte[0]
         self._begin(number)
         until = time.monotonic() + (self.grace if self._entered else 0.0)
-        while time.monotonic() < until:
+        while time.monotonic() < max(until, self._save_until and self._save_until + self.grace):
             if self._lifted.wait(NUDGE_SECONDS):
                 return
             self._nudged = True
@@ -144,6 +155,9 @@ class SignalGuard:
 
     def _begin(self, number: int) -> None:
         if self._first.acquire(blocking=False):
+            if self.saves and number != signal.SIGINT:
+                seconds = SAVE_SECONDS if self.grace >= GRACE_SECONDS else self.grace
+                self._save_until = time.monotonic() + seconds
             self.received = number
             if self.tells:
                 _tell(number)
@@ -238,6 +252,41 @@ def leave_if_ended() -> None:
     """Raise `SystemExit` again if a signal has come, even if the first one was swallowed."""
     if _guard is not None and _guard.exit_code is not None:
         raise Ended(_guard.exit_code)
+
+
+@contextlib.contextmanager
+def saved_first(saves: bool = True) -> Iterator[None]:
+    """A block of training in which a preemption waits for a checkpoint, see `SignalGuard`.
+
+    Whoever writes the checkpoints asks `is_ending` after each step, and then calls
+    `leave_if_ended`.
+
+    Args:
+        saves: Whether checkpoints are written at all.
+    """
+    guard = _guard
+    if not saves or guard is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = guard.saves
+    guard.saves = True
+    try:
+        yield
+    finally:
+        guard.saves = before
+        leave_if_ended()
+
+
+def keep_handlers() -> None:
+    """Put back this module's signal handlers, where a library has put its own in front."""
+    if _guard is not None and threading.current_thread() is threading.main_thread():
+        for number in _guard._handlers:
+            signal.signal(number, _guard._handle)
+
+
+def is_ending() -> bool:
+    """Whether a signal has come that ends this process."""
+    return _guard is not None and _guard.received is not None
 
 
 def end_with(owner: int | None) -> None:

@@ -163,3 +163,15 @@ def test_an_interrupted_campaign_goes_on_and_its_time_counts(select, tmp_path, m
     assert result.selection.cost_flops == pytest.approx(result.curves["flops"].sum())
     known = [event for event in result.selection.events if event.kind == "known"]
     assert len(known) == 2
+
+
+def test_the_report_is_one_page(tmp_path):
+    pytest.importorskip("lensllm.reports.html_report")
+    result = lensllm.select(
+        runner="replay", replay={"dataset": "docstrings"}, output=tmp_path / "out"
+    )
+    page = result.report(tmp_path / "report.html")
+    assert page == tmp_path / "report.html"
+    assert result.best in page.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="Expected a campaign by fine-tuning"):
+        result.finetune(tmp_path / "model")

@@ -364,3 +364,28 @@ def test_the_folder_is_on_the_disk_after_the_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", sync)
     TrialStore(tmp_path).add(RESULT)
     assert done == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("best_step", None, "a number in 'best_step', got None"),
+        ("n_steps", 1.5, "a whole number >= 0 in 'n_steps', got 1.5"),
+        ("n_tokens", 2**63, "a whole number >= 0 in 'n_tokens'"),
+        ("flops", 10**309, "a finite number >= 0 in 'flops'"),
+        ("trace", [[1, 10**400]], "int too large"),
+        ("family", None, "a text in 'family', got None"),
+        ("versions", [], r"keys and values in 'versions', got \[\]"),
+    ],
+)
+def test_a_foreign_record_with_a_value_of_another_kind_is_left_alone(
+    tmp_path, name, value, expected
+):
+    """Also one with the digest of its content, as another program might write it."""
+    record = {**TrialResult(Trial("a", "b", 1), "completed", 1.0).to_json(), name: value}
+    record.pop("digest")
+    record["digest"] = digest_of(record, 64)
+    with pytest.raises((ValueError, OverflowError), match=expected):
+        TrialResult.from_json(record)
+    (tmp_path / f"{record['key']}.json").write_text(json.dumps(record))
+    assert list(TrialStore(tmp_path).results()) == []

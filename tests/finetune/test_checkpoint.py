@@ -18,6 +18,7 @@ from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import AdapterConfig, ModelSource, TrainingSettings, run_trial
 from lensllm.finetune.checkpoint import Checkpoints, usable_checkpoint
 from lensllm.finetune.trial import BestWeights
+from lensllm.system.interrupts import ENDINGS
 
 SETTINGS = TrainingSettings(batch_size=8, max_epochs=3, patience=9, n_evaluations=4)
 
@@ -230,7 +231,7 @@ def test_checkpoints_come_as_often_as_asked(monkeypatch, tmp_path):
     assert written == [10.0, 20.0, 30.0]
 
 
-def run_long(folder, pairs, store):
+def run_long(folder, pairs, store, minutes=0):
     """A trial that writes a checkpoint at every step; in this process, or in one to be killed."""
     import pytorch_lightning as pl
 
@@ -245,7 +246,7 @@ def run_long(folder, pairs, store):
         partial(pl.Trainer, accelerator="cpu", devices=1, enable_progress_bar=False),
         TrainingSettings(batch_size=8, max_epochs=12, patience=99, n_evaluations=4),
         TrialStore(store),
-        checkpoint_minutes=0,
+        checkpoint_minutes=minutes,
     )
     return runner.run(Trial("dropout-gpt2", "toy", 80))
 
@@ -287,3 +288,46 @@ def test_a_signal_that_cannot_be_caught_loses_no_step(dropout_model, pairs, tmp_
     assert resumed.trial == whole.trial
     assert outcome(resumed) == outcome(whole)
     assert list(checkpoints.glob("*.ckpt")) == []
+
+
+PREEMPTED = """
+import json, runpy, sys
+from lensllm.finetune import trial
+from lensllm.system.interrupts import ended_by_signals
+
+class Telling(trial.BestWeights):
+    def on_train_batch_end(self, *_):
+        print("a step", flush=True)
+
+trial.BestWeights = Telling
+here, folder, pairs, store = sys.argv[1:]
+pairs = [tuple(pair) for pair in json.load(open(pairs))]
+with ended_by_signals():
+    runpy.run_path(here)["run_long"](folder, pairs, store, minutes=10)
+"""
+
+
+@pytest.mark.slow
+def test_a_preempted_trial_is_saved_at_once_and_goes_on(dropout_model, pairs, tmp_path):
+    """No checkpoint is due for ten minutes; SIGUSR1 does the same (see `SignalGuard`)."""
+    number = signal.SIGTERM
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    arguments = [__file__, dropout_model, tmp_path / "pairs.json", tmp_path / "preempted"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PREEMPTED, *map(str, arguments)],
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "a step\n"
+    process.send_signal(number)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + number
+    assert f"{ENDINGS[number]}; finished trials are in the store.\n" in error
+    (left,) = (tmp_path / "preempted" / ".unfinished").glob("*.ckpt")
+    assert 0 < torch.load(left, weights_only=True)["global_step"] < 120
+    resumed, whole = (
+        run_long(dropout_model, pairs, tmp_path / name) for name in ("preempted", "whole")
+    )
+    assert outcome(resumed) == outcome(whole)

@@ -151,31 +151,3 @@ def test_a_trial_takes_what_was_estimated(run_main, jsonl_300, tmp_path):
 def test_bad_hardware_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Hardware("x", **options)
-
-
-def test_out_of_memory_halves_the_micro_batch_until_it_fits(
-    model_folders, text_data, make_parts, monkeypatch
-):
-    import torch
-
-    from lensllm.finetune import trial
-
-    tried = []
-
-    def run_once(*arguments):
-        settings = arguments[3]
-        tried.append(settings.micro_batch_size)
-        if settings.micro_batch_size != 2:
-            raise torch.OutOfMemoryError("no room")
-        return SimpleNamespace(status="completed")
-
-    monkeypatch.setattr(trial, "_run_once", run_once)
-    source = ModelSource(str(model_folders["gpt2"]))
-    arguments = (Trial("a", "toy", 8), source, text_data)
-    settings = TrainingSettings(batch_size=8)
-    assert trial.run_trial(*arguments, settings, **make_parts()).status == "completed"
-    assert tried == [None, 4, 2]
-    with pytest.raises(ValueError, match="tiny-gpt2 with one example at once, got: no room"):
-        trial.run_trial(
-            *arguments, TrainingSettings(batch_size=8, micro_batch_size=1), **make_parts()
-        )

@@ -35,6 +35,9 @@ def test_an_offline_wandb_run_has_config_metrics_result_and_group(tmp_path: Path
         group="sweep-7",
         save_dir=tmp_path,
     )
+    logger.keep_best("exact_match", "higher")
+    for step, score in ((5, 0.5), (10, 0.25)):
+        logger.log_metrics({"exact_match": score}, step=step)
     for step, loss in ((5, 3.125), (10, 3.0), (15, 3.5)):
         logger.log_metrics({"val_loss": loss}, step=step)
     logger.log_result(RESULT)
@@ -43,6 +46,7 @@ def test_an_offline_wandb_run_has_config_metrics_result_and_group(tmp_path: Path
     assert run["name"] == "tiny-D200"
     assert run["config"]["settings"]["optimizer"]["lr"] == 0.25
     assert run["summary"]["val_loss"] == {"min": 3.0}
+    assert run["summary"]["exact_match"] == {"max": 0.5}
     assert run["summary"]["result/test_loss"] == 2.5
     assert run["summary"]["result/test_loss_per_byte"] == 0.75
     assert b"sweep-7" in raw

@@ -132,6 +132,7 @@ def test_what_was_cut_is_counted(run, tokenizer, text_data):
     assert result.dropped_pairs == 0
     evaluated = {"validation_pairs": 15, "evaluations": 2}
     evaluated |= {"padding": "left", "lost_target_bytes": 0.0}
+    evaluated |= {"micro_batch_size": None, "evaluation_batch_size": 10}
     assert result.data == short.summary() | evaluated
     assert [result.data[f"n_{split}"] for split in ("train", "validation", "test")] == [80, 15, 25]
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from lensllm.core.measures import MEASURES
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.reports.campaign_figure import campaign_figure
@@ -52,6 +53,20 @@ def test_it_says_which_how_sure_and_for_how_much(selection, curves):
 def test_a_clear_choice_needs_no_caveat(selection, curves):
     figure = campaign_figure(replace(selection, verdict=None), curves)
     assert figure.get_suptitle() == "Fine-tune a, the best of 6 with probability 0.50"
+
+
+def test_a_measure_of_which_more_is_better_has_a_linear_axis(selection, curves):
+    ranking = [
+        RankedModel(name, 0.1 + i / 10, 0.9 - i / 10, 0.8 - i / 10, 1.0 - i / 10, 0.5 / (i + 1))
+        for i, name in enumerate(NAMES)
+    ]
+    told = replace(selection, ranking=tuple(ranking), measure=MEASURES["accuracy"])
+    table = curves.assign(accuracy=0.5 - curves["test_loss"] / 20)
+    _, panel = campaign_figure(told, table).axes
+    assert (panel.get_yscale(), panel.get_ylabel()) == ("linear", "accuracy")
+    low, high = panel.get_ylim()
+    places = {text.get_text(): text.get_position()[1] for text in panel.texts}
+    assert places["a  0.50"] == pytest.approx((0.9 - low) / (high - low))
 
 
 def test_there_is_none_without_a_point(selection, curves):

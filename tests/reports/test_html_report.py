@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from lensllm.commands import select
 from lensllm.commands.report import main
 from lensllm.reports.html_report import write_report
 from tests.reports.campaigns import HOSTILE, edited
@@ -148,3 +149,14 @@ def test_the_command_takes_the_folder_alone(folder, tmp_path, capsys):
     main([str(folder), f"path={tmp_path}/my page.html", f"hydra.run.dir={tmp_path}/run"])
     assert (tmp_path / "my page.html").read_bytes() == (folder / "report.html").read_bytes()
     assert capsys.readouterr().out == f"report: {tmp_path}/my page.html\n"
+
+
+def test_a_replayed_campaign_says_how_to_repeat_it(tmp_path):
+    words = ["runner=replay", "logger=none", "replay.models=[gpt2-48x2,opt-64x2]"]
+    folder = tmp_path / "my run"
+    select.main([*words, f"hydra.run.dir={folder}"])
+    command = f"lensllm select runner=replay logger=none '{words[2]}' 'hydra.run.dir={folder}'"
+    assert json.loads((folder / "selection.json").read_text())["command"] == command
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert command in Page(text).text
+    assert len(text) < 300_000

@@ -201,7 +201,7 @@ def test_a_failed_trial_is_a_result_that_costs_what_it_cost(flops, charged):
     row = curves[(curves["model"] == "b") & (curves["n_samples"] == 200)].iloc[0]
     assert (row["status"], row["reason"], row["flops"]) == ("failed", "no power at 200", charged)
     assert [entry.model for entry in selection.ranking] == ["b", "a"]  # its other sizes count
-    failed = Event("ran", "b", 200, reason="failed", message="no power at 200")
+    failed = Event("ran", "b", 200, reason="failed", message="no power at 200", error_code="error")
     assert failed in selection.events
 
 

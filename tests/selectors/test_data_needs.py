@@ -1,10 +1,12 @@
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lensllm.core.data_needs import DataNeeds
+from lensllm.core.selection import RankedModel
 from lensllm.laws import RectifiedLaw
 from lensllm.reports.selection_report import selection_record, selection_sentence
 from lensllm.selectors import Adaptive, LawExtrapolation, ZeroShot
@@ -59,7 +61,7 @@ def test_it_is_said_in_a_sentence_and_written(task, curves):
     selection = answer(Adaptive(), task, curves, target_loss=0.5)
     sentence = selection_sentence(selection)
     assert "With twice the data (D = 12800), a is expected to reach 1.1" in sentence
-    assert "a loss of 0.5 takes D = more than 51200" in sentence
+    assert "a loss of 0.5 takes more than D = 51200" in sentence
     assert "a doubling brings less than the standard error of the test set (0.0" in sentence
     record = json.loads(json.dumps(selection_record(selection, curves, {}, {}), allow_nan=False))
     first = record["data_needs"][0]
@@ -70,9 +72,29 @@ def test_it_is_said_in_a_sentence_and_written(task, curves):
 
 def test_selectors_without_a_curve_say_nothing(task, curves):
     assert answer(ZeroShot(), task, curves.assign(n_samples=0)).data_needs == ()
+    failed = tuple(
+        RankedModel(name, math.nan, status="failed: it is no model") for name in ("x", "y")
+    )
+    nothing = replace(Adaptive().rank(task, curves), ranking=failed)
+    assert with_data_needs(nothing, Adaptive(), task, curves) == nothing
     few = curves[curves["n_samples"] <= 400]
     law = LawExtrapolation(RectifiedLaw())
     assert with_data_needs(Adaptive().rank(task, few), law, task, few).data_needs == ()
+
+
+def test_of_many_candidates_those_in_front_are_predicted(make_task, make_curves, monkeypatch):
+    names = [f"m{i}" for i in range(60)]
+    many = make_task(names, sizes=SIZES, full=6400)
+    table = make_curves({name: {200: 3.0 + i / 60} for i, name in enumerate(names)})
+    seen = []
+
+    def curve_draws(self, task, curves, model, sizes, n_draws):
+        seen.append(task.names)
+
+    monkeypatch.setattr(Adaptive, "curve_draws", curve_draws)
+    assert answer(Adaptive(), many, table).data_needs == ()
+    assert {len(given) for given in seen} == {40}
+    assert "m0" in seen[0]
 
 
 def test_nothing_is_said_of_measures_that_are_no_losses(task, curves, caplog):

@@ -57,7 +57,7 @@ def _read_run(path: Path) -> PastRun:
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
-    name, end = path.stem.removeprefix("run-"), None
+    name, end, job_type = path.stem.removeprefix("run-"), None, ""
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
@@ -66,7 +66,7 @@ def _read_run(path: Path) -> PastRun:
             record = wandb_internal_pb2.Record.FromString(data)
             kind = record.WhichOneof("record_type")
             if kind == "run":
-                name = record.run.display_name or name
+                name, job_type = record.run.display_name or name, record.run.job_type
                 config |= _values(record.run.config.update)
             elif kind == "config":
                 config |= _values(record.config.update)
@@ -78,6 +78,8 @@ def _read_run(path: Path) -> PastRun:
                 end = record.exit.exit_code
     except (ValueError, OSError, RecursionError, DecodeError) as error:
         return PastRun(name, path, problem=f"Expected a file of W&B at {path}, got: {error}")
+    if job_type == "campaign" and "candidates" in config:
+        return PastRun(name, path, problem="it is a campaign, whose trials have their own runs")
     if end:
         return PastRun(name, path, problem=f"it ended with exit code {end}")
     logged = {key for row in history for key in row}

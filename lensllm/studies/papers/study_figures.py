@@ -29,7 +29,7 @@ from lensllm.system.harmless import drawn
 
 # The selectors that matter, in colour: this project's, then the papers' own; others are grey.
 _IN_FRONT = ("adaptive", "pooled_fit", "ats", "lensllm_stand_in", "sub_tuning")
-_FORECASTERS = ("ats", "rectified_fit", "vanilla_fit", "lensllm_stand_in", "last_3_line")
+_FORECASTERS = ("adaptive", "pooled_fit", "ats", "lensllm_stand_in", "rectified_fit")
 
 
 @styled
@@ -184,6 +184,7 @@ def heat_maps(study: Study) -> Figure:
         table = part.pivot_table(
             index="selector", columns="budget_ratio", values="relative_accuracy", dropna=False
         )
+        table = table.loc[_by_place(list(table.index))]
         image = axes.imshow(table.to_numpy(), vmin=0, vmax=1, cmap=DIVERGING, aspect="auto")
         axes.grid(visible=False)
         _label_cells(axes, table)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lensllm.data.pairs import TextData, make_text_data
 from lensllm.evaluation.metrics import correlations, regret
+from lensllm.evaluation.statistics import spearman_interval
 
-_COLUMNS = ("dataset", "seed", "n_samples", "criterion", "rank_correlation", "regret")
 CRITERIA = {"loss per byte": "test_loss_per_byte", "accuracy": "accuracy"}
 
 
@@ -38,53 +39,62 @@ def most_frequent_labels(data: TextData, n_labels: int, n_test: int = 600) -> Te
     )
 
 
-def compare_criteria(curves: pd.DataFrame, n_samples_full: int) -> pd.DataFrame:
+def compare_criteria(curves: pd.DataFrame) -> list[dict[str, Any]]:
     """How well candidates are ranked for their accuracy at D_full by what was measured at D.
 
-    The truth is the accuracy at D_full, averaged over seeds.
+    D_full is the largest size of a data set that all candidates have, and the truth the accuracy
+    there, averaged over seeds.
 
     Args:
         curves: Tidy table with the columns of `CRITERIA`.
-        n_samples_full: D_full.
 
     Returns:
-        One row per data set, seed, D ≤ D_full and criterion: `rank_correlation` (Spearman's) with
-        the truth, and `regret`: how much accuracy at D_full the first of the ranking lacks.
+        One row per data set, seed, 0 < D ≤ D_full and criterion, but for the truth itself:
+        `rank_correlation` (Spearman's) with the truth, its 80 % interval over candidates
+        (`lower80`, `upper80`), and `regret`: how much accuracy at D_full the first of the ranking
+        lacks.
     """
     rows: list[dict[str, Any]] = []
-    for dataset, task in curves.groupby("dataset"):
-        full = task[task["n_samples"] == n_samples_full]
-        truth = full.groupby("model")["accuracy"].mean()
-        for (seed, n_samples), point in task.groupby(["seed", "n_samples"]):
-            values = point.set_index("model")
-            if len(truth) < 3 or set(values.index) != set(truth.index):
-                continue
+    for dataset, task in curves[curves["n_samples"] > 0].groupby("dataset"):
+        n_models = task.groupby(["seed", "n_samples"])["model"].transform("nunique")
+        points = task[n_models == task["model"].nunique()]
+        if points.empty:
+            continue
+        full = int(points["n_samples"].max())
+        truth = points[points["n_samples"] == full].groupby("model")["accuracy"].mean()
+        for (seed, n_samples), point in points.groupby(["seed", "n_samples"]):
+            values = point.set_index("model").loc[truth.index]
             for name, column in CRITERIA.items():
-                errors = values[column] if name != "accuracy" else 1.0 - values[column]
-                errors = errors[truth.index]
+                if n_samples == full and column == "accuracy":
+                    continue
+                errors = 1.0 - values[column] if column == "accuracy" else values[column]
+                low, high = spearman_interval(errors.to_numpy(), 1.0 - truth.to_numpy())
                 rows.append(
                     {
                         "dataset": dataset,
+                        "n_samples_full": full,
                         "seed": seed,
                         "n_samples": n_samples,
                         "criterion": name,
                         "rank_correlation": correlations(errors, 1.0 - truth)["spearman"],
+                        "lower80": low,
+                        "upper80": high,
                         "regret": regret(errors, 1.0 - truth),
                     }
                 )
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    return rows
 
 
-def criteria_table(compared: pd.DataFrame) -> str:
-    """The comparison by D as Markdown: means over tasks and seeds, with their range."""
+def criteria_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The comparison as Markdown."""
     lines = [
-        "| D | by | rank correlation (range) | regret in accuracy (range) | tasks x seeds |",
-        "|---|---|---|---|---|",
+        "| task | seed | D | D_full | by | rank correlation (80 %) | accuracy lost |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for (n_samples, name), cells in compared.groupby(["n_samples", "criterion"]):
-        r, lost = cells["rank_correlation"], cells["regret"]
+    for row in rows:
+        interval = f"{row['rank_correlation']:.2f} ({row['lower80']:.2f} to {row['upper80']:.2f})"
         lines.append(
-            f"| {n_samples} | {name} | {r.mean():.2f} ({r.min():.2f} to {r.max():.2f}) | "
-            f"{lost.mean():.3f} ({lost.min():.3f} to {lost.max():.3f}) | {len(cells)} |"
+            f"| {row['dataset']} | {row['seed']} | {row['n_samples']} | {row['n_samples_full']} | "
+            f"{row['criterion']} | {interval} | {row['regret']:.3f} |"
         )
     return "\n".join(lines) + "\n"
