@@ -65,8 +65,7 @@ def runs(folder):
 @pytest.fixture
 def command(run_main, jsonl_300, tmp_path, monkeypatch):
     """Run a command on 300 pairs, with output and stores in `tmp_path`."""
-    for name in ("WANDB_MODE", "WANDB_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
     monkeypatch.setattr("lensllm.finetune.loggers.WandbTrialLogger.offline_folders", [])
 
     def run(main, *overrides):

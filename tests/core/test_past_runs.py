@@ -49,6 +49,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_DIR", str(tracked))
+        wandb.teardown()  # it may have read another environment in an earlier test
         arguments = TrainingArguments(
             str(folder),
             per_device_train_batch_size=4,

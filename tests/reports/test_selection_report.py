@@ -193,7 +193,7 @@ def test_panels_share_their_axis_and_name_the_unit(selection, curves):
     limits = {axes.get_ylim() for axes in figure.axes if axes.get_title()}
     assert len([axes for axes in figure.axes if axes.get_title()]) == 2
     assert len(limits) == 1
-    assert figure.get_supylabel() == "test loss (nats per byte)"
+    assert figure.get_supylabel() == "test loss per byte (nats per byte)"
 
 
 def test_everything_is_written(selection, curves, tmp_path):
