@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | tables | clean
+# make setup | demo | test | lint | docs | linkcheck | bench | tables | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: setup demo test lint bench tables clean
+.PHONY: setup demo test lint docs linkcheck bench tables clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,14 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# The site, with every notebook executed; a warning is an error. Open docs/_build/html/index.html.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# Links to other sites; needs the internet, and so is no part of the tests.
+linkcheck: $(STAMP)
+	$(BIN)/python -m sphinx -q -b linkcheck -D nb_execution_mode=off docs docs/_build/linkcheck
+
 bench: $(STAMP)
 	for script in scripts/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
@@ -42,6 +50,6 @@ tables: $(STAMP)
 	$(BIN)/python -m lensllm tables $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info multirun .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find outputs -mindepth 1 -not -name .gitkeep -delete
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

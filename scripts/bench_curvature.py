@@ -2,9 +2,9 @@
 
 The NTK of 256 examples against a plain loop of `autograd.grad` (one unpadded example at a time, the
 gradients stacked, one product); Hessian-vector products against `curvlinops`, where that is
-importable, on a model without layer norm (there its Hessian is wrong, see docs/lensllm.md). Both
-sides run in turn in one process; peak memory is taken in a fresh process a side. `--large` adds the
-peak of the NTK of 0.3 billion parameters, exact and projected, beside `ntk_memory`.
+importable, on a model without layer norm (there its Hessian is wrong, see docs/results/lensllm.md).
+Both sides run in turn in one process; peak memory is taken in a fresh process a side. `--large`
+adds the peak of the NTK of 0.3 billion parameters, exact and projected, beside `ntk_memory`.
 """
 
 from __future__ import annotations

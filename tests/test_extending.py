@@ -1,8 +1,9 @@
-"""The files that docs/extending.md shows are a user's own: they run from a folder of his."""
+"""The files and commands of docs/extending.md are a user's own: they run from a folder of his."""
 
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,15 @@ FILES = {
     name: text
     for text, name in re.findall(r"```(?:python|yaml)\n(# (\S+)\n.*?)```", PAGE, flags=re.DOTALL)
 }
+COMMANDS = re.findall(
+    r"^PYTHONPATH=\. lensllm (.+)$", PAGE.replace("\\\n", " "), flags=re.MULTILINE
+)
+
+
+def shown(word):
+    """Command and arguments that the page shows, found by one of its words."""
+    (found,) = [words for words in map(shlex.split, COMMANDS) if word in words]
+    return found
 
 
 @pytest.fixture
@@ -26,11 +36,10 @@ def run(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
 
-    def run(script, *arguments):
-        path = str(CHECKOUT / "scripts" / script)
+    def run(*arguments):
         found = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
         return subprocess.run(
-            [sys.executable, path, "--config-dir", "conf", "hydra.run.dir=run", *arguments],
+            [sys.executable, "-m", "lensllm", *arguments, "hydra.run.dir=run"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -43,15 +52,15 @@ def run(tmp_path):
 
 
 def test_the_files_are_small():
-    limits = {"my_selector.py": 40, "my_law.py": 60}
-    assert set(FILES) == {*limits, "conf/selector/climb.yaml", "conf/law/logarithmic.yaml"}
+    limits = {"my_selector.py": 40, "my_law.py": 60, "my_runner.py": 50}
+    configs = {"selector/climb", "law/logarithmic", "runner/ngrams"}
+    assert set(FILES) == {*limits, *(f"conf/{name}.yaml" for name in configs)}
     for name, limit in limits.items():
         assert len(FILES[name].splitlines()) < limit
 
 
 def test_select_takes_the_selector(run, tmp_path):
-    replay = ("runner=replay", "benchmark=zoo", "replay.dataset=names", "budget.fraction=0.5")
-    done = run("select_model.py", "allowed_targets=[my_selector]", "selector=climb", *replay)
+    done = run(*shown("selector=climb"), "replay.dataset=names", "budget.fraction=0.5")
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "selection.json").read_text())
     assert record["selector"] == "climb"
@@ -61,18 +70,27 @@ def test_select_takes_the_selector(run, tmp_path):
     assert 0 < record["cost_fraction"] <= 0.5
 
 
+def test_select_takes_the_runner(run, tmp_path, jsonl_300):
+    done = run(*shown("runner=ngrams"), f"dataset.path={jsonl_300}", "logger=none")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "selection.json").read_text())
+    assert record["cost_unit"] == "samples"
+    assert 0 < record["cost_fraction"] <= 0.5
+    losses = {e["model"]: e["observed"][-1]["test_loss"] for e in record["ranking"]}
+    assert losses["1-gram"] == max(losses.values()) < np.log(64)  # letters, digits, a few marks
+
+
 def test_evaluate_takes_the_selector(run, tmp_path):
-    arguments = ("benchmark=zoo", "datasets=[names]", "seeds=[0]", "budget_ratios=[8]")
-    arguments += ("budget_fractions=[]", "n_resamples=10", "selectors=[climb,random_choice]")
-    done = run("evaluate_selection.py", "allowed_targets=[my_selector]", *arguments)
+    quick = ("datasets=[names]", "seeds=[0]", "budget_ratios=[2]", "budget_fractions=[]")
+    done = run(*shown("selectors=[climb,ats,random_choice]"), *quick, "n_resamples=10")
     assert done.returncode == 0, done.stderr
     scores = pd.read_csv(tmp_path / "run" / "scores.csv")
-    assert scores["selector"].tolist() == ["climb", "random_choice"]
+    assert scores["selector"].tolist() == ["climb", "ats", "random_choice"]
     assert np.isfinite(scores["regret"]).all()
 
 
 def test_evaluate_refuses_a_module_that_was_not_named(run):
-    done = run("evaluate_selection.py", "benchmark=zoo", "selectors=[climb]")
+    done = run("evaluate", "--config-dir", "conf", "benchmark=zoo", "selectors=[climb]")
     assert done.returncode == 2
     assert "my_selector.Climb" in done.stderr
     assert "allowed_targets=[my_package]" in done.stderr
@@ -83,14 +101,7 @@ def test_fit_takes_the_law_and_finds_its_parameters(run, tmp_path):
     losses = 30.0 * np.log(np.e + sizes) ** -1.5 + 0.5
     table = pd.DataFrame({"model": "a", "dataset": "toy", "n_samples": sizes, "seed": 0})
     table.assign(test_loss=losses).to_csv(tmp_path / "curves.csv", index=False)
-    done = run(
-        "fit_laws.py",
-        "allowed_targets=[my_law]",
-        "law=logarithmic",
-        "curves=curves.csv",
-        "figures=false",
-        "target_loss=1.5",
-    )
+    done = run(*shown("law=logarithmic"), "figures=false", "target_loss=1.5")
     assert done.returncode == 0, done.stderr
     (fit,) = pd.read_csv(tmp_path / "run" / "fits.csv").to_dict("records")
     assert fit["scale"] == pytest.approx(30.0, rel=0.02)

@@ -155,7 +155,7 @@ class ScalingLaw(ABC):
 
     @abstractmethod
     def params_of(self, coordinates: Array, log_reference: Array) -> Array:
-        """Parameters for coordinates (c, p, *shape), shape (..., n_coordinates)."""
+        """Parameters for coordinates `(c, p, *shape)`, shape (..., n_coordinates)."""
 
     @abstractmethod
     def prior_shape(self) -> tuple[Array, Array]:
@@ -172,7 +172,7 @@ class ScalingLaw(ABC):
 
         Args:
             log_n: Log sizes, −∞ for D = 0, shape (..., n_sizes).
-            coordinates: (c, p, *shape), shape (..., n_coordinates).
+            coordinates: `(c, p, *shape)`, shape (..., n_coordinates).
             log_reference: log R, shape (...).
             gradient: Whether the derivatives are wanted.
 

@@ -23,7 +23,7 @@ ARM_SHARE = 0.8
 
 @dataclass(frozen=True, eq=False)
 class CurvePredictor:
-    """Curves of all candidates of a task, given the points so far (docs/adaptive.md).
+    """Curves of all candidates of a task, given the points so far (docs/concepts/adaptive.md).
 
     Earlier tasks (`Task.prior_curves`) count as far as this task's own points agree with them. The
     arms of a model (see `Candidate`) share `ARM_SHARE` of what is its own; architectures then share

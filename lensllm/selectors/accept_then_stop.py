@@ -37,11 +37,11 @@ class Walk:
 class AcceptThenStop(Selector):
     """Accept then Stop, AtS (Algorithm 1 of Lin et al., ICML 2024, arXiv:2402.02314).
 
-    Fit a line of log L on log D to the k largest sizes. Accept the next smaller size while
-    |its residual| ≤ δ · (population standard deviation of the residuals of the points accepted so
-    far), else stop; then extrapolate to D_full. As in the paper's published figures, all sizes are
-    used if there are at most k; otherwise the smallest size never enters the line, and so is not
-    asked for either. D = 0 is not used.
+    Fit a line of log L on log D to the k largest sizes. Accept the next smaller size while its
+    absolute residual is at most δ · (population standard deviation of the residuals of the points
+    accepted so far), else stop; then extrapolate to D_full. As in the paper's published figures,
+    all sizes are used if there are at most k; otherwise the smallest size never enters the line,
+    and so is not asked for either. D = 0 is not used.
 
     Under a budget of FLOPs, D_max is the largest size at which even the longest walk of every
     candidate is affordable; the budget is charged only for the trials actually asked for.

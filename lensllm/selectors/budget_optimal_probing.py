@@ -33,7 +33,8 @@ class BudgetOptimalProbing(Selector):
 
     Attributes:
         intrinsic: σ²_int of the relative law. The defaults are the law of the zoo's recorded
-            curves; docstrings alone and wiki alone give nearly the same one (docs/prehoc.md).
+            curves; docstrings alone and wiki alone give nearly the same one
+            (docs/results/prehoc.md).
         scale: κ, its reducible risk at c = 1.
         decay: α.
         n_tasks: Number of past tasks behind the law, which determines its weight.

@@ -29,11 +29,11 @@ class LensLLM(Selector):
     r"""Algorithm 1 of Zeng et al., ICML 2025 (arXiv:2505.03793).
 
     For each candidate, fit L = B / (κ F(Θ, t) + D^β) + E to the γ largest sizes; accept the next
-    smaller size while |its log residual| ≤ τ · (standard deviation of the log residuals of the
-    points accepted so far, see `lensllm.selectors.law_walk`), else stop; extrapolate the law of
-    the accepted points to D_full. If γ is smaller than the law's number of parameters, the walk
-    begins with as many points as parameters. D = 0 is included in every fit, since F describes the
-    pre-trained model; `use_zero=False` leaves it out.
+    smaller size while its absolute log residual is at most τ · (standard deviation of the log
+    residuals of the points accepted so far, see `lensllm.selectors.law_walk`), else stop;
+    extrapolate the law of the accepted points to D_full. If γ is smaller than the law's number of
+    parameters, the walk begins with as many points as parameters. D = 0 is included in every fit,
+    since F describes the pre-trained model; `use_zero=False` leaves it out.
 
     Attributes:
         ntk: F(Θ, t) of each candidate: a mapping by name, or a function of the name that returns a

@@ -23,7 +23,7 @@ _MAX_DRAWN = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class PooledFit(Selector):
-    """Predict all candidates jointly from all sizes D ≤ D_max (see docs/pooled.md).
+    """Predict all candidates jointly from all sizes D ≤ D_max (see docs/results/pooled.md).
 
     Attributes:
         predictor: The predictor.

@@ -22,7 +22,7 @@ _MEMORY = 2.0
 
 @dataclass(frozen=True, eq=False)
 class PooledPredictor:
-    """Predicts all candidates of a task together (see docs/pooled.md).
+    """Predicts all candidates of a task together (see docs/results/pooled.md).
 
     The mean is a rectified law whose exponent and floor the candidates share; how fast they come
     closer to each other, and what a family has of its own, is learned from how the laws predict the
