@@ -113,7 +113,7 @@ def topics(place: Place, scale: Scale) -> list[str]:
 
 
 def device_findings(place: Place, scale: Scale, first: int = 0) -> Iterator[Finding]:
-    """The checks of one device.
+    """The checks of one device, in a process that has not used CUDA yet.
 
     Args:
         place: The device.
@@ -121,6 +121,9 @@ def device_findings(place: Place, scale: Scale, first: int = 0) -> Iterator[Find
         first: Position of the check to begin with.
     """
     quiet_libraries()
+    if place.is_gpu:  # the Trainer of transformers would share a batch between all that it sees
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = seen.partition(",")[0]
     with tempfile.TemporaryDirectory() as folder:
         for name, check in _checks(place, scale, Path(folder))[first:]:
             yield _finding(f"{place.device} {name}", check)
