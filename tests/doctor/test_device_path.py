@@ -14,7 +14,7 @@ SIZES = ("768x14", "2048x18")
 
 @pytest.mark.slow
 def test_all_checks_hold_on_a_cpu(run_main, tmp_path):
-    done = run_main(main, "doctor", "device=cpu", f"paths.output_dir={tmp_path}")
+    done = run_main(main, "doctor", "device=cpu", "minutes=60", f"paths.output_dir={tmp_path}")
     assert done.code == 0, done.out + done.err
     record = json.loads(next(tmp_path.rglob("doctor.json")).read_text())
     found = {f["topic"]: f for f in record["findings"] if f["topic"].startswith("cpu ")}
