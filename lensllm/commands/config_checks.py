@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.commands.conf import conf_dir
-from lensllm.core.measures import measure_named
 from lensllm.system.limits import walk
 
 logger = logging.getLogger(__name__)
@@ -130,6 +129,8 @@ def no_choice(words: Sequence[str]) -> str:
 def _check_value(key: str, value: Any, rules: Mapping[str, Any]) -> None:
     """Check one value, or the members of a list, against the rules of its field."""
     if rules.get("measure"):
+        from lensllm.core.measures import measure_named  # which imports pandas: not for `--help`
+
         given: Any = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         measure_named(given)
         return

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import FitConfig, SelectConfig, TrainConfig
 from lensllm.commands.config_checks import check_config
-from lensllm.commands.entry import BAD_INPUT, _prepare, instantiate_runner
+from lensllm.commands.entry import BAD_INPUT, budget_amount, instantiate_runner, prepare
 from lensllm.core.curves import REQUIRED_COLUMNS, check_curves, read_curves
 from lensllm.core.task import NoCandidateError
 from lensllm.core.trials import MAX_LOSS, Trial, TrialResult, TrialStore, digest_of
@@ -99,7 +99,7 @@ def is_good_table(table):
     assert (table[["model", "dataset"]].map(lambda name: str(name).strip()) != "").all(axis=None)
 
 
-@examples(60)
+@examples(30)
 @given(
     st.lists(st.fixed_dictionaries(dict.fromkeys(REQUIRED_COLUMNS, CELLS)), max_size=4),
     st.data(),
@@ -133,7 +133,7 @@ TEXT = st.one_of(
 )
 
 
-@examples(60)
+@examples(30)
 @given(TEXT)
 def test_a_file_of_curves_is_good_or_refused(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("curves") / "curves.csv"
@@ -150,7 +150,7 @@ def test_a_file_of_curves_is_good_or_refused(tmp_path_factory, text):
 RECORD = TrialResult(Trial("a", "b", 200, 1, {"lr": 1e-3}), "completed", 3.5, trace=((1, 2.0),))
 
 
-@examples(80)
+@examples(40)
 @given(st.sampled_from(sorted(RECORD.to_json())), st.one_of(JSON, VALUES), st.booleans())
 def test_a_trial_in_the_store_is_good_or_left_alone(tmp_path_factory, name, value, is_consistent):
     """Also one whose key and digest are those of its content, as another program might write it."""
@@ -206,7 +206,7 @@ LINES = st.one_of(
 )
 
 
-@examples(60)
+@examples(30)
 @given(
     st.one_of(
         st.binary(max_size=60),
@@ -236,7 +236,8 @@ CONFIGS = {name: json.loads((ZOO_DIR / name / "config.json").read_text()) for na
 SMALL = VALUES.filter(lambda value: not (isinstance(value, int | float) and abs(value) > 1e6))
 
 
-@examples(8)
+@pytest.mark.skipif(TIMES == 1, reason="takes minutes: set LENSLLM_FUZZ=2 or more")
+@examples(4)
 @given(st.sampled_from(MODELS), st.data())
 def test_a_model_with_a_damaged_configuration_runs_or_is_refused(tmp_path_factory, name, data):
     from lensllm.finetune import ModelSource
@@ -319,21 +320,20 @@ def word(key, value):
 def build(name, config):
     """As the commands do it, until something would be trained or fitted."""
     check_config(config, SCHEMAS[name])
-    _prepare(config)
+    prepare(config)
     if name == "fit":
         instantiate(config.law)
         return None
     runner = instantiate_runner(config)
     if name == "select":
         instantiate(config.selector), instantiate(config.executor)
-        from lensllm.selectors.campaign import make_budget
-
-        return make_budget(runner.task(), config.budget.fraction, config.budget.flops)
+        return budget_amount(config)
     runner.make_trainer(callbacks=[], logger=False)
     return runner.complete(Trial("gpt2-48x2", runner.data.name, config.n_samples, config.seed))
 
 
-@examples(10)
+@pytest.mark.slow
+@examples(6)
 @given(st.sampled_from(sorted(BASES)), st.data())
 def test_a_command_with_a_bad_setting_is_built_or_refused(tmp_path_factory, name, data):
     key = data.draw(st.sampled_from(KEYS[name]))
