@@ -15,7 +15,6 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
 import sys
 import tempfile
@@ -129,7 +128,13 @@ def measure(use: str, folder: str) -> tuple[float, float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     USES[use](TrialStore(folder))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return wall, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return wall, cpu, _peak_mb()
+
+
+def _peak_mb() -> float:
+    """Peak memory of this process (Linux); `ru_maxrss` would include that of its parent."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
 
 def main() -> int:
