@@ -15,11 +15,11 @@ from scripts.soak import table
 
 @pytest.mark.slow
 def test_invariants_hold_in_a_short_round(tmp_path):
-    result = run_round(tmp_path / "round", "pool", 3, 4.0, n_sets=1, n_models=6, n_workers=2)
+    result = run_round(tmp_path / "round", "pool", 3, 4.0, n_sets=1, n_models=4, n_workers=2)
     assert result.broken == {}
     assert result.n_campaigns == 5
-    assert result.n_trials >= 30
-    assert sum(result.faults.values()) >= 2
+    assert result.n_trials >= 20
+    assert result.faults.total() >= 1
     assert result.checks[INVARIANTS[5]] == 5
     assert "nothing finished is lost" in table([result], 4.0)
 
