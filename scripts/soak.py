@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("RAY_worker_niceness", "0")  # 15 starves trials on a machine that is busy
 
 if TYPE_CHECKING:  # at run time in `main`: every worker imports this file
     from lensllm.studies.soak.rounds import RoundResult
