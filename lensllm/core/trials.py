@@ -82,7 +82,7 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """Content hash of all fields: 16 hexadecimal digits of a SHA-256."""
+        """Content hash of all fields, 16 hexadecimal digits of a SHA-256."""
         return digest_of(vars(self))  # `asdict` would copy the settings, at three times the time
 
     @property
