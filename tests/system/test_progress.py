@@ -80,6 +80,7 @@ def test_ctrl_c_is_told_while_a_bar_is_shown_and_the_cursor_comes_back():
     process, terminal = pty.fork()
     if process == 0:
         os.environ["TERM"] = "xterm"
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a background job may ignore
         os.execv(sys.executable, [sys.executable, "-c", BUSY])
     seen = b""
     while b"sheep" not in seen:
