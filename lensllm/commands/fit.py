@@ -37,7 +37,8 @@ def _laws(cfg: DictConfig) -> tuple[ScalingLaw, ...]:
     chosen = [word for word in words if word.startswith("law=[")]
     if not chosen:
         return laws_of(cfg.law, cfg)
-    names = [str(name) for name in OverridesParser.create().parse_override(chosen[-1]).value()]
+    listed: Any = OverridesParser.create().parse_override(chosen[-1]).value()
+    names = [str(name) for name in listed]
     settings = [word for word in words if word.startswith("law.")]
     if settings:  # Hydra has merged the files of a list into one, of which nothing is used
         raise ValueError(
