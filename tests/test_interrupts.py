@@ -366,3 +366,60 @@ def test_processes_of_a_pool_end_with_their_parent(start, tmp_path, number):
     killed = number == signal.SIGKILL
     assert process.communicate(timeout=120)[1] == ("" if killed else TOLD)
     assert process.returncode == (-number if killed else 130)
+
+
+# Trials whose steps take a while; at a preemption each saves after its step, and then ends.
+SAVING_POOL = """
+from lensllm.system.interrupts import ended_by_signals, guard_process
+import sys, time
+from contextlib import closing
+from pathlib import Path
+from lensllm.execution.pool import PoolExecutor
+from lensllm.core.trials import Trial
+from lensllm.system.interrupts import is_ending, leave_if_ended, saved_first
+
+class Steps:
+    def run(self, trial):
+        with saved_first():
+            while True:
+                Path(f"{trial.model}.began").touch()
+                until = time.monotonic() + float(sys.argv[1])
+                while time.monotonic() < until: time.sleep(0.01)
+                if is_ending():
+                    Path(f"{trial.model}.saved").touch()
+                    leave_if_ended()
+
+if __name__ == "__main__":
+    guard_process()
+    with ended_by_signals(), closing(PoolExecutor(2, save_seconds=float(sys.argv[2]))) as executor:
+        runner = Steps()
+        for name in "ab":
+            executor.start(runner, Trial(name, "toy", 10))
+        executor.next()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "to_all", "step", "save", "n_saved", "most"),
+    [
+        (signal.SIGTERM, False, 3.0, 20.0, 2, 15.0),
+        (signal.SIGTERM, True, 3.0, 20.0, 2, 15.0),  # as schedulers do
+        (signal.SIGTERM, False, 60.0, 1.0, 0, 5.0),
+        (signal.SIGINT, False, 60.0, 20.0, 0, 5.0),
+    ],
+    ids=["preempted", "all preempted", "no time", "Ctrl-C"],
+)
+def test_trials_of_a_pool_are_saved_at_a_preemption_and_not_at_an_interrupt(
+    start, tmp_path, number, to_all, step, save, n_saved, most
+):
+    (tmp_path / "pool.py").write_text(SAVING_POOL)
+    process = start("pool.py", step, save)
+    wait_until(lambda: len(list(tmp_path.glob("*.began"))) == 2)
+    since = time.monotonic()
+    os.killpg(process.pid, number) if to_all else process.send_signal(number)
+    process.communicate(timeout=120)
+    assert time.monotonic() - since < most
+    assert process.returncode == 128 + number
+    assert len(list(tmp_path.glob("*.saved"))) == n_saved
+    assert not session(process)

@@ -6,20 +6,21 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from lensllm.commands.config import DoctorConfig
 from lensllm.commands.entry import entry_point, output_dir
-from lensllm.doctor.findings import Finding, as_record
+from lensllm.doctor.findings import Finding, as_record, as_table
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import redact
 
 
 @entry_point("doctor", DoctorConfig)
 def main(cfg: DictConfig) -> None:
-    """Print a line for each finding, write `doctor.json`, and exit with 1 if one is broken."""
+    """Print and write what was found, as lines, JSON and a table; exit with 1 if it is broken."""
     from lensllm.reports.console import say
 
     findings = []
@@ -29,7 +30,8 @@ def main(cfg: DictConfig) -> None:
     record = as_record(findings)
     path = output_dir() / "doctor.json"
     write_whole(path, json.dumps(redact(record), indent=1, allow_nan=False) + "\n")
-    say(f"json: {path}")
+    write_whole(path.with_suffix(".md"), redact(as_table(findings)))
+    say(f"json: {path}, and the same as a table in doctor.md")
     if not record["usable"]:
         sys.exit(1)
 
@@ -55,15 +57,13 @@ def _findings(cfg: DictConfig) -> Iterator[Finding]:
 def _device_findings(device: str, minutes: float) -> Iterator[Finding]:
     import torch
 
-    from lensllm.doctor.device_path import FULL, SMALL, device_findings
+    from lensllm.doctor.device_path import FULL, SMALL, device_findings, topics
+    from lensllm.doctor.timed import timed_findings
     from lensllm.doctor.tiny_trial import Place
-    from lensllm.system.quiet import quiet_libraries
 
-    quiet_libraries()
-    if device == "cpu":
-        yield from device_findings(Place(), SMALL, minutes)
-    elif torch.cuda.is_available():
-        yield from device_findings(Place("cuda:0"), FULL, minutes)
-    else:
+    if device == "gpu" and not torch.cuda.is_available():
         way = "see the driver, and that torch is a build with CUDA; device=cpu runs the same small"
         yield Finding("device", "broken", "torch finds no GPU", way)
+        return
+    place, scale = (Place(), SMALL) if device == "cpu" else (Place("cuda:0"), FULL)
+    yield from timed_findings(topics(place, scale), partial(device_findings, place, scale), minutes)

@@ -26,6 +26,9 @@ class Template:
         target: Format string of the target.
         join: Separator between the members of a list; without it lists are not accepted as texts.
 
+    Raises:
+        ValueError: A format string has no column in it.
+
     Example:
         >>> row = {"translation": {"de": "Ja", "en": "Yes"}, "note": None}
         >>> Template("{translation[de]}{note}", "{translation[en]}").pair(row)
@@ -35,6 +38,16 @@ class Template:
     input: str
     target: str
     join: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input", "target"):
+            text = getattr(self, name)
+            if "{" not in text.replace("{{", ""):
+                hint = f"{{{text}}}" if text.isidentifier() else "{column}"
+                raise ValueError(
+                    f"Expected a column in braces in dataset.{name}, got {text!r}, which is the "
+                    f"same text for every row: did you mean 'dataset.{name}={hint}'?"
+                )
 
     def pair(self, row: dict[str, Any]) -> Pair:
         """The pair of one row.

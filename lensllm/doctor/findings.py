@@ -45,3 +45,21 @@ def as_record(findings: Sequence[Finding]) -> dict[str, Any]:
     """All findings in JSON types, with whether nothing that is needed is broken."""
     is_usable = all(finding.level != "broken" for finding in findings)
     return {"usable": is_usable, "findings": [asdict(finding) for finding in findings]}
+
+
+def as_table(findings: Sequence[Finding]) -> str:
+    """All findings as a table in Markdown.
+
+    Example:
+        >>> print(as_table([Finding("disk", "note", "1.0 GB free", "free some")]), end="")
+        | | what | found | seconds |
+        |---|---|---|---|
+        | -- | disk | 1.0 GB free; free some | |
+    """
+    rows = ["| | what | found | seconds |", "|---|---|---|---|"]
+    for finding in findings:
+        mark, _, text = finding.line().partition(f"  {finding.topic}: ")
+        seconds = finding.numbers.get("seconds")
+        took = "" if seconds is None else f"{seconds:.1f} "
+        rows.append(f"| {mark} | {finding.topic} | {text.replace('|', '/')} | {took}|")
+    return "\n".join(rows) + "\n"

@@ -64,7 +64,7 @@ from lensllm.finetune.trial_keys import (
     trainer_settings,
 )
 from lensllm.finetune.truncation import say_shares
-from lensllm.system.atomic import StorageError, full_disk, write_whole
+from lensllm.system.atomic import StorageError, full_disk, is_full, write_whole
 from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
@@ -378,14 +378,29 @@ class FineTuneRunner(StoredRunner):
             )
             # Before anything is logged: a failing tracker must not lose a finished trial.
             if rank_zero_only.rank == 0:  # of several processes that train together
-                self.store.add(result)
-                if result.status != "timed_out":  # from whose checkpoint a longer one goes on
-                    self._checkpoint(trial).unlink(missing_ok=True)
+                self._store_result(result)
             return result
         finally:
             if result is not None:
                 trackers.log_result(result)
             trackers.finish(succeeded=result is not None)
+
+    def _store_result(self, result: TrialResult) -> None:
+        """Store a result, in the place of its checkpoint where a disk has no other.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        checkpoint = self._checkpoint(result.trial)
+        try:
+            self.store.add(result)
+        except StorageError as error:
+            if not (is_full(error) and checkpoint.is_file()):
+                raise
+            checkpoint.unlink()  # thousands of times the size of the result, of no use after it
+            self.store.add(result)
+        if result.status != "timed_out":  # from whose checkpoint a longer one goes on
+            checkpoint.unlink(missing_ok=True)
 
     def _trackers(self, trial: Trial, *tags: str) -> Trackers:
         """The experiment trackers of a trial."""

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,12 +18,18 @@ from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
-from lensllm.system.interrupts import CHILD_GRACE_SECONDS, children_without_interrupts, end_with
+from lensllm.system.interrupts import (
+    SAVE_SECONDS,
+    children_without_interrupts,
+    end_with,
+    seconds_to_end,
+)
 from lensllm.system.quiet import quiet_libraries
 from lensllm.system.resources import n_cpus
 
 logger = logging.getLogger(__name__)
 
+MOST_SAVE_SECONDS = 600.0  # a scheduler that waits longer is not known
 DIED = (
     "Expected the process at %s, D = %d, to finish, it died (%s): the trial starts again; finished "
     "trials are in the store"
@@ -72,12 +79,14 @@ class PoolExecutor(Executor):
     is one. A trial whose processes keep dying has failed, and the others continue. Each process
     stores its own results, so a finished trial is never lost. After an error no new trial is
     started, and running ones are waited for. If this process is killed, the others end within about
-    a second.
+    a second; at a preemption (SIGTERM, SIGUSR1) they first save their trials.
 
     Attributes:
         n_workers: Number of processes. Each has the data and one model in memory.
         retries: How often a trial is restarted after its process died.
         gpus: Indices of the GPUs that the processes use, in turn; `None` leaves it to CUDA.
+        save_seconds: Seconds that running trials get for a step and a checkpoint at a preemption;
+            Slurm kills 30 s after SIGTERM unless it is configured otherwise.
 
     Raises:
         ValueError: A number is out of range.
@@ -86,6 +95,7 @@ class PoolExecutor(Executor):
     n_workers: int = 2
     retries: int = 1
     gpus: Sequence[int] | None = None
+    save_seconds: float = SAVE_SECONDS
     n_gpus: int = field(default=1, init=False)
     _workers: list[Worker] = field(default_factory=list, init=False, repr=False)
     _runner: Runner | None = field(default=None, init=False, repr=False)
@@ -104,6 +114,11 @@ class PoolExecutor(Executor):
                 raise ValueError(
                     f"Expected executor.{name} <= {high} on {n_cpus()} cores, got {value}"
                 )
+        if not 0.0 <= self.save_seconds <= MOST_SAVE_SECONDS:
+            raise ValueError(
+                f"Expected executor.save_seconds from 0 to {MOST_SAVE_SECONDS:g}, got "
+                f"{self.save_seconds!r}"
+            )
         gpus = self.gpus
         if gpus is not None and (isinstance(gpus, str | int) or not gpus):
             raise ValueError(
@@ -159,12 +174,13 @@ class PoolExecutor(Executor):
                 logger.warning(DIED, trial.model, trial.n_samples, how)
 
     def close(self) -> None:
-        """End the processes; running trials get a second to clean up."""
+        """End the processes; at a preemption running trials are saved, else they get a moment."""
         for worker in self._workers:
             worker.connection.close()
             worker.process.terminate()
+        until = time.monotonic() + seconds_to_end(self.save_seconds)
         for worker in self._workers:
-            worker.process.join(2.0 * CHILD_GRACE_SECONDS)
+            worker.process.join(max(0.0, until - time.monotonic()))
             worker.process.kill()
             worker.process.join()
         self._workers.clear()
@@ -182,7 +198,8 @@ class PoolExecutor(Executor):
         gpu = None if self.gpus is None else self.gpus[number % len(self.gpus)]
         context = multiprocessing.get_context("spawn")  # a fork would share CUDA and threads
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, gpu, self.n_workers), daemon=True)
+        given = there, gpu, self.n_workers, self.save_seconds
+        process = context.Process(target=_work, args=given, daemon=True)
         resource_tracker.ensure_running()  # here, since it lets interrupts through when it starts
         with children_without_interrupts():
             process.start()
@@ -201,11 +218,11 @@ class PoolExecutor(Executor):
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _work(connection: Connection, gpu: int | None, n_workers: int) -> None:
+def _work(connection: Connection, gpu: int | None, n_workers: int, save_seconds: float) -> None:
     """The main function of a process: run incoming trials until the connection is closed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
-    end_with(parent.pid)
+    end_with(parent.pid, save_seconds)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     runner: Runner | None = None

@@ -24,6 +24,9 @@ CLUSTERS = ("slurm", "local", "debug")
 POLL_SECONDS = 1.0
 # Between two looks at Slurm's queue, which all of its users share.
 QUEUE_SECONDS = 10.0
+# Slurm's reason for a job that waits since no process of it could be started.
+HELD = re.compile("launch failed requeued held")
+MAX_RELEASES = 3
 # How long a shared folder may take to show the result of a job that has left the queue.
 SHARED_FOLDER_SECONDS = 15.0
 
@@ -36,11 +39,13 @@ class _Job:
         job: submitit's job.
         attempt: How many jobs the trial has had, this one included.
         missed_at: When it was first missing in the queue; `None` while it is there.
+        n_released: How often it was held since it could not be launched, and was released.
     """
 
     job: Any
     attempt: int = 1
     missed_at: float | None = None
+    n_released: int = 0
 
 
 @dataclass
@@ -136,14 +141,16 @@ class SlurmExecutor(Executor):
         if self.cluster != "slurm" or now < self._looked_at + QUEUE_SECONDS:
             return
         self._looked_at = now
-        command = ["squeue", "--me", "--noheader", "--format=%A"]
+        command = ["squeue", "--me", "--noheader", "--format=%A %r"]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:  # Slurm does not answer, which says nothing about the jobs
             return
-        queued = set(answer.stdout.split())
+        reasons = dict(line.split(" ", 1) for line in answer.stdout.splitlines())
         for job in self._jobs.values():
-            is_queued = job.job.job_id in queued
-            job.missed_at = None if is_queued else job.missed_at or now
+            reason = reasons.get(job.job.job_id)
+            job.missed_at = job.missed_at or now if reason is None else None
+            if reason is not None and HELD.search(reason):
+                _release(job)
 
     def _has_ended(self, job: _Job) -> bool:
         if self.cluster != "slurm":
@@ -212,6 +219,19 @@ class SlurmExecutor(Executor):
             if self.cluster == "slurm" and not self._has_ended(job):
                 job.job.cancel(check=False)
         self._jobs.clear()
+
+
+def _release(job: _Job) -> None:
+    """Let a job start that Slurm holds since its node could not launch it; the last time, end it.
+
+    Nobody else would, and a campaign would wait for it for ever.
+    """
+    job.n_released += 1
+    if job.n_released > MAX_RELEASES:
+        job.job.cancel(check=False)
+    else:
+        logger.warning("Slurm could not launch job %s and holds it: released", job.job.job_id)
+        subprocess.run(["scontrol", "release", job.job.job_id], capture_output=True, check=False)
 
 
 def _last_line(trace: str) -> str:

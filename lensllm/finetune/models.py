@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -25,7 +24,7 @@ from transformers import (
 from lensllm.core.trials import digest_of
 from lensllm.finetune.adapter_folders import adapter_base, merge_adapter
 from lensllm.finetune.adapters import FULL, AdapterConfig
-from lensllm.finetune.failures import with_retries
+from lensllm.finetune.failures import is_out_of_memory, with_retries
 from lensllm.finetune.hub import hub_commit, weights_refusal
 from lensllm.finetune.model_files import (
     check_model_folder,
@@ -298,7 +297,9 @@ class ModelSource:
             model, found = with_retries(load, self.name)
         except (OSError, SafetensorError) as error:
             raise ValueError(weights_refusal(self.source, self.revision, error)) from error
-        except (KeyError, TypeError, AttributeError, IndexError, StrictDataclassError) as error:
+        except Exception as error:  # of any kind: the file can hold anything
+            if is_out_of_memory(error):
+                raise
             raise ValueError(
                 f"Expected a config.json that describes the weights of {self.location}, got: "
                 f"{type(error).__name__}: {error}"
@@ -363,8 +364,8 @@ class ModelSource:
             tokenizer = with_retries(partial(load, trust_remote_code=False), self.name)
             one, other = tokenizer(["a", "b"], add_special_tokens=False)["input_ids"]
             problem = "one that cannot tell a from b" if one == other else ""
-        except (OSError, ValueError) as error:
-            problem = str(error)
+        except Exception as error:  # of any kind: its files can hold anything
+            problem = str(error) if isinstance(error, OSError | ValueError) else repr(error)
         if problem:
             raise ValueError(
                 f"Expected a tokenizer with {location}, got: {problem}; save the model's own "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
@@ -19,7 +20,6 @@ from lensllm.core.trials import canonical_json
 from lensllm.data.pairs import Pair
 from lensllm.finetune.encoding import EncodingCounts, Example, PairEncoder
 from lensllm.system.atomic import (
-    StorageError,
     digest_of_file,
     set_aside,
     storage_words,
@@ -74,7 +74,7 @@ class EncodedTable(Sequence[Example]):
 
 def encode_once(
     encoder: PairEncoder, pairs: Sequence[Pair], folder: Path, key: Mapping[str, Any]
-) -> EncodedTable:
+) -> Sequence[Example]:
     """Encode pairs into a folder, or find them there.
 
     Args:
@@ -84,10 +84,8 @@ def encode_once(
         folder: Folder of all encoded tables.
         key: What determines the encoding; equal keys share a table.
 
-    A table that is not as it was written is set aside, and its pairs are encoded again.
-
-    Raises:
-        StorageError: The folder cannot be written.
+    A table that is not as it was written is set aside, and its pairs are encoded again. Where the
+    folder cannot be written (a full disk, say), the pairs are encoded in memory, with a warning.
     """
     digest = hashlib.sha256(canonical_json(dict(key)).encode()).hexdigest()[:16]
     target = folder / digest
@@ -102,9 +100,12 @@ def encode_once(
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if not target.is_dir():  # else another process was faster
-                raise StorageError(
-                    f"{storage_words(temporary, error)}; runner.token_cache names this folder"
-                ) from error
+                logger.warning(
+                    "%s; runner.token_cache names this folder. The pairs are kept in memory",
+                    storage_words(temporary, error),
+                )
+                encoder.counts = EncodingCounts()
+                return encoder.encode(list(pairs))
         table = EncodedTable(target)
     encoder.counts = EncodingCounts(**table.counts)
     return table
@@ -152,13 +153,22 @@ def encode_to(encoder: PairEncoder, pairs: Sequence[Pair], folder: Path) -> None
     with (folder / "tokens.bin").open("wb") as stream:
         for start in range(0, len(pairs), BATCH):
             for example in encoder.encode(list(pairs[start : start + BATCH])):
-                np.asarray((*example.source, *example.target), dtype=np.int32).tofile(stream)
+                # Not `tofile`, which does not tell when a full disk takes only a part.
+                tokens = np.asarray((*example.source, *example.target), dtype=np.int32)
+                stream.write(tokens.tobytes())
                 middle = total + len(example.source)
                 total += example.n_tokens
                 ends.append((middle, total))
                 n_bytes.append(example.n_bytes)
-    np.save(folder / "ends.npy", np.asarray(ends, dtype=np.int64).reshape(-1, 2))
-    np.save(folder / "n_bytes.npy", np.asarray(n_bytes, dtype=np.int64))
+    _save(folder / "ends.npy", np.asarray(ends, dtype=np.int64).reshape(-1, 2))
+    _save(folder / "n_bytes.npy", np.asarray(n_bytes, dtype=np.int64))
     digests = {name: digest_of_file(folder / name) for name in _ARRAYS}
     record = {**asdict(encoder.counts), "digests": digests}
     (folder / "counts.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """Write an array as `.npy` through memory: `np.save` into a file hides that a disk is full."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())

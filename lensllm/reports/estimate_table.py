@@ -55,10 +55,13 @@ def estimate_sentence(
         + (f", {money(price, hardware.currency)}" if (price := hardware.price(flops)) else "")
         for flops in (budget_flops, full)
     ]
-    return (
+    text = (
         f"The campaign may spend {parts[0]}; every candidate in full takes {parts[1]} on "
         f"{hardware.name}, at {hardware.utilization:.0%} of its peak."
     )
+    if budget_flops >= full:
+        text += " That budget pays for all of them in full: fine-tune them all, and take the best."
+    return text
 
 
 def smallest_sentence(smallest: Mapping[str, float], full: float, budget_flops: float) -> str:

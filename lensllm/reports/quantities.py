@@ -41,10 +41,13 @@ def share(fraction: float) -> str:
     """A share of a whole.
 
     Example:
-        >>> share(0.0991), share(0.00034)
-        ('9.9 %', '0.034 %')
+        >>> share(0.0991), share(0.00034), share(1.04)
+        ('9.9 %', '0.034 %', '104 %')
     """
-    return f"{100 * fraction:.2g} %" if math.isfinite(fraction) else DASH
+    if not math.isfinite(fraction):
+        return DASH
+    percent = 100 * fraction
+    return f"{percent:.0f} %" if percent >= 99.5 else f"{percent:.2g} %"
 
 
 def value(number: float, digits: int = 3) -> str:

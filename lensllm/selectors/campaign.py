@@ -118,7 +118,7 @@ def run_campaign(
                 decision = selector.ask(priced, seen, as_seen)
             except BudgetTooSmallError as error:
                 if not is_asked:
-                    raise budget.too_small(error) from error
+                    raise budget.too_small(error) from None
                 decision = Decision()  # time has passed faster than was expected
             is_asked = True
         if on_decision is not None:

@@ -39,17 +39,23 @@ def second_opinion(
             f"{measure.label} is {value} in all {len(errors)} trials, so that it tells no "
             "candidate from another: look at the measure, or rank by loss",
         )
+    has_interval = bool(np.isfinite(selection.best.lower80))
+    unchecked = has_interval * (
+        f"how often the intervals of {measure.label} hold was not measured: they rest on curves of "
+        f"losses, and where {measure.label} rises late it ends beyond them",
+    )
     loss = _usable_loss(curves.loc[errors.index])
     if loss is None:
-        return (), ()
+        return (), unchecked
     earlier = task.prior_curves
     if earlier is not None and not _has(earlier.curves, loss):
         earlier = None
     other = selector.rank(replace(task, measure=loss, prior_curves=earlier), curves).best
     if other.status != "ranked" or other.model == selection.best.model:
-        return (), ()
+        return (), unchecked
     event = Event(CHOSEN_OTHERWISE, other.model, value=other.predicted_loss, reason=loss.name)
     return (event,), (
+        *unchecked,
         f"by {measure.label} the choice is {selection.best.model}, by {loss.label} it would be "
         f"{other.model}",
     )

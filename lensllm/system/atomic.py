@@ -156,6 +156,11 @@ def set_aside(path: Path) -> Path:
     raise StorageError(f"Expected fewer than 1000 files {path.name}.set-aside-*: remove some")
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a full disk, or a quota that is used up, caused an error."""
+    return _no_room(error) is not None
+
+
 def full_disk(error: BaseException, what: str) -> str | None:
     """Message if a full disk caused an error of the Hub's libraries; else `None`.
 
@@ -163,13 +168,19 @@ def full_disk(error: BaseException, what: str) -> str | None:
         error: The error, with its causes.
         what: What was to be cached.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
-            return (
-                f"Expected room for the cache of {what!r} below {cache}, got: {cause}; free some, "
-                "or set HF_HOME to another disk"
-            )
-        cause = cause.__cause__ or cause.__context__
+    cause = _no_room(error)
+    if cause is None:
+        return None
+    cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    return (
+        f"Expected room for the cache of {what!r} below {cache}, got: {cause}; free some, "
+        "or set HF_HOME to another disk"
+    )
+
+
+def _no_room(error: BaseException | None) -> BaseException | None:
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return error
+        error = error.__cause__ or error.__context__
     return None

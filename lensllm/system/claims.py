@@ -111,8 +111,8 @@ class Claims:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key)
         temporary = self.folder / f".writing-{name}.tmp"
-        temporary.write_text(json.dumps({"name": name, **_this_process()}), encoding="utf-8")
         try:
+            temporary.write_text(json.dumps({"name": name, **_this_process()}), encoding="utf-8")
             for _ in range(2):
                 try:
                     _create(temporary, path)

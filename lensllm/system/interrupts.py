@@ -53,20 +53,30 @@ class SignalGuard:
     when the process started stays ignored.
 
     Within `saved_first`, what ends a process from outside (SIGTERM, SIGUSR1) raises `Ended` only
-    after a checkpoint, or when there was none within `SAVE_SECONDS`; a child process that its
-    parent ends, within its shorter grace period.
+    after a checkpoint, or when there was none within `save_seconds`. There a process that another
+    one owns waits for its checkpoint whatever else comes: its owner decides when to kill it, and a
+    scheduler may send the same signal to both.
 
     Args:
         tells: Whether to report it; of several processes that train together only the first does.
         grace: Seconds for cleaning up.
         raises: Whether there is anything to clean up; if not, the process ends at once.
+        save_seconds: Seconds for a step of training and a checkpoint.
+        is_owned: Whether another process of this machine has started it, and ends it.
     """
 
     def __init__(
-        self, tells: bool = True, grace: float = GRACE_SECONDS, raises: bool = True
+        self,
+        tells: bool = True,
+        grace: float = GRACE_SECONDS,
+        raises: bool = True,
+        save_seconds: float = SAVE_SECONDS,
+        is_owned: bool = False,
     ) -> None:
         self.tells = tells and is_first_rank()
         self.grace = grace
+        self.save_seconds = save_seconds
+        self.is_owned = is_owned
         self.raises = self._entered = raises
         self.received: int | None = None
         self.saves = False  # whether a checkpoint comes before the end
@@ -120,20 +130,40 @@ class SignalGuard:
         time.sleep(CHILD_GRACE_SECONDS / 2.0)  # nothing waits for what this process might still do
         self._end()
 
+    def wait_for_others(self, save_seconds: float) -> float:
+        """Seconds that processes of this one get to end, for which it then waits itself.
+
+        Args:
+            save_seconds: Seconds that they get for their checkpoints at a preemption.
+
+        Returns:
+            These and a moment more; the moment alone after Ctrl-C, and where no signal has come.
+        """
+        if self.received in (None, signal.SIGINT):
+            return 2.0 * CHILD_GRACE_SECONDS
+        seconds = save_seconds + CHILD_GRACE_SECONDS
+        self._save_until = max(self._save_until, time.monotonic() + seconds)
+        return seconds
+
     def _handle(self, number: int, frame: object) -> None:
         """Raise, or end the process at the second signal; runs in the main thread."""
         if os.getpid() != self._process:  # a fork, which has this handler and not the thread
             raise Ended(128 + number)
         nudged, self._nudged = self._nudged, False
         self._begin(number)
+        if self.is_owned and self._is_saving():
+            return
         if not nudged:
             if not self.raises or 0.0 < self._first_at < time.monotonic() - REPEAT_SECONDS:
                 self._end()
             self._first_at = self._first_at or time.monotonic()
-        if self.saves and time.monotonic() < self._save_until:
+        if self._is_saving():
             return
         if self.raises and not _is_handled(Ended):
             raise Ended(self.exit_code)
+
+    def _is_saving(self) -> bool:
+        return self.saves and time.monotonic() < self._save_until
 
     def _watch(self) -> None:
         """Wait for a signal, then for the main thread to end the process; else end it here."""
@@ -156,8 +186,7 @@ class SignalGuard:
     def _begin(self, number: int) -> None:
         if self._first.acquire(blocking=False):
             if self.saves and number != signal.SIGINT:
-                seconds = SAVE_SECONDS if self.grace >= GRACE_SECONDS else self.grace
-                self._save_until = time.monotonic() + seconds
+                self._save_until = time.monotonic() + self.save_seconds
             self.received = number
             if self.tells:
                 _tell(number)
@@ -289,7 +318,12 @@ def is_ending() -> bool:
     return _guard is not None and _guard.received is not None
 
 
-def end_with(owner: int | None) -> None:
+def seconds_to_end(save_seconds: float) -> float:
+    """Seconds that processes of this one get to end, see `SignalGuard.wait_for_others`."""
+    return 2.0 * CHILD_GRACE_SECONDS if _guard is None else _guard.wait_for_others(save_seconds)
+
+
+def end_with(owner: int | None, save_seconds: float = CHILD_GRACE_SECONDS) -> None:
     """End this process when the process that it works for, on this machine, has ended.
 
     It is told to stop as by `kill`, and ended for good a moment later. Ctrl-C in a terminal reaches
@@ -297,12 +331,15 @@ def end_with(owner: int | None) -> None:
 
     Args:
         owner: Number of the other process; `None` where there is none.
+        save_seconds: Seconds for a checkpoint where the owner, still there, ends this process.
     """
     global _guard
     if owner is None or _guard is not None:  # a process of joblib's comes here at every job
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    guard = _guard = SignalGuard(tells=False, grace=CHILD_GRACE_SECONDS).install()
+    guard = _guard = SignalGuard(
+        tells=False, grace=CHILD_GRACE_SECONDS, save_seconds=save_seconds, is_owned=True
+    ).install()
     threading.Thread(target=guard.end_after, args=(owner,), name="owner", daemon=True).start()
 
 

@@ -226,3 +226,16 @@ def test_a_trial_on_a_memory_mapped_table_is_tokenised_once(
     )  # fmt: skip
     assert plain.fingerprint == data.fingerprint
     assert run(plain).test_loss == first.test_loss
+
+
+@pytest.mark.parametrize(
+    ("texts", "meant"),
+    [
+        (("{text}", "label"), r"dataset\.target=\{label\}'"),
+        (("my text", "{label}"), r"dataset\.input=\{column\}'"),
+        (("{text}", "{{label}}"), "same text for every row"),
+    ],
+)
+def test_a_format_without_a_column_is_refused(texts, meant):
+    with pytest.raises(ValueError, match=meant):
+        Template(*texts)

@@ -176,6 +176,8 @@ def test_bad_settings_are_refused(tmp_path, monkeypatch):
         PoolExecutor(n_workers=2.5)
     with pytest.raises(ValueError, match=r"executor\.n_workers >= 1, got 0"):
         PoolExecutor(n_workers=0)
+    with pytest.raises(ValueError, match=r"executor\.save_seconds from 0 to 600, got 601"):
+        PoolExecutor(save_seconds=601)
     with pytest.raises(ValueError, match=r"executor\.retries >= 0, got -1"):
         PoolExecutor(retries=-1)
     with pytest.raises(ValueError, match="among slurm, local, debug, got 'pbs'"):

@@ -5,6 +5,7 @@ import re
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,3 +87,23 @@ def test_jobs_that_slurm_ends_are_submitted_again_and_a_requeued_one_is_waited_f
         words = rf"{name}, D = \d+, to finish, its job {jobs[name][0]} ended .*state {state}"
         assert re.search(words, caplog.text)
     assert "in 2 of 2 attempts" in results[names.index("hungry")].reason
+
+
+def test_a_job_that_slurm_could_not_launch_is_released_and_at_last_ended(tmp_path, monkeypatch):
+    commands, ended = [], []
+
+    def run(command, **_):
+        commands.append(command)
+        return SimpleNamespace(returncode=0, stdout="7 launch failed requeued held\n8 Resources\n")
+
+    monkeypatch.setattr(slurm.subprocess, "run", run)
+    monkeypatch.setattr(slurm, "QUEUE_SECONDS", 0.0)
+    executor = slurm.SlurmExecutor(str(tmp_path))
+    for name in ("7", "8"):
+        job = SimpleNamespace(job_id=name, cancel=lambda check, name=name: ended.append(name))
+        executor._jobs[Trial(name, "toy", 10)] = slurm._Job(job)
+    for _ in range(slurm.MAX_RELEASES + 1):
+        executor._look_at_queue()
+    released = [command for command in commands if command[0] == "scontrol"]
+    assert released == [["scontrol", "release", "7"]] * slurm.MAX_RELEASES
+    assert ended == ["7"]

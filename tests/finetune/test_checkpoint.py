@@ -202,6 +202,27 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_trial(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_on_a_full_disk_a_finished_trial_takes_the_place_of_its_checkpoint(
+    dropout_model, text_data, make_parts, tmp_path, monkeypatch
+):
+    store = TrialStore(tmp_path / "trials")
+    runner = FineTuneRunner(
+        [str(dropout_model)], text_data, settings=SETTINGS, store=store, checkpoint_minutes=0,
+        **make_parts(),
+    )  # fmt: skip
+    unfinished, sync = store.folder / ".unfinished", os.fsync
+
+    def full(handle):
+        if list(unfinished.glob("*.ckpt")):
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr("lensllm.system.atomic.os.fsync", full)
+    result = runner.run(Trial("dropout-gpt2", "toy", 32))
+    assert list(store.results()) == [result]
+    assert list(unfinished.iterdir()) == []
+
+
 def test_stored_trials_leave_no_checkpoint(dropout_model, text_data, make_parts, tmp_path):
     store = TrialStore(tmp_path / "trials")
     runner = FineTuneRunner(

@@ -70,6 +70,8 @@ def test_the_best_accuracy_is_chosen_and_the_loss_has_its_say(selector):
     assert [(event.model, event.reason) for event in told] == [("a", "loss_per_byte")]
     warning = "by accuracy the choice is b, by test loss per byte it would be a"
     assert warning in selection.warnings
+    unchecked = [w for w in selection.warnings if "intervals of accuracy hold" in w]
+    assert len(unchecked) == math.isfinite(selection.best.lower80)
     record = selection_record(selection, curves, {}, {})
     assert (record["measure"], record["direction"], record["bound"]) == ("accuracy", "higher", 1.0)
     assert record["decisions"][-1] == (
