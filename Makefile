@@ -35,9 +35,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# The site, with every notebook executed; a warning is an error. Open docs/_build/html/index.html.
+# The site, with every notebook executed, in about 2 minutes; a warning is an error.
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
 
 # Links to other sites; needs the internet, and so is no part of the tests.
 linkcheck: $(STAMP)

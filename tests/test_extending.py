@@ -52,8 +52,9 @@ def run(tmp_path):
 
 
 def test_the_files_are_small():
-    limits = {"my_selector.py": 40, "my_law.py": 60, "my_runner.py": 50}
-    configs = {"selector/climb", "law/logarithmic", "runner/ngrams", "selector/logarithmic_fit"}
+    limits = {"my_selector.py": 40, "my_law.py": 60, "my_runner.py": 50, "my_executor.py": 35}
+    configs = {"selector/climb", "law/logarithmic", "runner/ngrams", "executor/threads"}
+    configs |= {"selector/logarithmic_fit"}
     assert set(FILES) == {*limits, *(f"conf/{name}.yaml" for name in configs)}
     for name, limit in limits.items():
         assert len(FILES[name].splitlines()) < limit
@@ -78,6 +79,14 @@ def test_select_takes_the_runner(run, tmp_path, jsonl_300):
     assert 0 < record["cost_fraction"] <= 0.5
     losses = {e["model"]: e["observed"][-1]["test_loss"] for e in record["ranking"]}
     assert losses["1-gram"] == max(losses.values()) < np.log(64)  # letters, digits, a few marks
+
+
+def test_select_takes_the_executor(run, tmp_path):
+    done = run(*shown("executor=threads"), "selector=sub_tuning")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "selection.json").read_text())
+    assert record["settings"]["executor"]["_target_"] == "my_executor.ThreadExecutor"
+    assert sum(len(entry["observed"]) for entry in record["ranking"]) > 1
 
 
 def test_evaluate_takes_the_selector(run, tmp_path):

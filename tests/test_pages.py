@@ -1,8 +1,9 @@
-"""Every command and code block of README and docs is tried.
+"""Commands and code blocks of README and docs are tried.
 
-Commands are composed and checked as they are; those that are quick really run. Python runs from its
-first line to its last. What a reader has and a test has not is stood in for: `STAND_INS` gives
-models of the zoo and tiny files for models of the Hub, the reader's files and his training loop.
+Python blocks run from the first line to the last, and so do replays; other commands are composed
+and checked against their settings. What a reader has and a test has not is stood in for:
+`STAND_INS` gives models of the zoo and tiny files for models of the Hub, the reader's files and his
+training loop.
 The files and commands of docs/extending.md are run by test_extending.py.
 """
 
@@ -16,6 +17,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -26,6 +28,7 @@ import lensllm
 from lensllm.commands.command_line import as_meant
 from lensllm.commands.conf import command_module, command_names, conf_dir
 from lensllm.commands.config_checks import check_config
+from lensllm.core.measures import MEASURES
 from lensllm.reports.selection_report import selection_record, selection_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +76,7 @@ def commands(page: Path) -> list[str]:
     lines = "\n".join([*shell, *quoted]).replace("\\\n", " ")
     lines = re.sub(r"'(\w+=\[[^']*?)\n\s*", r"'\1", lines)  # a list that goes on below
     found = [line.split("  #")[0].strip() for line in lines.splitlines()]
+    found = [line.removeprefix("PYTHONPATH=. ") for line in found if "--config-dir" not in line]
     return [line for line in found if line.startswith(("lensllm ", "python ", "make "))]
 
 
@@ -125,6 +129,16 @@ def test_the_page_on_formats_has_every_key_of_a_selection(campaign) -> None:
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     section = page.partition("## `selection.json`")[2].partition("\n## ")[0]
     assert {key for key in record if f"`{key}`" not in section} == set()
+
+
+def test_the_page_on_measures_has_each_of_them() -> None:
+    page = (ROOT / "docs" / "measures.md").read_text(encoding="utf-8")
+    assert {name for name in MEASURES if f"`{name}`" not in page} == set()
+
+
+def test_a_citation_names_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == lensllm.__version__
 
 
 @pytest.mark.parametrize("target", sorted({c.split()[1] for _, c in ALL if c.startswith("make ")}))

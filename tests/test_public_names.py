@@ -1,6 +1,8 @@
 """What `import lensllm` hands out."""
 
 import ast
+import inspect
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,21 @@ def test_every_public_name_is_documented_and_what_type_checkers_see(name):
     found = getattr(lensllm, name)
     assert found.__doc__
     assert vars(lensllm)[name] is found  # kept once it was asked for
+
+
+def test_the_site_shows_properties_as_they_are():
+    """Text before a colon, in the first line of a property, is shown as its type."""
+    classes = [
+        found for found in map(lensllm.__getattr__, lensllm.__all__) if isinstance(found, type)
+    ]
+    properties = {
+        f"{found.__name__}.{name}": inspect.getdoc(member)
+        for found in classes
+        for name, member in inspect.getmembers(found)
+        if isinstance(member, property | cached_property)
+    }
+    assert len(properties) > 20
+    assert [name for name, doc in properties.items() if ":" in (doc or "").split("\n")[0]] == []
 
 
 def test_type_checkers_see_the_same_names():

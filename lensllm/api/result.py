@@ -63,7 +63,7 @@ class Result:
 
     @property
     def sentence(self) -> str:
-        """One sentence: which model to fine-tune, how certain that is, and what it cost."""
+        """Which model to fine-tune, how certain that is, and what it cost, in one sentence."""
         return selection_sentence(self.selection, nearly_as_good(self.selection, self.curves))
 
     def leaderboard(self) -> pd.DataFrame:

@@ -194,8 +194,8 @@ def _random_profile(
     place: Place, other: Place, folder: Path, shape: tuple[int, int], profile: Profile
 ) -> tuple[bool, str, dict[str, float]]:
     """The same of a model with random weights, against float32 at another place."""
-    options = {"finetune": AdapterConfig(profile.method)}  # type: ignore[arg-type]
-    source = random_source(folder, *shape, **options)
+    method = AdapterConfig(profile.method)  # type: ignore[arg-type]
+    source = random_source(folder, shape[0], shape[1], finetune=method)
     expected = _random_loss(other, folder, shape, profile.method)
     return _compared(place, source, profile, FEW_SAMPLES, other, expected)
 

@@ -163,7 +163,7 @@ def trainer_rate(
             source.load_model(),
             arguments,
             data_collator=_with_full_labels,
-            train_dataset=list(examples),  # type: ignore[arg-type]
+            train_dataset=list(examples),
         )
         trainer.watch = _Watch(place)
         trainer.train()

@@ -187,7 +187,7 @@ class FineTuneRunner(StoredRunner):
 
     @cached_property
     def measure(self) -> Measure:
-        """The measure by which candidates are compared: as asked, but per byte if tokens differ.
+        """The measure by which candidates are compared, as asked, but per byte if tokens differ.
 
         A loss per token is the sum over a target divided by its number of tokens, so the losses of
         candidates that split a target into different numbers of tokens are not comparable.

@@ -38,6 +38,7 @@ SETTINGS = {
     "RAY_NUM_REDIS_GET_RETRIES": "120",
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # Ray's 15 starves trials next to other work
 }
 STARTS = 3  # Ray waits for its own processes for no more than half a minute
 STORE_BYTES = 100 * 2**20  # of shared memory, for the runner and the results

@@ -165,8 +165,11 @@ def _function(name: str) -> Callable[[list[str], list[str]], Any]:
     try:
         return getattr(importlib.import_module(module), member)
     except (ImportError, AttributeError) as error:
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == module
+        hint = ": put its folder on PYTHONPATH, as in `PYTHONPATH=. lensllm select`"
         raise ValueError(
             f"Expected a function that can be imported as measure={name}, got: {error}"
+            f"{hint if is_absent else ''}"
         ) from error
 
 

@@ -62,7 +62,7 @@ def render(campaign: Campaign) -> str:
     )
     environment.filters |= {
         name: getattr(quantities, name)
-        for name in ("count", "size", "duration", "share", "value", "thousands")
+        for name in ("count", "size", "duration", "saving", "share", "value", "thousands")
     }
     names = [entry.model for entry in campaign.ranking]
     environment.filters["isolated"] = lambda text: _isolated(text, names)

@@ -30,6 +30,7 @@ from lensllm.reports.leaderboard import (
     nearly_as_good,
     size_column,
 )
+from lensllm.reports.quantities import saving
 from lensllm.reports.selection_figure import selection_figure
 from lensllm.reports.style import save
 from lensllm.reports.words import decision_words, reason_words
@@ -166,7 +167,7 @@ def selection_sentence(selection: Selection, smaller: SmallerModel | None = None
         text += _chance(selection)
     else:
         text += f"; {selection.selector} gives no probability of being right"
-    text += _evidence(selection.verdict, selection.measure.difference_unit)
+    text += _evidence(selection)
     text += _open_setting(selection)
     text = f"{text}; found for {_cost(selection)}."
     also = [] if smaller is None else [_smaller(smaller, selection.measure)]
@@ -246,20 +247,27 @@ def _doubt(selection: Selection) -> str:
     return f"Not enough evidence yet to tell {_listed(verdict.contenders)} apart: for now, f"
 
 
-def _evidence(verdict: Verdict | None, unit: str) -> str:
+def _evidence(selection: Selection) -> str:
     """The expected regret of the choice, and the expected gain of the next trial."""
+    verdict, unit = selection.verdict, selection.measure.difference_unit
     if verdict is None or verdict.kind == "clear":
         return ""
+    of = "loss" if selection.measure.is_loss else "error"
+    is_small = verdict.expected_regret <= CLOSE * selection.measure.error(
+        selection.best.predicted_loss
+    )
+    why = f", no more than {CLOSE:.0%} of its {of}" if is_small else ""
     text = (
         f"; one of those {len(verdict.contenders)} is the best with probability "
         f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
-        f"{verdict.expected_regret:.2g} {unit} against it"
+        f"{verdict.expected_regret:.2g} {unit} against it{why}"
     )
     if verdict.next_trial is not None:
         model, n_samples = verdict.next_trial
         text += (
             f"; the next trial, {model} at D = {n_samples}, would cost "
-            f"{verdict.next_cost_fraction:.1%} of full fine-tuning and save {verdict.next_gain:.2g}"
+            f"{verdict.next_cost_fraction:.1%} of full fine-tuning and save "
+            f"{saving(verdict.next_gain)}"
         )
     return text
 

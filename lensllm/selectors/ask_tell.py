@@ -223,7 +223,7 @@ class Study:
 
     @property
     def selection(self) -> Selection:
-        """The answer from the results told so far: ranking, intervals, P(best) and verdict.
+        """The answer from the results told so far, with ranking, intervals, P(best) and verdict.
 
         Raises:
             ValueError: Nothing was told yet.

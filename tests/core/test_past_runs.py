@@ -461,7 +461,8 @@ def test_the_command_prints_what_it_took_and_its_curves_are_read(run_main, tmp_p
     pattern = r'n_samples_from="-D(\d+)$"'
     output = tmp_path / "curves.csv"
     words = ["dataset_name=docs", 'model_name="=x"', pattern, f"output={output}"]
-    done = run_main(main, f"path={tmp_path / 'runs'}", *words)
+    folder = f"hydra.run.dir={tmp_path / 'run'}"
+    done = run_main(main, f"path={tmp_path / 'runs'}", *words, folder)
     assert (done.code, done.err) == (0, "")
     assert f"3 of 4 runs are 3 points of curves in {output}" in done.out
     assert "gpt2-D800: left out: no evaluation loss was logged: name one of nothing" in done.out
@@ -471,10 +472,10 @@ def test_the_command_prints_what_it_took_and_its_curves_are_read(run_main, tmp_p
     assert curves["model"].unique().tolist() == ["=x"]
     assert curves["test_loss"].tolist() == [1.0, 0.5, 0.25]
 
-    done = run_main(main, f"path={tmp_path / 'runs'}")
+    done = run_main(main, f"path={tmp_path / 'runs'}", folder)
     assert done.code == 2
     assert "got none: gpt2-D100, gpt2-D200, gpt2-D400: left out: its model is not told" in done.err
-    done = run_main(main, f"path={tmp_path / 'nowhere'}")
+    done = run_main(main, f"path={tmp_path / 'nowhere'}", folder)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "found nothing at" in done.err
 

@@ -110,7 +110,10 @@ def test_what_decides_a_value_is_the_content_of_the_functions_file(own):
     for name, message in (
         ("own_scores:NUMBER", "Expected a function as measure=own_scores:NUMBER, got 3"),
         ("math:sqrt", "a Python file as the module of measure=math:sqrt"),
-        ("no_module_here:f", "can be imported as measure=no_module_here:f, got: No module"),
+        (
+            "no_module_here:f",
+            "measure=no_module_here:f, got: No module .*: put its folder on PYTHON",
+        ),
         ({"name": "wer"}, "that lensllm can compute, .* got 'wer', which only one's own program"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -229,7 +229,7 @@ def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selecti
             + "ine-tune a on demo (predicted"
         )
         assert "one of those 2 is the best with probability 0.93" in sentence
-        assert "expected to lose 0.012 nats" in sentence
+        assert "expected to lose 0.012 nats against it, no more than 1% of its loss" in sentence
         assert "b at D = 1600, would cost 2.1% of full fine-tuning and save 0.0045" in sentence
     record = selection_record(selection, curves, {}, {})["verdict"]
     assert json.loads(json.dumps(record)) == {

@@ -1,5 +1,6 @@
 """Who is at which trial: taken once, kept alive, taken over when the owner is gone."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +146,16 @@ def test_many_processes_never_hold_one_claim_together(tmp_path):
     taken = [queue.get() for _ in range(40)]
     assert sorted(taken) == list(range(40))
     assert queue.empty()
+
+
+def test_a_claim_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
+    real = Path.write_text
+
+    def half(path, text, **options):
+        real(path, text[: len(text) // 2], **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with Claims(tmp_path).hold("a") as held:
+        assert held  # claims never prevent a trial
+    assert list(tmp_path.iterdir()) == []
