@@ -54,6 +54,7 @@ def run(tmp_path):
 def test_the_files_are_small():
     limits = {"my_selector.py": 40, "my_law.py": 60, "my_runner.py": 50, "my_executor.py": 35}
     configs = {"selector/climb", "law/logarithmic", "runner/ngrams", "executor/threads"}
+    configs |= {"selector/logarithmic_fit"}
     assert set(FILES) == {*limits, *(f"conf/{name}.yaml" for name in configs)}
     for name, limit in limits.items():
         assert len(FILES[name].splitlines()) < limit
@@ -109,9 +110,13 @@ def test_fit_takes_the_law_and_finds_its_parameters(run, tmp_path):
     losses = 30.0 * np.log(np.e + sizes) ** -1.5 + 0.5
     table = pd.DataFrame({"model": "a", "dataset": "toy", "n_samples": sizes, "seed": 0})
     table.assign(test_loss=losses).to_csv(tmp_path / "curves.csv", index=False)
-    done = run(*shown("law=logarithmic"), "figures=false", "target_loss=1.5")
+    options = ("figures=false", "target_loss=1.5", "forward=false")
+    done = run(*shown("law=[logarithmic,all]"), *options)
     assert done.returncode == 0, done.stderr
-    (fit,) = pd.read_csv(tmp_path / "run" / "fits.csv").to_dict("records")
+    fit, *others = pd.read_csv(tmp_path / "run" / "fits.csv").to_dict("records")
+    assert [row["law"] for row in (fit, *others)] == [
+        *("logarithmic", "rectified", "vanilla", "power")
+    ]
     assert fit["scale"] == pytest.approx(30.0, rel=0.02)
     assert fit["beta"] == pytest.approx(1.5, rel=0.02)
     assert fit["irreducible_loss"] == pytest.approx(0.5, rel=0.02)

@@ -47,6 +47,8 @@ def _word(word: str) -> str:
     key, sign, value = word.partition("=")
     if key == "budget" and value not in _LEFT and not value.startswith("{"):
         return f"budget.limit={_each(value)}"  # `budget` itself is the group of its settings
+    if key == "predict_at" and value not in _LEFT and not value.startswith(("[", "$")):
+        return f"predict_at=[{value}]"
     plain = key.lstrip("+")
     if not sign or key.startswith("-") or value in _LEFT:
         return word

@@ -98,10 +98,7 @@ def entry_point(
             if (owner := multiprocessing.parent_process()) is not None:  # a sweep's, with joblib
                 end_with(owner.pid)
             try:
-                for handler in logging.root.handlers:
-                    handler.addFilter(HarmlessLog())
-                    if not isinstance(handler, logging.FileHandler):
-                        handler.addFilter(not_progress)
+                _filter_logs()
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
                 prepare(cfg)
@@ -127,10 +124,19 @@ def entry_point(
     return decorate
 
 
+def _filter_logs() -> None:
+    """Keep secrets out of all logs, and progress, which is on the terminal already, in files."""
+    for handler in logging.root.handlers:
+        handler.addFilter(HarmlessLog())
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(not_progress)
+
+
 def _say_how_to_sync() -> None:
     """After a command that made offline runs of W&B, print how to upload them."""
     loggers = sys.modules.get("lensllm.finetune.loggers")  # not imported: nothing was tracked
     if loggers is not None and (words := loggers.sync_words()):
+        _filter_logs()  # after a sweep, Hydra has set its handlers up anew
         note(words)
         print(words, flush=True)
 

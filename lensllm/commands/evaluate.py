@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config import EvaluateConfig
-from lensllm.commands.entry import entry_point, output_dir
+from lensllm.commands.entry import command_line, entry_point, output_dir
 from lensllm.system.harmless import write_csv
 
 
@@ -43,8 +42,7 @@ def main(cfg: DictConfig) -> None:
     write_csv(found.predictions, folder / "predictions.csv")
     unit = measure_named(cfg.measure).unit
     summary = summary_table(found.scores, found.predictions, cfg.n_resamples, cfg.seed, unit)
-    command = " ".join(["lensllm evaluate", *HydraConfig.get().overrides.task])
-    summary = replace(summary, caption=f"{summary.caption} Command: {command}")
+    summary = replace(summary, caption=f"{summary.caption} Command: {command_line('evaluate')}")
     summary.write(folder)
     print_table(summary, console)
     console.print(f"scores.csv, predictions.csv and summary.* are in {folder}")

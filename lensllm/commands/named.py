@@ -1,4 +1,4 @@
-"""Selectors by the names of their YAML files."""
+"""Selectors and laws by the names of their YAML files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from lensllm.commands.conf import conf_dir
 from lensllm.commands.targets import check_targets
+from lensllm.laws import ScalingLaw
 from lensllm.selectors.base import Selector
 from lensllm.system.limits import load_yaml
 
@@ -51,11 +53,52 @@ def named_selectors(
         if extra:
             have = ", ".join(str(key) for key in config if key != "_target_") or "none"
             raise ValueError(f"Expected settings of {name!r} among {have}, got {extra[0]!r}")
-        whole = OmegaConf.create({**(context or {}), "_selector": config})
-        chosen = OmegaConf.merge(whole, {"_selector": settings})._selector
+        whole = OmegaConf.create({**(context or {}), "_chosen": config})
+        chosen = OmegaConf.merge(whole, {"_chosen": settings})._chosen
         check_targets(chosen, allowed)
         selectors.append(instantiate(chosen))
     return selectors
+
+
+def named_laws(names: Sequence[str], context: Mapping[str, Any]) -> tuple[ScalingLaw, ...]:
+    """Instantiate the laws of YAML files of the group `law`, each law once.
+
+    Args:
+        names: Names (`rectified`, `all`), which Hydra has found already.
+        context: As for `named_selectors`.
+
+    Raises:
+        ValueError: A law lacks a value, or a file would build an object that is not on the
+            allow-list.
+    """
+    known = {path.stem: path for path in _files(conf_dir() / "law")}
+    laws: dict[str, ScalingLaw] = {}
+    for name in names:
+        whole = OmegaConf.create({**context, "_chosen": load_yaml(known[name])})
+        laws |= {law.name: law for law in laws_of(whole._chosen, context)}
+    return tuple(laws.values())
+
+
+def laws_of(config: DictConfig, context: Mapping[str, Any]) -> tuple[ScalingLaw, ...]:
+    """The law, or the laws, of one configuration of the group `law`.
+
+    Args:
+        config: The configuration.
+        context: What has `allowed_targets`.
+
+    Raises:
+        ValueError: As `named_laws`.
+    """
+    missing = sorted(f"law.{key.partition('.')[2]}" for key in OmegaConf.missing_keys(config))
+    if missing:
+        raise ValueError(
+            f"Expected values of {', '.join(missing)}, got none: give them "
+            "in the command; law=lensllm needs the weights and rates of the model's NTK "
+            "(docs/concepts/ntk.md)"
+        )
+    check_targets(config, context.get("allowed_targets") or ())
+    found = instantiate(config)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -19,9 +19,11 @@ _SAID_ELSEWHERE = ("table=", "benchmark=", "figures=", "trials=", "paths.", "hyd
 @entry_point("tables", TablesConfig)
 def main(cfg: DictConfig) -> None:
     """Write every table as Markdown, LaTeX and CSV, and every figure as PNG."""
+    import pandas as pd
+
     from lensllm.commands.named import named_selectors
     from lensllm.reports.console import wide_console
-    from lensllm.studies.papers.build import build
+    from lensllm.studies.papers.build import agreement, build
     from lensllm.studies.papers.study import Study
     from lensllm.system.progress import LongWork
 
@@ -39,4 +41,5 @@ def main(cfg: DictConfig) -> None:
         study = Study(benchmark, selectors, **values, overrides=overrides, progress=work)
         written = build(study, table, output_dir(), figures)
     for path in written:
-        console.print(str(path), soft_wrap=True)
+        words = agreement(pd.read_csv(path)) if path.suffix == ".csv" else ""
+        console.print(f"{path}{words}", soft_wrap=True)

@@ -17,6 +17,10 @@ from lensllm.laws.vanilla import VanillaLaw
 LawOf = Callable[[str, str, float], ScalingLaw]
 
 
+class TooFewSizesError(ValueError):
+    """No curve has enough sizes for forward validation."""
+
+
 def comparable_laws() -> tuple[ScalingLaw, ...]:
     """The laws that need only a curve: rectified, vanilla and vanilla without α."""
     return RectifiedLaw(), VanillaLaw(), VanillaLaw(with_alpha=False)
@@ -35,7 +39,8 @@ def information_criteria(fits: LawFits) -> pd.DataFrame:
         fits: The fits.
 
     Returns:
-        Columns `aic`, `aicc` (infinite for n ≤ k + 1) and `bic`, one row per curve.
+        Columns `aic`, `aicc` (infinite for n ≤ k + 1) and `bic`, one row per curve; `nan` where the
+        law was not fitted.
     """
     n = fits.n_points.astype(float)
     k = fits.laws[0].n_params + 1.0
@@ -44,7 +49,9 @@ def information_criteria(fits: LawFits) -> pd.DataFrame:
         aic = likelihood + 2 * k
         aicc = np.where(n > k + 1, aic + 2 * k * (k + 1) / np.maximum(n - k - 1, 1e-300), np.inf)
         bic = likelihood + k * np.log(n)
-    return pd.DataFrame({"aic": aic, "aicc": aicc, "bic": bic})
+    table = pd.DataFrame({"aic": aic, "aicc": aicc, "bic": bic})
+    table.loc[~np.isfinite(fits.params).all(axis=1)] = np.nan
+    return table
 
 
 def forward_validation(
@@ -79,7 +86,7 @@ def forward_validation(
         log loss), and, where asked for, the posterior's `median`, `lower`, `upper`.
 
     Raises:
-        ValueError: No curve has points beyond the fewest that a law needs.
+        TooFewSizesError: No curve has points beyond the fewest that a law needs.
     """
     stack = stack_curves(curves)
     named = laws if isinstance(laws, Mapping) else {law.name: _always(law) for law in laws}
@@ -106,7 +113,7 @@ def forward_validation(
             law_of(first["dataset"], first["model"], stack.n_samples.max()).n_params
             for law_of in named.values()
         )
-        raise ValueError(
+        raise TooFewSizesError(
             f"Expected curves with more sizes than the laws have parameters ({fewest}), got at "
             f"most {int(np.isfinite(stack.losses).sum(axis=1).max())} points"
         )

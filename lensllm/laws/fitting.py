@@ -285,7 +285,7 @@ def _enough_sizes(law: ScalingLaw, sizes: Array, weights: Array, on_error: str) 
 def too_few_sizes(law: ScalingLaw, n_sizes: int, where: str) -> str:
     """Say that a law has too many parameters for a curve, and which law would still fit."""
     if n_sizes >= 3:
-        remedy = "VanillaLaw(with_alpha=False) would fit with 3 at D > 0"
+        remedy = "the power law (law=power) fits from 3 sizes D > 0 on"
     else:
         remedy = "no law here fits fewer than 3: measure more sizes"
     return (

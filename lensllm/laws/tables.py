@@ -98,8 +98,8 @@ def fits_table(
     Returns:
         `dataset, model, law, objective, n_points`, the parameters, `transition_size`, each with
         `_lower` and `_upper` ends, `rmse_log, rmse, noise, seed_noise, misfit, effective_draws,
-        converged, n_evaluations`, `loss_at_<D>` and `n_samples_for_target` with their ends, and
-        `warnings`.
+        converged, n_evaluations`, `loss_at_<D>` and `n_samples_for_target` (the posterior's median)
+        with `_lower` and `_upper` ends and the best fit's value as `_fit`, and `warnings`.
     """
     # block by block, so that the posteriors of many curves are never held at once
     rows = [
@@ -142,12 +142,12 @@ def _evaluated(
     row["effective_draws"] = posterior.effective_size
     for size in predict_at:
         name = f"loss_at_{size:.0f}"
-        row[name] = float(fit.predict(size))
         middle, low, high = posterior.quantiles(size, [0.5, 0.5 - level / 2, 0.5 + level / 2])[:, 0]
-        row |= {f"{name}_median": middle, f"{name}_lower": low, f"{name}_upper": high}
+        row |= {name: middle, f"{name}_lower": low, f"{name}_upper": high}
+        row[f"{name}_fit"] = float(fit.predict(size))
     if target_loss is not None:
         name = "n_samples_for_target"
-        row[name] = fit.n_samples_for(target_loss)
         middle, low, high = posterior.n_samples_for(target_loss, level)
-        row |= {f"{name}_median": middle, f"{name}_lower": low, f"{name}_upper": high}
+        row |= {name: middle, f"{name}_lower": low, f"{name}_upper": high}
+        row[f"{name}_fit"] = fit.n_samples_for(target_loss)
     return row

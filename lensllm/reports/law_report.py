@@ -21,6 +21,7 @@ from lensllm.laws import (
     information_criteria,
     stack_curves,
 )
+from lensllm.laws.comparison import TooFewSizesError
 from lensllm.reports.curves_figure import CurvePlot, save_curves
 from lensllm.reports.style import compact
 from lensllm.system.harmless import write_csv
@@ -92,7 +93,7 @@ def write_law_report(
         ignore_index=True,
     )
     write_csv(table, folder / "fits.csv")
-    lines = [_print_fits(table), _print_summary(table), *left_out]
+    lines = [_print_fits(table, level), _print_summary(table), *left_out]
     if forward or (forward is None and len(laws) > 1):
         lines.append(_write_forward(curves, laws, folder, level, options))
     if figures:
@@ -127,17 +128,22 @@ def _left_out(stack: CurveStack, usable: np.ndarray, laws: Sequence[ScalingLaw])
     ]
 
 
-def _print_fits(table: pd.DataFrame) -> str:
+def _print_fits(table: pd.DataFrame, level: float) -> str:
     """The fits as text, one line per curve and law, with intervals of the requested values."""
     names = ["dataset", "model", "law", "scale", "beta", "pre_learned_size", "n_steps"]
     names += ["irreducible_loss", "alpha", "transition_size", "rmse_log"]
     shown = table[[name for name in names if name in table]].copy()
     for name in table:
-        if name.endswith("_median"):
-            stem = name.removesuffix("_median")
-            ends = zip(table[name], table[f"{stem}_lower"], table[f"{stem}_upper"], strict=True)
+        stem = name.removesuffix("_fit")
+        if stem != name:
+            ends = zip(table[stem], table[f"{stem}_lower"], table[f"{stem}_upper"], strict=True)
             shown[stem] = [f"{x:.5g} [{low:.4g}, {high:.4g}]" for x, low, high in ends]
     text = shown.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="-")
+    if any(name.endswith("_fit") for name in table):
+        text += (
+            f"\nPredictions: median and {level:.0%} interval of the posterior. Parameters: the "
+            "best fit, which need not agree with it where points are few."
+        )
     notes = [
         f"{row.dataset} {row.model} ({row.law}): {row.warnings}"
         for row in table.itertuples()
@@ -147,15 +153,27 @@ def _print_fits(table: pd.DataFrame) -> str:
 
 
 def _print_summary(table: pd.DataFrame) -> str:
-    """Mean RMSE on log loss by law and data set, and the law with the best AICc by curve."""
+    """Mean RMSE on log loss by law and data set, and the laws with the best AICc."""
     fitted = table[np.isfinite(table["rmse_log"])]
     means = fitted.pivot_table(index="dataset", columns="law", values="rmse_log", aggfunc="mean")
     text = "Mean RMSE on log loss\n" + means.to_string(float_format=lambda x: f"{x:.5f}")
     if fitted["law"].nunique() > 1:
-        best = fitted.loc[fitted.groupby(["dataset", "model"])["aicc"].idxmin()]
-        counts = best.groupby(["dataset", "law"]).size().unstack(fill_value=0)
-        text += "\n\nCurves on which a law has the lowest AICc\n" + counts.to_string()
+        text += f"\n\n{_print_aicc(fitted)}"
     return text
+
+
+def _print_aicc(fitted: pd.DataFrame) -> str:
+    """How often a law has the lowest AICc, of the curves that have one for every fitted law."""
+    curve = ["dataset", "model"]
+    enough = np.isfinite(fitted["aicc"]).groupby([fitted[name] for name in curve]).transform("all")
+    n_short = len(fitted.loc[~enough, curve].drop_duplicates())
+    left = f"Curves with too few points for the AICc of every fitted law: {n_short}"
+    if not enough.any():
+        return left
+    best = fitted.loc[fitted[enough].groupby(curve)["aicc"].idxmin()]
+    counts = best.groupby(["dataset", "law"]).size().unstack(fill_value=0)
+    text = "Curves on which a law has the lowest AICc\n" + counts.to_string()
+    return f"{text}\n{left}" if n_short else text
 
 
 def _write_forward(
@@ -165,14 +183,28 @@ def _write_forward(
     level: float,
     options: dict[str, Any],
 ) -> str:
-    """Do forward validation, write both tables, and return the shorter one."""
-    validation = forward_validation(curves, laws, level=level, **options)
+    """Do forward validation if sizes suffice, write both tables, and return the shorter one."""
+    try:
+        validation = forward_validation(curves, laws, level=level, **options)
+    except TooFewSizesError:
+        least = min(law.n_params for law in laws) + 1
+        return f"Forward validation left out: it needs {least} sizes or more"
     write_csv(validation, folder / "forward.csv")
     table = forward_table(validation)
     write_csv(table, folder / "forward_summary.csv")
     wide = table.pivot(index=["dataset", "horizon"], columns="law", values="rmse_log")
     text = wide.to_string(float_format=lambda x: f"{x:.4f}", na_rep="-")
     return f"Forward validation: RMSE on log loss of sizes beyond the fit, by horizon D / b\n{text}"
+
+
+def _transition_notes(size: float, largest: float) -> list[str]:
+    """The transition size of a fit as a line of a panel; `nan` is a law without one."""
+    if not np.isfinite(size):
+        return []
+    if size < 1:
+        return ["no pre-power phase"]
+    beyond = ", beyond all data" if size > largest else ""
+    return [f"transition at {compact(size)} samples{beyond}"]
 
 
 def _write_figures(
@@ -191,7 +223,7 @@ def _write_figures(
         points = curves[(curves["dataset"] == dataset) & (curves["model"] == model)]
         fits = [part[i] for part in parts if np.isfinite(part[i].params).all()]
         size = fits[0].transition_size if fits else np.nan
-        notes = [f"transition at {compact(size)} samples"] if np.isfinite(size) else []
+        notes = _transition_notes(size, points["n_samples"].max())
         plot = CurvePlot(
             title=f"{model}, {dataset}",
             n_samples=points["n_samples"].to_numpy(dtype=float),

@@ -64,10 +64,14 @@ def summary_table(
     frame = pd.DataFrame.from_records(rows)
     frame["cost %"] *= 100.0
     caption = (
-        f"Means over data sets, seeds and budgets. Regret in {unit} with the 95 % "
+        "Means over data sets, seeds and budgets. `papers`: every D <= D_full / ratio is given; "
+        "`flops`: the selector spends a share of full fine-tuning. `rank`: mean rank; `log RMSE`: "
+        "error of predicted losses; `cover 80`: share of 80 % intervals that hold the loss. "
+        f"Regret in {unit} with the 95 % "
         "interval of a paired bootstrap over candidates; `lead`: not to be told from the smallest "
-        "regret by that bootstrap, over the cells that all selectors answered which answered at "
-        "least half. `answered %`: cells whose budget sufficed, over which the means are taken; "
+        "regret by that bootstrap, among selectors that answered at least half of the cells, over "
+        "the cells that these all answered; a selector that stands alone has no lead. "
+        "`answered %`: cells whose budget sufficed, over which the means are taken; "
         "selectors that answered different cells are not comparable by their means. "
         f"{_targets(scores)}"
     )
@@ -96,5 +100,5 @@ def _lead(found: PairedBootstrap, name: str) -> dict[str, object]:
     return {
         "95 %": f"{found.lower[i]:.3f} to {found.upper[i]:.3f}",
         "rank": float(found.mean_rank[i]),
-        "lead": "*" if found.leads[i] else "",
+        "lead": "*" if found.leads[i] and np.isfinite(found.mean).sum() > 1 else "",
     }

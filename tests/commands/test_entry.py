@@ -1,6 +1,7 @@
 """Exit codes and one-line errors of the entry points, for each bad input that a user can give."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf.errors import ConfigKeyError
 
-from lensllm.commands.entry import fail, missing_package, one_line
+from lensllm.commands.entry import _say_how_to_sync, fail, missing_package, one_line
 from lensllm.zoo import zoo_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -341,3 +342,13 @@ def test_as_a_command(model_folders, jsonl_300, tmp_path):
     assert done.stderr.strip().splitlines()[-1].startswith("error: Expected `n_samples` <= 260")
     assert "Traceback" not in done.stderr
     assert len(list(tmp_path.glob("trials/*.json"))) == 2  # what had finished is kept
+
+
+def test_how_to_upload_runs_is_said_once_also_after_a_sweep(monkeypatch, capsys):
+    from lensllm.finetune import loggers
+
+    monkeypatch.setattr(loggers, "sync_words", lambda: "how to upload")
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(sys.stdout)])
+    monkeypatch.setattr(logging.root, "level", logging.INFO)  # as Hydra leaves it after a sweep
+    _say_how_to_sync()
+    assert capsys.readouterr().out == "how to upload\n"

@@ -344,10 +344,24 @@ def test_runs_that_cannot_be_told_apart_are_named(tmp_path):
     write_state(tmp_path / "a-s1", [2.0])
     write_state(tmp_path / "a-s2", [1.5])
     told = {"model_name": "m", "dataset_name": "docs", "n_samples": 200}
-    with pytest.raises(ValueError, match=r"got 'a-s1' and 'a-s2' for 'm' on 'docs' at .* = 200"):
+    files = r".*a-s1.trainer_state.json and .*a-s2.trainer_state.json"
+    message = rf"got 'a-s1' and 'a-s2' for 'm' on 'docs' at .* = 200 .*\(files {files}\)"
+    with pytest.raises(ValueError, match=message):
         read_curves(tmp_path, **told)
     curves = read_curves(tmp_path, **told, seed_from=r"-s(\d)")
     assert curves["test_loss"].tolist() == [2.0, 1.5]
+
+
+def test_trials_that_were_logged_again_count_once(tmp_path, caplog):
+    for sweep, sizes in (("first", (100, 200)), ("second", (100, 200, 400))):
+        for size in sizes:
+            write_state(tmp_path / sweep / f"a-D{size}", [1.0 + 100 / size])
+    told = {"model_name": "m", "dataset_name": "docs", "n_samples_from": r"-D(\d+)"}
+    curves = read_curves(tmp_path, **told)
+    assert curves["n_samples"].tolist() == [100, 200, 400]
+    assert curves["test_loss"].tolist() == [2.0, 1.5, 1.25]
+    assert "second/a-D100, second/a-D200: left out: it has the model" in caplog.text
+    assert "logged again (2 runs)" in caplog.text
 
 
 def test_untrained_losses_that_disagree_are_told(tmp_path, caplog):

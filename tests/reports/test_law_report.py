@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from lensllm.laws import RectifiedLaw, comparable_laws
-from lensllm.reports.law_report import write_law_report
+from lensllm.reports.law_report import _transition_notes, write_law_report
 
 SIZES = 200 * 2 ** np.arange(8)
 
@@ -30,7 +30,10 @@ def test_one_law(curves, tmp_path):
     assert {"loss_at_409600_lower", "n_samples_for_target_upper", "aicc"} <= set(table)
     assert (tmp_path / "figures" / "toy.png").is_file()
     assert not (tmp_path / "forward.csv").exists()
-    assert f"{table['loss_at_409600_median'][0]:.5g} [" in text
+    assert f"{table['loss_at_409600'][0]:.5g} [" in text
+    assert table["loss_at_409600_lower"][0] < table["loss_at_409600"][0]
+    assert table["loss_at_409600_fit"][0] == pytest.approx(table["loss_at_409600"][0], rel=0.1)
+    assert "median and 80% interval of the posterior" in text
 
 
 def test_all_laws_are_compared(curves, tmp_path):
@@ -40,6 +43,32 @@ def test_all_laws_are_compared(curves, tmp_path):
     assert "lowest AICc" in text
     assert "Forward validation" in text
     assert set(pd.read_csv(tmp_path / "forward.csv")["law"]) == {"rectified", "vanilla", "power"}
+
+
+def test_few_sizes_have_no_winner_and_no_forward_validation(curves, tmp_path):
+    short = curves[curves["n_samples"] <= 800]
+    text = write_law_report(short, comparable_laws(), tmp_path, figures=False)
+    table = pd.read_csv(tmp_path / "fits.csv").set_index(["model", "law"])
+    assert table.loc[("a", "rectified"), ["aic", "aicc", "bic"]].isna().all()
+    assert np.isfinite(table.loc[("a", "power"), "aic"])
+    assert "Forward validation left out: it needs 4 sizes or more" in text
+    assert "lowest AICc" not in text
+    five = curves[curves["n_samples"] <= 1600]
+    text = write_law_report(five, comparable_laws(), tmp_path, forward=False, figures=False)
+    assert "too few points for the AICc of every fitted law: 2" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "notes"),
+    [
+        (np.nan, []),
+        (0.0, ["no pre-power phase"]),
+        (400.0, ["transition at 400 samples"]),
+        (3200.0, ["transition at 3.2k samples, beyond all data"]),
+    ],
+)
+def test_a_panel_says_where_the_transition_is(size, notes):
+    assert _transition_notes(size, 1600) == notes
 
 
 def test_a_single_model(curves, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -103,6 +103,11 @@ class Taken:
     problem: str
 
 
+_REPEAT = (
+    "it has the model, data set, D, seed and loss of another run: a trial that was logged again"
+)
+
+
 class _UntoldError(Exception):
     """A run does not record a needed value; the message says what to do."""
 
@@ -114,7 +119,23 @@ def take(runs: Sequence[PastRun], options: PastRunOptions | None = None) -> list
         runs: The runs.
         options: The user's options for them.
     """
-    return [_take(run, options or PastRunOptions()) for run in runs]
+    found = [_take(run, options or PastRunOptions()) for run in runs]
+    return _without_repeats(found)
+
+
+def _without_repeats(taken: Sequence[Taken]) -> list[Taken]:
+    """The same runs, of which those are marked that have the point and the loss of an earlier one.
+
+    A repeated sweep logs the trials of the store again, with the losses that they had.
+    """
+    known: set[tuple[Any, ...]] = set()
+    runs = []
+    for item in taken:
+        point = tuple(item.found.get(name) for name in (*KEYS, "test_loss"))
+        again = not item.problem and point in known
+        runs.append(replace(item, problem=_REPEAT) if again else item)
+        known |= set() if item.problem else {point}
+    return runs
 
 
 def _take(run: PastRun, options: PastRunOptions) -> Taken:

@@ -25,7 +25,10 @@ def remarks(taken: Sequence[Taken]) -> list[str]:
     for item in taken:
         for text in [f"left out: {item.problem}"] if item.problem else item.notes:
             runs.setdefault(text, []).append(item.run.name)
-    return [f"{_shown(names)}: {text}" for text, names in runs.items()]
+    return [
+        f"{_shown(names)}: {text}" + (f" ({len(names)} runs)" if len(names) > 1 else "")
+        for text, names in runs.items()
+    ]
 
 
 def _shown(names: list[str]) -> str:
@@ -59,10 +62,11 @@ def curves_of(taken: Sequence[Taken], source: str = "the runs") -> pd.DataFrame:
     twice = table[table.duplicated(_POINT, keep=False)].sort_values(_POINT, kind="stable")
     if len(twice):
         first, second = twice.iloc[0], twice.iloc[1]
+        files = " and ".join(str(usable[i].run.path) for i in twice.index[:2])
         raise ValueError(
             f"Expected one run per model, data set, D and seed in {source}, got {first['run']!r} "
             f"and {second['run']!r} for {first['model']!r} on {first['dataset']!r} at n_samples = "
-            f"{first['n_samples']} with seed {first['seed']}: tell them apart with "
+            f"{first['n_samples']} with seed {first['seed']} (files {files}): tell them apart with "
             "seed_from=COLUMN_OR_PATTERN or model_from=..., or leave one out"
         )
     measured = table.loc[table["n_samples"] == 0, _CURVE].itertuples(index=False, name=None)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from lensllm.reports.style import save
@@ -81,6 +83,22 @@ def build(study: Study, table: str, folder: str | Path, figures: bool = True) ->
             path = folder / f"{safe_name(study.benchmark.name)}_{name}.png"
             written.append(save(draw(study), path))
     return written
+
+
+def agreement(frame: pd.DataFrame) -> str:
+    """How many cells of a table equal the published ones; empty if it has no such cells.
+
+    Example:
+        >>> agreement(pd.DataFrame({"difference": [0.0, -0.2, np.nan]}))
+        ': 2 published cells, 1 equal, largest difference 0.2'
+    """
+    columns = [name for name in frame if str(name).endswith("difference")]
+    cells = np.abs(frame[columns].to_numpy(dtype=float))
+    cells = cells[np.isfinite(cells)]
+    if not cells.size:
+        return ""
+    n_equal, largest = int((cells == 0).sum()), float(cells.max())
+    return f": {cells.size} published cells, {n_equal} equal, largest difference {largest:.3g}"
 
 
 def _chosen(table: str, benchmark: str) -> dict[str, Callable[[Study], Table]]:
