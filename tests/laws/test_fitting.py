@@ -172,7 +172,9 @@ def test_predict_keeps_the_shape(sizes):
 
 
 def test_fewer_sizes_than_parameters_names_a_law_that_fits():
-    with pytest.raises(ValueError, match=r"at least 4 distinct sizes.*got 3 in curve 0.*law=power.* from 3"):
+    with pytest.raises(
+        ValueError, match=r"at least 4 distinct sizes.*got 3 in curve 0.*law=power.* from 3"
+    ):
         fit_law(RectifiedLaw(), [200, 400, 800], [3.0, 2.8, 2.7])
     with pytest.raises(ValueError, match=r"at least 3 .*got 2 in curve 0: no law here"):
         fit_law(VanillaLaw(with_alpha=False), [200, 400], [3.0, 2.8])
