@@ -70,6 +70,7 @@ INSTANTIATED = (
 NEEDED = {
     "fit": ["curves=curves.csv"],
     "import": ["path=runs"],
+    "report": ["folder=outputs"],
     "finetune": ["selection=selection.json", "output=model"],
 }
 
@@ -234,7 +235,8 @@ def test_every_list_of_candidates_becomes_sources(name):
 
 
 def test_candidates_of_the_benchmark_are_named_as_in_its_files(benchmark_dir):
-    models = instantiate(composed("select", "candidates=rsl").candidates.models)
+    cfg = composed("select", "candidates=rsl")
+    models = instantiate(cfg.candidates.models, _convert_="all")
     for path in (benchmark_dir / "rsl").glob("*.csv"):
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
         assert {source.name for source in as_sources(models)} == {x.split(",")[0] for x in lines}

@@ -90,13 +90,13 @@ def test_report_is_written_and_logged(found, tmp_path):
         log_metrics=lambda values, step: logged.update(values),
         log_image=lambda name, paths: images.extend(paths),
         log_table=lambda name, columns, rows: tables.update({name: (columns, rows)}),
-        finish=lambda: finished.append(True),
+        finish=lambda succeeded: finished.append(succeeded),
     )
-    record = write_analysis(found, tmp_path, curves, lambda label, config: logger)
+    record = write_analysis(found, tmp_path, curves, {"mine": lambda label, config, **_: logger})
     assert json.loads((tmp_path / "curvature.json").read_text()) == record
     assert {p.name for p in tmp_path.iterdir()} == {
         *("curvature.json", "layers.csv", "sizes.csv", "spectrum.csv", "ntk_loss.csv"),
-        *("ntk.png", "hessian.png"),
+        *("ntk.png", "ntk.svg", "hessian.png", "hessian.svg"),
     }
     assert record["transitions"]["rectified"] == pytest.approx(12.0**2.5, rel=1e-2)
     assert record["transitions"]["ntk_loss_zero"] == pytest.approx(29 / 3)

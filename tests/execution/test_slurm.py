@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,7 +68,8 @@ def test_jobs_that_slurm_ends_are_submitted_again_and_a_requeued_one_is_waited_f
     names = ("late", "requeued", "cancelled", "warned", "hungry", "plain")
     asked = [Trial(name, "toy", 10 * (i + 1)) for i, name in enumerate(names)]
     parameters = {"timeout_min": 1, "cpus_per_task": 1, "mem_gb": 0.4, "slurm_signal_delay_s": 5}
-    with slurm_here(tmp_path / "slurm"):
+    # Its sockets are in this folder, and the path of a socket has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, slurm_here(Path(folder) / "here"):
         executor = slurm.SlurmExecutor(str(tmp_path / "jobs"), parameters=parameters)
         with closing(executor):
             results = run_all(executor, runner, asked)

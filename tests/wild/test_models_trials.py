@@ -221,7 +221,9 @@ def test_experts_are_charged_for_what_a_token_uses(folders, data):
 
 
 def test_the_documentation_lists_what_went_through_trials():
-    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "results" / "architectures.md").read_text(
+        encoding="utf-8"
+    )
     listed = re.findall(r"^\| `(\w+)` \| \w+ \| [\d.]+ \|", text, re.MULTILINE)
     assert listed == TRAINED
     assert len(listed) > 20
