@@ -88,8 +88,8 @@ def test_report_is_written_and_logged(found, tmp_path):
     logged, images, tables, finished = {}, [], {}, []
     logger = SimpleNamespace(
         log_metrics=lambda values, step: logged.update(values),
-        log_image=lambda name, paths: images.extend(paths),
-        log_table=lambda name, columns, rows: tables.update({name: (columns, rows)}),
+        log_picture=lambda name, path: images.append(path),
+        log_frame=lambda name, table: tables.update({name: table}),
         finish=lambda succeeded: finished.append(succeeded),
     )
     record = write_analysis(found, tmp_path, curves, {"mine": lambda label, config, **_: logger})
@@ -107,9 +107,9 @@ def test_report_is_written_and_logged(found, tmp_path):
     spectrum = pd.read_csv(tmp_path / "spectrum.csv")
     assert spectrum["eigenvalue"].to_numpy() == pytest.approx(CURVE.eigenvalues)
     assert spectrum["captured"].iloc[-1] == pytest.approx(1.0)
-    columns, rows = tables["curvature/ntk_loss"]
-    assert columns == ["n_steps", "ntk_loss"]
-    assert rows[0] == pytest.approx([0.0, 29 / 3])
+    table = tables["curvature/ntk_loss"]
+    assert list(table.columns) == ["n_steps", "ntk_loss"]
+    assert table.iloc[0].tolist() == pytest.approx([0.0, 29 / 3])
     assert finished == [True]
     assert any("constant unknown" in line for line in summary_lines(record))
 
