@@ -30,7 +30,7 @@ from lensllm.reports.leaderboard import (
     nearly_as_good,
     size_column,
 )
-from lensllm.reports.quantities import saving
+from lensllm.reports.quantities import MEASURABLE, saving
 from lensllm.reports.selection_figure import selection_figure
 from lensllm.reports.style import save
 from lensllm.reports.words import decision_words, reason_words
@@ -262,6 +262,11 @@ def _evidence(selection: Selection) -> str:
         f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
         f"{verdict.expected_regret:.2g} {unit} against it{why}"
     )
+    if verdict.next_trial is not None and verdict.next_gain < MEASURABLE:
+        return (
+            f"{text}; no trial below D_full is expected to change that: `lensllm finetune` with "
+            "confirm=2 tries two in full"
+        )
     if verdict.next_trial is not None:
         model, n_samples = verdict.next_trial
         text += (

@@ -251,3 +251,11 @@ def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selecti
 
 def test_a_selector_without_a_verdict_has_none_in_the_record(curves, selection):
     assert selection_record(selection, curves, {}, {})["verdict"] is None
+
+
+def test_where_no_trial_would_tell_more_the_sentence_says_what_does(selection):
+    verdict = Verdict("not_enough_evidence", ("a", "b"), 0.97, 0.02, ("b", 400), 0.1, 1e-9)
+    sentence = selection_sentence(replace(selection, verdict=verdict))
+    assert "no trial below D_full is expected to change that" in sentence
+    assert "confirm=2 tries two in full" in sentence
+    assert "would cost" not in sentence
