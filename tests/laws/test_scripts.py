@@ -43,7 +43,7 @@ def test_fit_laws(curves_csv, tmp_path):
     assert done.returncode == 0, done.stderr
     row = pd.read_csv(out / "fits.csv").iloc[0]
     assert row["beta"] == pytest.approx(0.5, rel=1e-6)
-    assert row["n_samples_for_target"] == pytest.approx(8100.0, rel=1e-5)
+    assert row["n_samples_for_target_fit"] == pytest.approx(8100.0, rel=1e-5)
     assert (out / "figures" / "toy.png").is_file()
     assert "rectified" in done.stdout
 

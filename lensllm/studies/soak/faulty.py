@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import signal
 import threading
 import time
@@ -170,6 +169,8 @@ def shifted_clock(seconds: float) -> Iterator[None]:
 @contextlib.contextmanager
 def file_size_limit(n_bytes: int = 100) -> Iterator[None]:
     """Files of this process cannot become larger than this: a full disk that needs no root."""
+    import resource  # which Windows lacks
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
     try:
