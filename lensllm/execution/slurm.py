@@ -145,7 +145,8 @@ class SlurmExecutor(Executor):
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         if answer.returncode:  # Slurm does not answer, which says nothing about the jobs
             return
-        reasons = dict(line.split(" ", 1) for line in answer.stdout.splitlines())
+        lines = (line.partition(" ") for line in answer.stdout.splitlines())
+        reasons = {number: reason for number, _, reason in lines}
         for job in self._jobs.values():
             reason = reasons.get(job.job.job_id)
             job.missed_at = job.missed_at or now if reason is None else None
