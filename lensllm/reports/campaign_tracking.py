@@ -15,7 +15,8 @@ from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger, Trackers
-from lensllm.reports.leaderboard import leaderboard
+from lensllm.reports.answer import answer_of
+from lensllm.reports.leaderboard import leaderboard, nearly_as_good
 from lensllm.reports.words import event_words
 
 JOB_TYPE = "campaign"
@@ -111,7 +112,8 @@ class CampaignTracker:
             self.trackers.log_picture(f"figures/{kind}", path)
         files = [path for path in paths.values() if path.suffix in (".json", ".html", ".csv")]
         self.trackers.log_files(f"selection-{selection.dataset}", "selection", files)
-        self.trackers.log_summary(answer_summary(selection, len(curves)))
+        summary = {**answer_summary(selection, len(curves)), **_words(selection, curves)}
+        self.trackers.log_summary(summary)
         self.trackers.finish()
 
     def __enter__(self) -> CampaignTracker:
@@ -142,6 +144,16 @@ def events_table(selection: Selection) -> pd.DataFrame:
     ]
     columns = ["number", "kind", "model", "n_samples", "value", "words"]
     return pd.DataFrame.from_records(rows, columns=columns)
+
+
+def _words(selection: Selection, curves: pd.DataFrame) -> dict[str, str]:
+    """The answer in words, as it is printed."""
+    answer = answer_of(selection, nearly_as_good(selection, curves))
+    words = {"answer": answer.sentence}
+    for label, text in answer.notes:
+        name = f"answer/{label}"
+        words[name] = f"{words[name]}. {text}" if name in words else text  # several warnings
+    return words
 
 
 def answer_summary(selection: Selection, n_trials: int) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from markupsafe import Markup
 from lensllm import __version__
 from lensllm.core.data_needs import DataNeeds
 from lensllm.reports import quantities, report_charts
-from lensllm.reports.amounts import money
 from lensllm.reports.curves_figure import CurvePlot
 from lensllm.reports.data_words import data_words
 from lensllm.reports.report_data import Campaign, known_points, not_tried, steps
@@ -114,7 +113,6 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "not_tried": not_tried(campaign),
         "more": [_more(model, plots[model]) for model in front],
         "needs": [data_words(DataNeeds.from_json(item)) for item in record["data_needs"]],
-        "money": money(record["cost_money"], record["currency"]),
         "min_fit_points": MIN_FIT_POINTS,
         "multiples": MULTIPLES,
         "next": campaign.verdict.get("next_trial"),

@@ -10,7 +10,8 @@ from lensllm.data.pairs import make_text_data
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import AdapterConfig, MeasuringSettings, TrainingSettings
 from lensllm.finetune.measuring import FEWEST_EXAMPLES, Measuring, closed_labels
-from lensllm.reports.selection_report import selection_sentence, write_selection
+from lensllm.reports.answer import answer_of
+from lensllm.reports.selection_report import write_selection
 from lensllm.selectors import Adaptive, run_campaign
 
 _DECODING = {"labels": "none", "share": 0.25, "max_new_tokens": None}
@@ -120,9 +121,9 @@ def test_a_campaign_by_accuracy_reports_accuracy(make_runner, tmp_path):
         (e.predicted_loss for e in selection.ranking), reverse=True
     )
     assert {"accuracy", "accuracy_se", "accuracy_n"} <= set(curves)
-    sentence = selection_sentence(selection)
-    assert f"predicted accuracy {best.predicted_loss:.3f} at D = 80" in sentence
-    assert "nats" not in sentence.replace("nats per", "")
+    answer = str(answer_of(selection))
+    assert f"Predicted: accuracy {best.predicted_loss:.3f} at D = 80" in answer
+    assert "nats" not in answer.replace("nats per", "")
     paths = write_selection(selection, curves, tmp_path, {}, runner.data_summary())
     assert {"selection", "curves", "figure"} <= set(paths)
     record = (tmp_path / "selection.json").read_text()

@@ -53,7 +53,11 @@ def page(folder):
 def test_a_campaign_ends_with_its_report(folder, page):
     assert not page.open
     assert not page.wrong
-    assert json.loads((folder / "selection.json").read_text())["sentence"] in page.text
+    record = json.loads((folder / "selection.json").read_text())
+    assert record["sentence"] in page.text
+    assert len(record["notes"]) >= 3
+    for note in record["notes"]:
+        assert f"{note['label']} {note['text']}" in page.text
     for words in (
         "Fine-tune a/one",
         "Too close to call",

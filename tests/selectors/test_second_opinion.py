@@ -9,8 +9,9 @@ from lensllm.core.example_losses import pack_scores
 from lensllm.core.measures import MEASURES
 from lensllm.core.task import Budget, Candidate, Task
 from lensllm.core.trials import MeasureValue, TrialResult, results_table
+from lensllm.reports.answer import answer_of
 from lensllm.reports.leaderboard import leaderboard
-from lensllm.reports.selection_report import selection_record, selection_sentence
+from lensllm.reports.selection_report import selection_record
 from lensllm.selectors import Adaptive, SubTuning, run_campaign
 from lensllm.selectors.paired_losses import covariance_over_examples
 
@@ -90,7 +91,7 @@ def test_predictions_are_accuracies_and_regret_is_in_their_units():
     assert selection.evidence.unit == "in accuracy"
     assert all(item.difference > 0 for item in selection.evidence.differences)  # behind
     assert 0 <= selection.verdict.expected_regret < 0.1
-    assert "nats" not in selection_sentence(selection)
+    assert "nats" not in str(answer_of(selection))
     table = leaderboard(selection, curves)
     assert table["candidate"].tolist()[0] == "b"
     assert table["predicted_loss"].is_monotonic_decreasing
