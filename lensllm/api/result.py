@@ -16,7 +16,7 @@ from lensllm.core.protocols import Runner
 from lensllm.core.selection import Selection, Verdict
 from lensllm.core.task import NoCandidateError
 from lensllm.reports.answer import Answer, answer_of
-from lensllm.reports.leaderboard import leaderboard, nearly_as_good
+from lensllm.reports.leaderboard import leaderboard
 from lensllm.reports.selection_figure import selection_figure
 from lensllm.system.harmless import plain
 
@@ -65,7 +65,7 @@ class Result:
     @property
     def answer(self) -> Answer:
         """The answer in words; `print(result.answer)` shows it as the command does."""
-        return answer_of(self.selection, nearly_as_good(self.selection, self.curves))
+        return answer_of(self.selection, self.curves)
 
     @property
     def sentence(self) -> str:
@@ -73,8 +73,12 @@ class Result:
         return self.answer.sentence
 
     def leaderboard(self) -> pd.DataFrame:
-        """One row per candidate; see `lensllm.reports.leaderboard`."""
-        return leaderboard(self.selection, self.curves)
+        """One row per candidate; see `lensllm.reports.leaderboard`.
+
+        Columns of losses are named for the measure: `predicted_accuracy` for accuracy.
+        """
+        table = leaderboard(self.selection, self.curves)
+        return table.rename(columns=self.selection.measure.headings)
 
     def plot(self) -> Figure | None:
         """Learning curves and predictions; `None` if nothing at D > 0 was measured."""

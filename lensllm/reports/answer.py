@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from lensllm.core.evidence import CLOSE
 from lensllm.core.measures import Measure
 from lensllm.core.selection import Selection, Verdict
 from lensllm.reports.amounts import duration, money
 from lensllm.reports.data_words import data_words
-from lensllm.reports.leaderboard import SmallerModel
+from lensllm.reports.leaderboard import SmallerModel, measured_in_full, nearly_as_good
 from lensllm.reports.quantities import MEASURABLE, saving, share
 
 MAX_NAMED = 6
@@ -39,12 +41,12 @@ class Answer:
         return "\n".join(self.lines)
 
 
-def answer_of(selection: Selection, smaller: SmallerModel | None = None) -> Answer:
+def answer_of(selection: Selection, curves: pd.DataFrame) -> Answer:
     """The answer of a selection in words.
 
     Args:
         selection: The answer as data.
-        smaller: A smaller model that is nearly as good; it gets a note.
+        curves: Tidy table of the campaign's trials.
     """
     best, verdict = selection.best, selection.verdict
     if best.status != "ranked":
@@ -52,10 +54,10 @@ def answer_of(selection: Selection, smaller: SmallerModel | None = None) -> Answ
             f"No candidate could be ranked on {selection.dataset}: {best.status}.",
             (("Spent", _cost(selection)), *_warnings(selection)),
         )
-    notes = [("Predicted", _predicted(selection))] if math.isfinite(best.predicted_loss) else []
+    notes = _values(selection, curves)
     if verdict is not None:
         notes += _standing(selection, verdict)
-    if smaller is not None:
+    if (smaller := nearly_as_good(selection, curves)) is not None:
         label = "Faster model" if smaller.size == "latency_ms" else "Smaller model"
         notes.append((label, _smaller(smaller, selection.measure)))
     notes += [
@@ -104,14 +106,24 @@ def _chance(selection: Selection) -> str:
     return text if len(own) < 2 else f"{text}, with these settings {best.p_best:.2f}"
 
 
-def _predicted(selection: Selection) -> str:
-    """The measure and its predicted value: test loss 2.345 nats, accuracy 0.830."""
-    best, unit = selection.best, " nats" if selection.measure.is_loss else ""
-    text = f"{selection.measure.label} {best.predicted_loss:.3f}{unit} at D = "
-    text += f"{selection.n_samples_full}"
-    if math.isfinite(best.lower80):
-        text += f" (80 % interval {best.lower80:.3f} to {best.upper80:.3f})"
-    return text
+def _values(selection: Selection, curves: pd.DataFrame) -> list[tuple[str, str]]:
+    """What was measured of the best candidate at D_full, if it was, and what is predicted."""
+    best, notes = selection.best, []
+    measured = measured_in_full(selection, best.model, curves)
+    if math.isfinite(measured):
+        notes.append(("Measured", _at_full(selection, measured)))
+    if math.isfinite(best.predicted_loss):
+        text = _at_full(selection, best.predicted_loss)
+        if math.isfinite(best.lower80):
+            text += f" (80 % interval {best.lower80:.3f} to {best.upper80:.3f})"
+        notes.append(("Predicted", text if not notes else f"{text}, for another run"))
+    return notes
+
+
+def _at_full(selection: Selection, value: float) -> str:
+    """The measure and a value: test loss 2.345 nats at D = 800, accuracy 0.830 at D = 800."""
+    unit = " nats" if selection.measure.is_loss else ""
+    return f"{selection.measure.label} {value:.3f}{unit} at D = {selection.n_samples_full}"
 
 
 def _standing(selection: Selection, verdict: Verdict) -> list[tuple[str, str]]:

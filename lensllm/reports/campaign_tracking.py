@@ -16,7 +16,7 @@ from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger, Trackers
 from lensllm.reports.answer import answer_of
-from lensllm.reports.leaderboard import leaderboard, nearly_as_good
+from lensllm.reports.leaderboard import leaderboard
 from lensllm.reports.words import event_words
 
 JOB_TYPE = "campaign"
@@ -101,7 +101,8 @@ class CampaignTracker:
             curves: Tidy table of the campaign's trials.
             paths: The files written, by kind; pictures are shown, the others are kept.
         """
-        self.trackers.log_frame("leaderboard", leaderboard(selection, curves))
+        table = leaderboard(selection, curves).rename(columns=self.measure.headings)
+        self.trackers.log_frame("leaderboard", table)
         self.trackers.log_frame("events", events_table(selection))
         columns = [*_TRIAL_COLUMNS[:4], self.measure.column, *_TRIAL_COLUMNS[4:]]
         # Trials that all failed have no column of a measure that is no loss.
@@ -148,7 +149,7 @@ def events_table(selection: Selection) -> pd.DataFrame:
 
 def _words(selection: Selection, curves: pd.DataFrame) -> dict[str, str]:
     """The answer in words, as it is printed."""
-    answer = answer_of(selection, nearly_as_good(selection, curves))
+    answer = answer_of(selection, curves)
     words = {"answer": answer.sentence}
     for label, text in answer.notes:
         name = f"answer/{label}"
@@ -162,7 +163,7 @@ def answer_summary(selection: Selection, n_trials: int) -> dict[str, Any]:
     values = {
         "best": best.model if best.status == "ranked" else None,
         "verdict": None if verdict is None else verdict.kind,
-        "predicted_loss": best.predicted_loss,
+        selection.measure.headings.get("predicted_loss", "predicted_loss"): best.predicted_loss,
         "lower80": best.lower80,
         "upper80": best.upper80,
         "p_best": best.p_best,

@@ -72,9 +72,14 @@ def _isolated(text: str, names: Sequence[str]) -> Markup:
     """A sentence in which names in another writing direction leave the words around them alone."""
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return Markup("").join(
-        Markup("<bdi>{}</bdi>").format(plain(part)) if part in names else plain(part)
+        Markup("<bdi>{}</bdi>").format(plain(part)) if part in names else _unbroken(plain(part))
         for part in re.split(f"({pattern})", text)
     )
+
+
+def _unbroken(text: str) -> str:
+    """A text whose numbers stay on one line with their percent signs."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _content(campaign: Campaign) -> dict[str, Any]:
@@ -153,7 +158,9 @@ def _row(campaign: Campaign, place: int) -> dict[str, Any]:
     """One row of the leaderboard."""
     entry, said = campaign.ranking[place], campaign.record["ranking"][place]
     points = campaign.points(entry.model)
-    usable = points[np.isfinite(points[campaign.measure.column])]
+    column = campaign.measure.column
+    usable = points[np.isfinite(points[column])]
+    is_full = usable["n_samples"] == campaign.n_samples_full
     last = usable.iloc[-1] if len(usable) else None
     memory = said.get("memory_gb")
     return {
@@ -163,8 +170,10 @@ def _row(campaign: Campaign, place: int) -> dict[str, Any]:
         "pareto": bool(said.get("pareto")),
         "status": "contender" if entry.model in campaign.contenders else entry.status,
         "n_points": len(usable),
+        "has_full": bool(is_full.any()),
+        "full": float(usable.loc[is_full, column].mean()),
         "largest": math.nan if last is None else float(last["n_samples"]),
-        "loss": math.nan if last is None else float(last[campaign.measure.column]),
+        "loss": math.nan if last is None else float(last[column]),
         "per_byte": math.nan if last is None else float(last["test_loss_per_byte"]),
         "n_params": said.get("n_params") or _most(points["n_params"]),
         "memory": _most(points["peak_memory_bytes"]) if memory is None else 1e9 * memory,

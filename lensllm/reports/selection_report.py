@@ -33,6 +33,7 @@ from lensllm.system.harmless import redact, write_csv
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
+MEASURED = "†"  # marks values at D_full that were measured, not predicted
 FORMAT_VERSION = 2  # of selection.json; the first, without events, had no number
 
 
@@ -88,9 +89,9 @@ def selection_record(
         `lower` or `higher` values are better), `bound` (the best possible value), `selected`,
         `verdict`, `test_set`, `sentence`, `notes` (see `Answer`), `reason`, `ranking`,
         `nearly_as_good`, `data_needs`, `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`,
-        `cost_money`, `price_per_hour`, `currency`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same
-        in words), `warnings`, `data_fingerprint`, `data`, `command`,
-        `settings`, `versions`.
+        `cost_money`, `price_per_hour`, `currency`, `evaluation_share`, `events` (see
+        `lensllm.core.events`), `decisions` (the same in words), `warnings`, `data_fingerprint`,
+        `data`, `command`, `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     rows = leaderboard(selection, curves).set_index("candidate")
@@ -104,7 +105,7 @@ def selection_record(
         for entry in selection.ranking
     ]
     smaller = nearly_as_good(selection, curves)
-    answer = answer_of(selection, smaller)
+    answer = answer_of(selection, curves)
     return {
         "format": FORMAT_VERSION,
         "selector": selection.selector,
@@ -172,13 +173,15 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
     if rows["pareto"].any():
         less = "latency" if size_column(rows) == "latency_ms" else "parameters"
         notes.append(f"* no other has a {better} without more {less}")
+    if rows["full_loss"].notna().any():
+        notes.append(f"{MEASURED} measured at {selection.n_samples_full}")
     title = f"{selection.selector} on {selection.dataset}"
     table = Table(title=title, caption="; ".join(notes) or None)
     several = rows["model"].duplicated().any()
     columns: list[tuple[str, str, Callable[[pd.Series], str]]] = [
         ("rank", "", lambda row: str(row["rank"])),
         ("candidate", "model", lambda row: f"{row['candidate']}{_star(row)}"),
-        ("predicted_loss", f"{what} at {selection.n_samples_full}", _cell("predicted_loss")),
+        ("predicted_loss", f"{what} at {selection.n_samples_full}", _at_full),
         ("lower80", "80 % interval", _interval),
         ("p_best", "P(best)", _cell("p_best", 2)),
         *([("p_best_model", "of its model", _cell("p_best_model", 2))] if several else []),
@@ -206,6 +209,13 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
 def _cell(name: str, digits: int = 3) -> Callable[[pd.Series], str]:
     """What writes a number of a row."""
     return lambda row: _number(row[name], digits)
+
+
+def _at_full(row: pd.Series) -> str:
+    """What was measured at D_full, which is marked, or else what is predicted for it."""
+    if math.isfinite(row["full_loss"]):
+        return f"{_number(row['full_loss'])} {MEASURED}"
+    return _number(row["predicted_loss"])
 
 
 def _star(row: pd.Series) -> str:

@@ -121,7 +121,7 @@ def test_a_campaign_by_accuracy_reports_accuracy(make_runner, tmp_path):
         (e.predicted_loss for e in selection.ranking), reverse=True
     )
     assert {"accuracy", "accuracy_se", "accuracy_n"} <= set(curves)
-    answer = str(answer_of(selection))
+    answer = str(answer_of(selection, curves))
     assert f"Predicted: accuracy {best.predicted_loss:.3f} at D = 80" in answer
     assert "nats" not in answer.replace("nats per", "")
     paths = write_selection(selection, curves, tmp_path, {}, runner.data_summary())

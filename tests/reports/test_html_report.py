@@ -62,7 +62,7 @@ def test_a_campaign_ends_with_its_report(folder, page):
         "Fine-tune a/one",
         "Too close to call",
         "3 candidates",
-        "2.000 1.900 to 2.200 0.60 6 3 200 ",  # predicted, interval, P(best), points, largest D
+        "2.000 1.900 to 2.200 0.60 2.086 at D = 3 200",  # predicted, interval, P(best), measured
         "1M 1 GB",
         "Start with D = 200 of a/one, b/two: 10 % of full tuning.",
         "c/three needs a licence",

@@ -85,7 +85,7 @@ def test_a_smaller_model_is_named_only_if_its_interval_says_so(selection, curves
     assert (found.difference, found.upper) == pytest.approx((0.03, 0.08))
     assert (
         "Smaller model: mid is nearly as good: +0.030 nats (at most +0.080 with 90 %) at 50 % of "
-        in str(answer_of(selection, found))
+        in str(answer_of(selection, curves))
     )
     wide = tuple(
         replace(entry, upper80=entry.upper80 + 0.05) if entry.model == "mid" else entry

@@ -92,8 +92,8 @@ def test_the_record_holds_all_that_a_reader_needs_as_strict_json(selection, curv
     ]
 
 
-def test_the_answer_says_which_how_sure_and_at_what_cost(selection):
-    answer = answer_of(replace(selection, warnings=("one", "two")))
+def test_the_answer_says_which_how_sure_and_at_what_cost(selection, curves):
+    answer = answer_of(replace(selection, warnings=("one", "two")), curves)
     assert answer.lines == [
         "Fine-tune a on demo: it is the best of 3 with probability 0.88.",
         "  Predicted: test loss 1.432 nats at D = 12800 (80 % interval 1.300 to 1.550)",
@@ -103,14 +103,14 @@ def test_the_answer_says_which_how_sure_and_at_what_cost(selection):
     ]
 
 
-def test_the_answer_does_not_claim_what_is_not_known(selection):
+def test_the_answer_does_not_claim_what_is_not_known(selection, curves):
     plain = Selection("zero_shot", "demo", 800, (RankedModel("b", 2.0),))
-    answer = answer_of(plain)
+    answer = answer_of(plain, curves)
     assert answer.sentence.startswith("Fine-tune b on demo; zero_shot gives no probability")
     assert "nan" not in str(answer)
     none = Selection("ats", "demo", 800, (selection.ranking[2],))
     sentence = "No candidate could be ranked on demo: no usable trial."
-    assert answer_of(none).sentence == sentence
+    assert answer_of(none, curves).sentence == sentence
 
 
 def test_the_table_has_a_row_a_candidate(selection, curves):
@@ -122,6 +122,25 @@ def test_the_table_has_a_row_a_candidate(selection, curves):
     assert cells[0] == ["1", "a", "1.432", "1.300 to 1.550", "0.88", "1600", "2.154", "ranked"]
     assert cells[1] == ["2", "b", "1.600", "-", "-", "200", "-", "ranked"]
     assert cells[2] == ["3", "c", "-", "-", "-", "-", "-", "no usable trial"]
+
+
+def test_what_was_measured_at_full_size_is_shown_in_place_of_a_prediction(
+    selection, curves, tmp_path
+):
+    full = TrialResult(Trial("a", "demo", 12800), "completed", test_loss=1.45, flops=1e4)
+    curves = pd.concat([curves, results_table([full])])
+    notes = dict(answer_of(selection, curves).notes)
+    assert notes["Measured"] == "test loss 1.450 nats at D = 12800"
+    assert notes["Predicted"].endswith("(80 % interval 1.300 to 1.550), for another run")
+    stream = io.StringIO()
+    Console(file=stream, width=140).print(selection_table(selection, curves))
+    assert "1.450 †" in stream.getvalue()
+    assert "1.600 │" in stream.getvalue()
+    assert "† measured at 12800" in stream.getvalue()
+    write_selection(selection, curves, tmp_path, {})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<td data-value="1.45">1.450<small>measured</small></td>' in page
+    assert "Values marked as measured" in page
 
 
 @pytest.fixture
@@ -159,13 +178,13 @@ def test_what_the_test_set_tells_is_in_the_table_and_the_answer(told, curves):
     rows = [line for line in stream.getvalue().splitlines() if "│ " in line]
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
     assert [row[7] for row in cells] == ["-", "0.030 ± 0.020 at 200 (z 1.5)", "-"]
-    notes = dict(answer_of(told).notes)
+    notes = dict(answer_of(told, curves).notes)
     assert notes["Spent"].endswith("in full; 31 % of them for evaluation")
     assert notes["Test set"] == (
         "600 examples, which tell the first two apart with a standard error of 0.021 nats"
     )
     few = replace(told.evidence, apart=0.01, n_enough=9e3)  # a warning says it
-    assert "Test set" not in dict(answer_of(replace(told, evidence=few)).notes)
+    assert "Test set" not in dict(answer_of(replace(told, evidence=few), curves).notes)
 
 
 def test_the_figure_has_a_panel_a_curve(selection, curves):
@@ -225,7 +244,7 @@ def test_the_verdict_is_in_the_answer_the_table_and_the_record(curves, selection
     contenders = ("a",) if kind == "clear" else ("a", "b")
     verdict = Verdict(kind, contenders, 0.93, 0.0123, ("b", 1600), 0.021, 0.0045)
     selection = replace(selection, verdict=verdict)
-    answer = answer_of(selection)
+    answer = answer_of(selection, curves)
     sentence, notes = answer.sentence, dict(answer.notes)
     best = "ine-tune a on demo: it is the best of 3 with probability 0.88."
     lost = "this choice is expected to lose 0.012 nats"
@@ -271,8 +290,8 @@ def test_a_selector_without_a_verdict_has_none_in_the_record(curves, selection):
     assert selection_record(selection, curves, {}, {})["verdict"] is None
 
 
-def test_where_no_trial_would_tell_more_the_answer_says_what_does(selection):
+def test_where_no_trial_would_tell_more_the_answer_says_what_does(selection, curves):
     verdict = Verdict("not_enough_evidence", ("a", "b"), 0.97, 0.02, ("b", 400), 0.1, 1e-9)
-    note = dict(answer_of(replace(selection, verdict=verdict)).notes)["Next trial"]
+    note = dict(answer_of(replace(selection, verdict=verdict), curves).notes)["Next trial"]
     assert note.startswith("none below D_full is expected to change the choice")
     assert "confirm=2 tries two in full" in note

@@ -60,7 +60,7 @@ def test_draws_agree_with_the_prediction_of_the_full_size(task, curves):
 
 def test_it_is_said_in_a_note_and_written(task, curves):
     selection = answer(Adaptive(), task, curves, target_loss=0.5)
-    sentence = dict(answer_of(selection).notes)["More data"]
+    sentence = dict(answer_of(selection, curves).notes)["More data"]
     assert "With twice the data (D = 12800), a is expected to reach 1.1" in sentence
     assert "a loss of 0.5 takes more than D = 51200" in sentence
     assert "a doubling brings less than the standard error of the test set (0.0" in sentence
