@@ -18,7 +18,7 @@ from lensllm import __version__
 from lensllm.core.data_needs import DataNeeds
 from lensllm.reports import quantities, report_charts
 from lensllm.reports.curves_figure import CurvePlot
-from lensllm.reports.data_words import data_words
+from lensllm.reports.data_words import classes_words, data_words
 from lensllm.reports.report_data import Campaign, known_points, not_tried, steps
 from lensllm.reports.selection_figure import MIN_FIT_POINTS, candidate_plots
 from lensllm.reports.style import PALETTE
@@ -120,6 +120,7 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "needs": [data_words(DataNeeds.from_json(item)) for item in record["data_needs"]],
         "min_fit_points": MIN_FIT_POINTS,
         "multiples": MULTIPLES,
+        "classes": classes_words(known) if (known := record["data"].get("classes")) else "",
         "next": campaign.verdict.get("next_trial"),
         "cuts": _cuts(campaign),
         "settings": yaml.safe_dump(

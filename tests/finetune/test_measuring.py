@@ -9,7 +9,7 @@ from lensllm.core.trials import Trial, TrialResult, TrialStore
 from lensllm.data.pairs import make_text_data
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import AdapterConfig, MeasuringSettings, TrainingSettings
-from lensllm.finetune.measuring import FEWEST_EXAMPLES, Measuring, closed_labels
+from lensllm.finetune.measuring import FEWEST_EXAMPLES, Measuring, classes_of, closed_labels
 from lensllm.reports.answer import answer_of
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors import Adaptive, run_campaign
@@ -45,6 +45,13 @@ def make_runner(model_folders, labels_data, make_parts, tmp_path):
 def test_labels_are_found_where_targets_are_few(labels_data, text_data):
     assert closed_labels(labels_data) == ("cat", "dog")
     assert closed_labels(text_data) is None
+    many = replace(labels_data, test=[*labels_data.test, ("x", "dog"), ("y", "dog")])
+    assert classes_of([f"{i:02}" for i in range(10)], many) == {
+        "n": 10,
+        "first": [f"{i:02}" for i in range(8)],
+        "majority": "dog",
+        "majority_share": (len(labels_data.test) / 2 + 2) / len(many.test),
+    }
     few = replace(labels_data, train=labels_data.train[:4], validation=[], test=[("x", "cat")])
     assert closed_labels(few) is None  # with so few pairs nobody can tell
 
@@ -127,6 +134,9 @@ def test_a_campaign_by_accuracy_reports_accuracy(make_runner, tmp_path):
     paths = write_selection(selection, curves, tmp_path, {}, runner.data_summary())
     assert {"selection", "curves", "figure"} <= set(paths)
     record = (tmp_path / "selection.json").read_text()
+    assert '"majority": "cat"' in record
+    said = "2 classes (cat, dog); always answering cat is right for 50\N{NO-BREAK SPACE}% of the"
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '"measure": "accuracy"' in record
     assert '"direction": "higher"' in record
 

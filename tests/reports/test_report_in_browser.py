@@ -140,7 +140,7 @@ def test_all_columns_of_the_leaderboard_fit_on_a_laptop(show, folder, tmp_path):
     (copy / "selection.json").write_text(json.dumps(record), encoding="utf-8")
     write_report(copy)
     page = show(copy, viewport={"width": 1280, "height": 800})
-    assert page.locator(".leaderboard thead th").count() == 13
+    assert page.locator(".leaderboard thead th").count() == 12
     table = page.locator(".scroll", has=page.locator(".leaderboard"))
     assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
 
