@@ -199,7 +199,7 @@ def _cost(selection: Selection) -> str:
 def _test_set(selection: Selection) -> list[tuple[str, str]]:
     """How well the test set tells the first two apart; a warning says where that is too little."""
     evidence = selection.evidence
-    if evidence is None or evidence.warnings or not math.isfinite(evidence.standard_error):
+    if evidence is None or evidence.warnings or not evidence.standard_error > 0:
         return []
     text = f"{evidence.n_examples} examples, which tell the first two apart with a standard error "
     return [("Test set", f"{text}of {evidence.standard_error:.2g} {evidence.unit}")]

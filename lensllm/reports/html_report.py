@@ -216,8 +216,8 @@ def _more(model: str, plot: CurvePlot) -> dict[str, Any]:
     values = []
     for fit in plot.fits:
         sizes = full * np.array(MULTIPLES, dtype=float)
-        low, high = fit.posterior.interval(sizes, plot.level, noise=False)
-        values = list(zip(fit.predict(sizes), low, high, strict=True))
+        low, median, high = fit.posterior.band(sizes, plot.level)
+        values = list(zip(median, low, high, strict=True))
     return {"model": model, "values": values, "n_points": int((plot.n_samples > 0).sum())}
 
 
