@@ -178,7 +178,8 @@ def test_commands_compose_and_are_in_range(command: str) -> None:
 def readers_folder(tmp_path, monkeypatch, jsonl_300, model_folders):
     """A folder with what the pages say that a reader has, as the working folder."""
     (tmp_path / "pairs.jsonl").symlink_to(jsonl_300)
-    shutil.copytree(model_folders["gpt2"], tmp_path / "my-model")
+    for name in ("my-model", "my-tuned-model"):
+        shutil.copytree(model_folders["gpt2"], tmp_path / name)
     for name in ("gpt2-small", "opt-small"):
         for n_samples in (200, 400, 800, 1600):
             run = tmp_path / "runs" / f"{name}-D{n_samples}-s0"
