@@ -57,6 +57,7 @@ STAND_INS = {
     '"gpt2"': '"gpt2-48x2"',
     '"EleutherAI/pythia-160m"': '"neox-80x3"',
     '"./my-model"': '"opt-64x2"',
+    'from_pretrained("my-tuned-model")': 'from_pretrained("my-model")',
     'budget="2h"': 'budget="40%", batch_size=32, epochs=1, n_evaluations=1',
 }
 
@@ -178,8 +179,7 @@ def test_commands_compose_and_are_in_range(command: str) -> None:
 def readers_folder(tmp_path, monkeypatch, jsonl_300, model_folders):
     """A folder with what the pages say that a reader has, as the working folder."""
     (tmp_path / "pairs.jsonl").symlink_to(jsonl_300)
-    for name in ("my-model", "my-tuned-model"):
-        shutil.copytree(model_folders["gpt2"], tmp_path / name)
+    shutil.copytree(model_folders["gpt2"], tmp_path / "my-model")
     for name in ("gpt2-small", "opt-small"):
         for n_samples in (200, 400, 800, 1600):
             run = tmp_path / "runs" / f"{name}-D{n_samples}-s0"
