@@ -18,6 +18,7 @@ from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
+from lensllm.execution.preemption import check_save_seconds
 from lensllm.system.interrupts import (
     SAVE_SECONDS,
     children_without_interrupts,
@@ -29,7 +30,6 @@ from lensllm.system.resources import n_cpus
 
 logger = logging.getLogger(__name__)
 
-MOST_SAVE_SECONDS = 600.0  # a scheduler that waits longer is not known
 DIED = (
     "Expected the process at %s, D = %d, to finish, it died (%s): the trial starts again; finished "
     "trials are in the store"
@@ -114,11 +114,7 @@ class PoolExecutor(Executor):
                 raise ValueError(
                     f"Expected executor.{name} <= {high} on {n_cpus()} cores, got {value}"
                 )
-        if not 0.0 <= self.save_seconds <= MOST_SAVE_SECONDS:
-            raise ValueError(
-                f"Expected executor.save_seconds from 0 to {MOST_SAVE_SECONDS:g}, got "
-                f"{self.save_seconds!r}"
-            )
+        check_save_seconds(self.save_seconds)
         gpus = self.gpus
         if gpus is not None and (isinstance(gpus, str | int) or not gpus):
             raise ValueError(

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import ErrorCode, Trial, TrialResult
-from lensllm.system.interrupts import children_without_interrupts, end_at_signals, end_with
+from lensllm.execution.preemption import check_save_seconds, end_when_told
+from lensllm.system.interrupts import SAVE_SECONDS, children_without_interrupts, end_with
 from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
@@ -69,6 +71,8 @@ class SlurmExecutor(Executor):
         cluster: `slurm`; `local` for processes on this machine, `debug` for this process.
         n_workers: Number of jobs at the same time, waiting ones included.
         retries: How often a trial is resubmitted after its job died.
+        save_seconds: Seconds that a job of a cluster gets for a step and a checkpoint when Slurm
+            tells it to end; Slurm kills it 30 s after SIGTERM unless it is configured otherwise.
         parameters: Arguments of `submitit.AutoExecutor.update_parameters`.
 
     Raises:
@@ -79,6 +83,7 @@ class SlurmExecutor(Executor):
     cluster: str = "slurm"
     n_workers: int = 16
     retries: int = 1
+    save_seconds: float = SAVE_SECONDS
     parameters: Mapping[str, Any] = field(default_factory=dict)
     _runner: Runner | None = field(default=None, init=False, repr=False)
     _jobs: dict[Trial, _Job] = field(default_factory=dict, init=False, repr=False)
@@ -93,6 +98,7 @@ class SlurmExecutor(Executor):
         for name, low in (("n_workers", 1), ("retries", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"Expected executor.{name} >= {low}, got {getattr(self, name)}")
+        check_save_seconds(self.save_seconds)
         if importlib.util.find_spec("submitit") is None:
             raise ValueError(
                 "Expected the package submitit for executor=slurm, found none: `pip install "
@@ -131,9 +137,9 @@ class SlurmExecutor(Executor):
             time.sleep(POLL_SECONDS)
 
     def _submit(self, trial: Trial) -> Any:
-        owner = os.getpid() if self.cluster == "local" else None
+        given = self._runner, trial, self.cluster, os.getpid(), self.save_seconds
         with children_without_interrupts():
-            return self._executor.submit(_run, self._runner, trial, self.cluster, owner)
+            return self._executor.submit(_run, *given)
 
     def _look_at_queue(self) -> None:
         """Note which jobs have left Slurm's queue."""
@@ -240,14 +246,17 @@ def _last_line(trace: str) -> str:
     return trace.split("-" * 22)[-2].strip().splitlines()[-1]
 
 
-def _run(runner: Runner, trial: Trial, cluster: str, owner: int | None) -> TrialResult:
+def _run(
+    runner: Runner, trial: Trial, cluster: str, owner: int, save_seconds: float
+) -> TrialResult:
     """The function of a job: run one trial.
 
-    A job of a cluster ends when it is told to, without the error that submitit would make of it; a
-    job on this machine also ends when its owner ends.
+    A job of a cluster ends when it is told to, by SIGUSR2 before its time limit, without the error
+    that submitit would make of it; a job on this machine ends when its owner ends.
     """
     if cluster == "slurm":
-        end_at_signals()
-    end_with(owner)
+        end_when_told(signal.SIGUSR2, save_seconds)
+    elif cluster == "local":
+        end_with(owner)
     quiet_libraries()
     return runner.run(trial)
