@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.execution.preemption import check_save_seconds, end_when_told
+from lensllm.execution.retries import Retries
 from lensllm.system.interrupts import (
     SAVE_SECONDS,
     children_without_interrupts,
@@ -83,7 +83,7 @@ class RayExecutor(Executor):
         num_cpus: CPUs of each trial.
         num_gpus: GPUs of each trial; a fraction lets trials share one.
         memory_gb: Main memory of each trial, in 10⁹ bytes, for the placement; `None` reserves none.
-        retries: How often a trial is restarted after its process died.
+        retries: How often a trial is restarted whose process died and got no further.
         save_seconds: Seconds that running trials get for a step and a checkpoint at a preemption.
 
     Raises:
@@ -101,7 +101,7 @@ class RayExecutor(Executor):
     _runner: Runner | None = field(default=None, init=False, repr=False)
     _shared: Any = field(default=None, init=False, repr=False)
     _tasks: dict[Any, Trial] = field(default_factory=dict, init=False, repr=False)
-    _deaths: Counter[Trial] = field(default_factory=Counter, init=False, repr=False)
+    _attempts: Retries = field(init=False, repr=False)
     _is_connected: bool = field(default=False, init=False, repr=False)
     _folder: str = field(default="", init=False, repr=False)
 
@@ -120,6 +120,7 @@ class RayExecutor(Executor):
                 'Expected the package ray for executor=ray, found none: `pip install "lensllm'
                 '[ray]"`, or take executor=pool'
             )
+        self._attempts = Retries(self.retries)
         self.n_gpus = max(1, math.ceil(self.n_workers * self.num_gpus))
 
     @property
@@ -153,10 +154,9 @@ class RayExecutor(Executor):
                 raise error.cause or error from None
             except ray.exceptions.RayError as error:
                 how = type(error).__name__
-            self._deaths[trial] += 1
-            attempts = self._deaths[trial]
-            if attempts > self.retries:
-                reason = OUT_OF_TRIES.format(how=how, attempts=attempts)
+            assert self._runner is not None
+            if not self._attempts.allow(self._runner, trial):
+                reason = OUT_OF_TRIES.format(how=how, attempts=self.retries + 1)
                 return trial, TrialResult.failure(trial, reason, error_code="process_died")
             logger.warning(DIED, trial.model, trial.n_samples, how)
             self._submit(trial)
@@ -179,7 +179,7 @@ class RayExecutor(Executor):
                 ray.cancel(task, force=True)
             ray.shutdown()
         self._tasks.clear()
-        self._deaths.clear()
+        self._attempts = Retries(self.retries)
         self._runner = self._shared = None
         self._is_connected = False
         if self._folder:

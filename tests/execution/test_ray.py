@@ -31,6 +31,9 @@ from lensllm.core.trials import TrialResult
 class Fragile:
     folder: Path
 
+    def saved_at(self, trial):
+        return None
+
     def run(self, trial):
         ran = self.folder / f"{trial.model}-{len(list(self.folder.glob(trial.model + '-*')))}"
         ran.touch()
@@ -144,6 +147,9 @@ from lensllm.execution.ray import SETTINGS, RayExecutor
 @dataclass
 class Nodes:
     folder: Path
+
+    def saved_at(self, trial):
+        return None
 
     def note(self, name, *words):
         with open(self.folder / name, "a") as notes:
