@@ -1,9 +1,9 @@
 """Commands and code blocks of README and docs are tried.
 
-Python blocks run from the first line to the last, and so do replays; other commands are composed
-and checked against their settings. What a reader has and a test has not is stood in for:
-`STAND_INS` gives models of the zoo and tiny files for models of the Hub, the reader's files and his
-training loop.
+Python blocks run from the first line to the last, and so do replays; all commands are composed and
+checked against their settings, and test_page_commands.py runs those of the how-to pages. What a
+reader has and a test has not is stood in for: `STAND_INS` gives models of the zoo and tiny files
+for models of the Hub, the reader's files and his training loop.
 The files and commands of docs/extending.md are run by test_extending.py.
 """
 
@@ -178,7 +178,8 @@ def test_commands_compose_and_are_in_range(command: str) -> None:
 def readers_folder(tmp_path, monkeypatch, jsonl_300, model_folders):
     """A folder with what the pages say that a reader has, as the working folder."""
     (tmp_path / "pairs.jsonl").symlink_to(jsonl_300)
-    shutil.copytree(model_folders["gpt2"], tmp_path / "my-model")
+    for name in ("my-model", "my-tuned-model"):
+        shutil.copytree(model_folders["gpt2"], tmp_path / name)
     for name in ("gpt2-small", "opt-small"):
         for n_samples in (200, 400, 800, 1600):
             run = tmp_path / "runs" / f"{name}-D{n_samples}-s0"

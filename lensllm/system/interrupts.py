@@ -237,9 +237,9 @@ def message(number: int) -> str:
 
     Example:
         >>> message(signal.SIGINT)
-        'Interrupted; finished trials are in the store.'
+        'Interrupted; finished trials, if any, are in the store.'
     """
-    return f"{ENDINGS[signal.Signals(number)]}; finished trials are in the store."
+    return f"{ENDINGS[signal.Signals(number)]}; finished trials, if any, are in the store."
 
 
 def _tell(number: int) -> None:

@@ -166,10 +166,11 @@ class Nodes:
         self.note("ended", trial.model, node)
         return TrialResult(trial, "completed", test_loss=float(trial.n_samples))
 
-def main(folder):
+def main(folder, temporary):
     os.environ.update(SETTINGS, RAY_AUTH_TOKEN=secrets.token_hex(32))
     from ray.cluster_utils import Cluster
-    cluster = Cluster(True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": temporary}
+    cluster = Cluster(True, head_node_args=head)
     second = cluster.add_node(num_cpus=2)
     raylet = second.all_processes["raylet"][0].process.pid
     names = [f"m{i}" for i in range(6)]
@@ -194,8 +195,10 @@ def main(folder):
 @pytest.mark.slow
 def test_the_trials_of_a_node_that_dies_run_again_on_others_and_no_other_does(tmp_path):
     (tmp_path / "nodes_ray.py").write_text(NODES)
-    process = start(tmp_path, f"from nodes_ray import main; main({str(tmp_path)!r})")
-    out, _ = process.communicate(timeout=300)
+    with tempfile.TemporaryDirectory(prefix="ray-") as short:  # for the paths of sockets
+        program = f"from nodes_ray import main; main({str(tmp_path)!r}, {short!r})"
+        process = start(tmp_path, program)
+        out, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     done, cut, (second, third), began = json.loads(out.splitlines()[-1])
     assert done == {f"m{i}": ["completed", 10.0 * (i + 1)] for i in range(6)}
