@@ -327,6 +327,13 @@ class FineTuneRunner(StoredRunner):
     def _checkpoint(self, trial: Trial) -> Path:
         return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
 
+    def saved_at(self, trial: Trial) -> float | None:
+        """When the checkpoint of a trial was written; `None` if there is none."""
+        try:
+            return self._checkpoint(self.complete(trial)).stat().st_mtime
+        except OSError:
+            return None
+
     def keep(self, trial: Trial, folder: Path, merge: bool = False) -> TrialResult:
         """Run a trial and keep its weights on disk, even if the store has its result.
 
