@@ -267,8 +267,5 @@ def _run(runner: Runner, trial: Trial, save_seconds: float) -> TrialResult:
     Its process is told to end by SIGTERM, or by `ray.cancel`, which acts as SIGINT does.
     """
     end_when_told(signal.SIGINT, save_seconds)
-    # Else SIGINT would be taken for a Ctrl-C, before which nothing is saved. What does not end in
-    # time is killed by Ray.
-    signal.set_wakeup_fd(-1)
     quiet_libraries()
     return runner.run(trial)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def processes_of(folder):
 
 @pytest.mark.slow
 def test_a_dead_process_is_a_retry_then_a_result_and_nothing_is_left(
-    tmp_path, monkeypatch, caplog, run_all
+    tmp_path, monkeypatch, caplog, run_all, request
 ):
     (tmp_path / "fragile_ray.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -62,12 +63,12 @@ def test_a_dead_process_is_a_retry_then_a_result_and_nothing_is_left(
     runner = Fragile(tmp_path / "ran")
     runner.folder.mkdir()
     asked = [Trial(m, "toy", 10 * (i + 1)) for i, m in enumerate(("a", "deadly", "hopeless", "b"))]
-    before = set(Path(tempfile.gettempdir()).iterdir())
+    temporary = tempfile.mkdtemp(prefix="r")  # short: Ray's sockets lie below it
+    request.addfinalizer(lambda: shutil.rmtree(temporary, ignore_errors=True))
+    monkeypatch.setattr(tempfile, "tempdir", temporary)
     with closing(RayExecutor(n_workers=2)) as executor:
         results = run_all(executor, runner, asked)
-        (folder,) = (
-            p for p in set(Path(tempfile.gettempdir()).iterdir()) - before if "ray" in p.name
-        )
+        (folder,) = Path(temporary).glob("lensllm-ray-*")
         assert processes_of(folder.name)
         statuses = ["completed", "completed", "failed", "completed"]
         assert [result.status for result in results] == statuses
