@@ -22,9 +22,10 @@ class LawExtrapolation(Selector):
     """Fit a law to all D ≤ D_max of each candidate, extrapolate to D_full (RSL's baselines).
 
     `vanilla_fit` and `rectified_fit` of the papers' tables are this selector with the vanilla and
-    the rectified law. D = 0 is included if the law is finite there. Candidates are ranked by the
-    fit, as in the papers; the predicted loss, its interval and the probability of being best come
-    from the posterior of the law given the points.
+    the rectified law. D = 0 is included if the law is finite there, as in the papers, though the
+    loss before training is not on the curve of the fine-tuned models, so that intervals are too
+    narrow. Candidates are ranked by the fit, as in the papers; the predicted loss, its interval and
+    the probability of being best come from the posterior of the law given the points.
 
     Attributes:
         law: The law.
