@@ -367,9 +367,14 @@ def _is_past_run(path: str | Path) -> bool:
     folder = Path(path)
     if folder.is_dir():
         wide = any(not is_lightning_csv(file) for file in folder.glob("*.csv"))
-        if wide or any(_TRIAL_FILE.fullmatch(file.name) for file in folder.glob("*.json")):
+        if wide or is_trial_store(folder):
             return False
     return recognise(path) is not None
+
+
+def is_trial_store(folder: Path) -> bool:
+    """Whether a folder holds trials of this project."""
+    return any(_TRIAL_FILE.fullmatch(file.name) for file in folder.glob("*.json"))
 
 
 def _read_past_runs(path: str | Path, told: Mapping[str, Any]) -> pd.DataFrame:

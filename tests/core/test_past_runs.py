@@ -345,7 +345,7 @@ def test_runs_that_cannot_be_told_apart_are_named(tmp_path):
     write_state(tmp_path / "a-s2", [1.5])
     told = {"model_name": "m", "dataset_name": "docs", "n_samples": 200}
     files = r".*a-s1.trainer_state.json and .*a-s2.trainer_state.json"
-    message = rf"got 'a-s1' and 'a-s2' for 'm' on 'docs' at .* = 200 .*\(files {files}\)"
+    message = rf"got 'a-s1' and 'a-s2' for 'm' on 'docs' at .*losses 2 and 1.5 \(files {files}\)"
     with pytest.raises(ValueError, match=message):
         read_curves(tmp_path, **told)
     curves = read_curves(tmp_path, **told, seed_from=r"-s(\d)")
@@ -353,15 +353,35 @@ def test_runs_that_cannot_be_told_apart_are_named(tmp_path):
 
 
 def test_trials_that_were_logged_again_count_once(tmp_path, caplog):
-    for sweep, sizes in (("first", (100, 200)), ("second", (100, 200, 400))):
+    # a tracker may keep single precision of what is logged again
+    for sweep, sizes, off in (("first", (100, 200), 0.0), ("second", (100, 200, 400), 1e-7)):
         for size in sizes:
-            write_state(tmp_path / sweep / f"a-D{size}", [1.0 + 100 / size])
+            write_state(tmp_path / sweep / f"a-D{size}", [1.0 + 100 / size + off * (size < 400)])
     told = {"model_name": "m", "dataset_name": "docs", "n_samples_from": r"-D(\d+)"}
     curves = read_curves(tmp_path, **told)
     assert curves["n_samples"].tolist() == [100, 200, 400]
     assert curves["test_loss"].tolist() == [2.0, 1.5, 1.25]
     assert "second/a-D100, second/a-D200: left out: it has the model" in caplog.text
     assert "logged again (2 runs)" in caplog.text
+
+
+def test_a_tracked_trial_keeps_its_size_family_and_loss_per_byte(tmp_path):
+    write(tmp_path / "hparams.yaml", "model: a\ndataset: docs\nn_samples: 100\nfamily: gpt2\n")
+    columns = "step,result/test_loss,result/test_loss_per_byte,result/n_params,val_loss\n"
+    write(tmp_path / "metrics.csv", f"{columns}9,2.0,0.5,1000,2.5\n")
+    row = read_curves(tmp_path).iloc[0]
+    assert (row["test_loss"], row["test_loss_per_byte"]) == (2.0, 0.5)
+    assert (row["n_params"], row["family"]) == (1000, "gpt2")
+    other = read_curves(tmp_path, loss="val_loss")
+    assert "test_loss_per_byte" not in other  # which is that of another loss
+
+
+def test_a_trial_store_is_no_past_run(tmp_path):
+    write(tmp_path / "trials" / f"{'0123' * 4}.json", "{}")
+    with pytest.raises(
+        ValueError, match=r"got the trial store .*: curves=.*trials or prior_curves"
+    ):
+        read_past_runs(tmp_path / "trials")
 
 
 def test_untrained_losses_that_disagree_are_told(tmp_path, caplog):

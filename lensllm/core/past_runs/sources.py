@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from lensllm.core.curves import is_trial_store
 from lensllm.core.past_runs.lightning_logs import METRICS, is_lightning_csv, read_lightning_runs
 from lensllm.core.past_runs.optuna_studies import is_optuna_storage, read_optuna_trials
 from lensllm.core.past_runs.run import PastRun, csv_header
@@ -90,6 +91,11 @@ def read_past_runs(path: str | Path, source: str | None = None) -> list[PastRun]
         f"{STATE}, run-*.wandb or {METRICS} in a folder, a CSV export of W&B, or a storage of "
         "Optuna"
     )
+    if kind is None and Path(path).is_dir() and is_trial_store(Path(path)):
+        raise ValueError(
+            f"Expected past runs of other programs, got the trial store {path}, which is read as "
+            f"it is: curves={path} or prior_curves={path}"
+        )
     if kind is None:
         raise ValueError(f"Expected past runs at {path}, found none of {wanted}")
     runs = READERS[kind](path if "://" in str(path) else Path(path))  # type: ignore[arg-type]

@@ -28,6 +28,8 @@ LOSSES = (
     *("val_loss", "val/loss", "validation_loss", "validation/loss", "valid_loss", "value"),
 )
 FLOPS = ("result/flops", "total_flos", "train/total_flos")
+N_PARAMS = ("n_params", "result/n_params")
+PER_BYTE = {"result/test_loss": ("result/test_loss_per_byte",)}  # by the name of the loss taken
 SECONDS = (
     *("result/seconds", "train_runtime", "train/train_runtime", "Runtime", "_runtime", "seconds"),
 )
@@ -89,8 +91,9 @@ class Taken:
 
     Attributes:
         run: The run.
-        found: `model`, `dataset`, `n_samples`, `seed`, `test_loss`, `flops`, `seconds` as far as
-            they are known, and `untrained_loss` if it was evaluated before the first step.
+        found: `model`, `dataset`, `n_samples`, `seed`, `test_loss`, `test_loss_per_byte`, `flops`,
+            `seconds`, `n_params`, `family` as far as they are known, and `untrained_loss` if it was
+            evaluated before the first step.
         sources: Where each value was found, or how it was computed.
         notes: Remarks about the run.
         problem: Why it is not a point of a curve; empty if it is one.
@@ -106,6 +109,10 @@ class Taken:
 _REPEAT = (
     "it has the model, data set, D, seed and loss of another run: a trial that was logged again"
 )
+
+
+# Relative difference of two losses that single precision, rounded once or twice, can cause.
+_SINGLE = 1e-6
 
 
 class _UntoldError(Exception):
@@ -126,15 +133,20 @@ def take(runs: Sequence[PastRun], options: PastRunOptions | None = None) -> list
 def _without_repeats(taken: Sequence[Taken]) -> list[Taken]:
     """The same runs, of which those are marked that have the point and the loss of an earlier one.
 
-    A repeated sweep logs the trials of the store again, with the losses that they had.
+    A repeated sweep logs the trials of the store again, with the losses that they had, of which a
+    tracker may have kept only single precision.
     """
-    known: set[tuple[Any, ...]] = set()
+    known: dict[tuple[Any, ...], list[float]] = {}
     runs = []
     for item in taken:
-        point = tuple(item.found.get(name) for name in (*KEYS, "test_loss"))
-        again = not item.problem and point in known
+        if item.problem:
+            runs.append(item)
+            continue
+        losses = known.setdefault(tuple(item.found[name] for name in KEYS), [])
+        loss = item.found["test_loss"]
+        again = any(math.isclose(loss, other, rel_tol=_SINGLE) for other in losses)
         runs.append(replace(item, problem=_REPEAT) if again else item)
-        known |= set() if item.problem else {point}
+        losses.append(loss)
     return runs
 
 
@@ -154,10 +166,14 @@ def _take(run: PastRun, options: PastRunOptions) -> Taken:
         values["test_loss"], sources["test_loss"] = _loss(run, column, options.evaluation, notes)
         values["untrained_loss"] = number(run.untrained.get(column))
     except _UntoldError as error:
+        column = ""
         problems.append(str(error))
-    for name, keys in {"flops": FLOPS, "seconds": SECONDS}.items():
+    amounts = {"flops": FLOPS, "seconds": SECONDS, "n_params": N_PARAMS}
+    for name, keys in {**amounts, "test_loss_per_byte": PER_BYTE.get(column, ())}.items():
         found = (number(item[0]) for key in keys if (item := run.setting(key)))
         values[name] = next((x for x in found if math.isfinite(x) and x > 0), math.nan)
+    family = run.setting("family")
+    values["family"] = family[0] if family and isinstance(family[0], str) else None
     return Taken(run, values, sources, tuple(notes), "; ".join(problems))
 
 

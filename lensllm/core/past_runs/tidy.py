@@ -17,6 +17,7 @@ SAME = 0.01  # relative change of a loss that batch size and precision can cause
 SHOWN = 5  # runs that a remark names
 _CURVE = ["model", "dataset", "seed"]
 _POINT = [*_CURVE, "n_samples"]
+_OPTIONAL = ("test_loss_per_byte", "flops", "seconds", "n_params", "family")
 
 
 def remarks(taken: Sequence[Taken]) -> list[str]:
@@ -45,8 +46,8 @@ def curves_of(taken: Sequence[Taken], source: str = "the runs") -> pd.DataFrame:
         source: What to call the runs in an error message.
 
     Returns:
-        A tidy table of curves (see `lensllm.core.curves`), with `flops` and `seconds` if some run
-        records them, and the run's name as `run`.
+        A tidy table of curves (see `lensllm.core.curves`), with those of `_OPTIONAL` that some run
+        records, and the run's name as `run`.
 
     Raises:
         ValueError: No run is usable, or two runs are the same point.
@@ -66,8 +67,9 @@ def curves_of(taken: Sequence[Taken], source: str = "the runs") -> pd.DataFrame:
         raise ValueError(
             f"Expected one run per model, data set, D and seed in {source}, got {first['run']!r} "
             f"and {second['run']!r} for {first['model']!r} on {first['dataset']!r} at n_samples = "
-            f"{first['n_samples']} with seed {first['seed']} (files {files}): tell them apart with "
-            "seed_from=COLUMN_OR_PATTERN or model_from=..., or leave one out"
+            f"{first['n_samples']} with seed {first['seed']}, their losses "
+            f"{first['test_loss']:.10g} and {second['test_loss']:.10g} (files {files}): tell them "
+            "apart with seed_from=COLUMN_OR_PATTERN or model_from=..., or leave one out"
         )
     measured = table.loc[table["n_samples"] == 0, _CURVE].itertuples(index=False, name=None)
     rows = [*map(_row, usable), *_untrained(usable, set(measured))]
@@ -75,7 +77,7 @@ def curves_of(taken: Sequence[Taken], source: str = "the runs") -> pd.DataFrame:
 
 
 def _row(item: Taken) -> dict[str, Any]:
-    names = (*_POINT, "test_loss", "flops", "seconds")
+    names = (*_POINT, "test_loss", *_OPTIONAL)
     return {**{name: item.found[name] for name in names}, "run": item.run.name}
 
 
@@ -88,7 +90,8 @@ def _untrained(usable: Sequence[Taken], known: set[tuple[Any, ...]]) -> list[dic
         if key in known or not (math.isfinite(loss) and loss > 0):
             continue
         # The Trainer counts only the FLOPs of training, of which there was none.
-        spent = {"flops": 0.0 * item.found["flops"], "seconds": math.nan}
+        unknown = dict.fromkeys(("seconds", "test_loss_per_byte"), math.nan)
+        spent = {"flops": 0.0 * item.found["flops"], **unknown}
         point = {**_row(item), "n_samples": 0, "test_loss": loss, **spent}
         first = points.setdefault(key, point)["test_loss"]
         if abs(loss - first) > SAME * first:
