@@ -11,6 +11,7 @@ from lensllm.laws.solver import Problem, covariances
 
 _OUTLIER = 8.0
 _FLOOR = 1e-6
+_THROUGH = 1e-4  # largest log residual of a fit that goes through its points
 # Standard errors beyond which the data do not determine a coordinate: the share p of the level, a
 # factor in β, α or κF, a factor in the transition size.
 _VAGUE_SHARE, _VAGUE_LOG_FACTOR, _VAGUE_LOG_SIZE = 0.25, 0.5, 2.3
@@ -46,12 +47,16 @@ def _warnings_of(
     """Warnings of one curve."""
     used = problem.weights[0] > 0
     n_points = int(used.sum())
+    log_n, log_loss = problem.log_n[0][used], problem.log_loss[0][used]
     if not np.isfinite(z).all():
-        return [f"not fitted: {n_points} points do not determine {law.n_params} parameters"]
+        n_sizes = len(np.unique(log_n))
+        return [
+            f"not fitted: {n_points} points at {n_sizes} sizes do not determine {law.n_params} "
+            f"parameters: {law.n_params} sizes are needed"
+        ]
     found = []
     if not converged:
         found.append("the fit did not converge")
-    log_n, log_loss = problem.log_n[0][used], problem.log_loss[0][used]
     ends = law(np.exp([log_n.min(), log_n.max()]), params)
     if not (z[1] > 0 and np.log(ends[0] / ends[1]) > 1e-9):
         trend = "constant" if np.ptp(log_loss) <= 1e-9 else "not falling"
@@ -60,15 +65,17 @@ def _warnings_of(
             "size mean nothing"
         )
         return found
+    values, _ = law.log_loss(log_n, z, problem.log_reference[0], gradient=False)
     if n_points == law.n_params:
+        through = np.allclose(values, log_loss, rtol=0, atol=_THROUGH)
         found.append(
-            f"{n_points} points for {law.n_params} parameters: the fit goes through all of them "
-            "and says nothing about the noise"
+            f"{n_points} points for {law.n_params} parameters: "
+            + ("the fit goes through all of them and says" if through else "they say")
+            + " nothing about the noise"
         )
     found += _bound_warnings(law, z, problem.lower[0], problem.upper[0])
     if n_points > law.n_params:
         found += _vague_warnings(law.shape_names, z, errors)
-    values, _ = law.log_loss(log_n, z, problem.log_reference[0], gradient=False)
     found += _outlier_warnings(values - log_loss, np.exp(log_n), law.n_params)
     return found
 

@@ -29,6 +29,9 @@ from lensllm.system.harmless import write_csv
 logger = logging.getLogger(__name__)
 
 _MAX_DRAWN = 120
+_FAR = (
+    2.0  # times the RMSE of another law; AICc prefers the worse one of k = 4 and 5 for n ≤ 8 only
+)
 
 
 def write_law_report(
@@ -137,8 +140,10 @@ def _print_fits(table: pd.DataFrame, level: float) -> str:
         stem = name.removesuffix("_fit")
         if stem != name:
             ends = zip(table[stem], table[f"{stem}_lower"], table[f"{stem}_upper"], strict=True)
-            shown[stem] = [f"{x:.5g} [{low:.4g}, {high:.4g}]" for x, low, high in ends]
-    text = shown.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="-")
+            shown[stem] = [
+                f"{x:.5g} [{low:.4g}, {high:.4g}]" if x == x else "–" for x, low, high in ends
+            ]
+    text = shown.to_string(index=False, float_format=lambda x: f"{x:.4g}", na_rep="–")
     if any(name.endswith("_fit") for name in table):
         text += (
             f"\nPredictions: median and {level:.0%} interval of the posterior. Parameters: the "
@@ -172,8 +177,17 @@ def _print_aicc(fitted: pd.DataFrame) -> str:
         return left
     best = fitted.loc[fitted[enough].groupby(curve)["aicc"].idxmin()]
     counts = best.groupby(["dataset", "law"]).size().unstack(fill_value=0)
-    text = "Curves on which a law has the lowest AICc\n" + counts.to_string()
-    return f"{text}\n{left}" if n_short else text
+    lines = ["Curves on which a law has the lowest AICc", counts.to_string()]
+    lines += [left] if n_short else []
+    closest = fitted[enough].groupby(curve)["rmse_log"].min()
+    n_far = int((best.set_index(curve)["rmse_log"] > _FAR * closest).sum())
+    if n_far:
+        lines.append(
+            f"On {n_far} of these curves the law with the lowest AICc has more than {_FAR:g} times "
+            "the RMSE of another one: with so few points AICc favours few parameters and can "
+            "hardly choose"
+        )
+    return "\n".join(lines)
 
 
 def _write_forward(
@@ -193,8 +207,16 @@ def _write_forward(
     table = forward_table(validation)
     write_csv(table, folder / "forward_summary.csv")
     wide = table.pivot(index=["dataset", "horizon"], columns="law", values="rmse_log")
-    text = wide.to_string(float_format=lambda x: f"{x:.4f}", na_rep="-")
-    return f"Forward validation: RMSE on log loss of sizes beyond the fit, by horizon D / b\n{text}"
+    lines = [
+        "Forward validation: RMSE on log loss of sizes beyond the fit, by horizon D / b",
+        wide.to_string(float_format=lambda x: f"{x:.4f}", na_rep="–"),
+    ]
+    lines += [
+        f"Left out of it: {law.name}, which needs {law.n_params + 1} sizes or more"
+        for law in laws
+        if law.name not in wide
+    ]
+    return "\n".join(lines)
 
 
 def _transition_notes(size: float, largest: float) -> list[str]:

@@ -192,7 +192,10 @@ def test_short_curves_can_be_skipped(sizes):
     assert fits[0].params[1] == pytest.approx(0.5)
     assert np.isnan(fits[1].params).all()
     assert not fits[1].converged
-    assert "3 points do not determine 4 parameters" in fits[1].warnings[0]
+    assert (
+        "3 points at 3 sizes do not determine 4 parameters: 4 sizes are needed"
+        in fits[1].warnings[0]
+    )
     with pytest.raises(ValueError, match="got a skipped one"):
         _ = fits[1].posterior
 

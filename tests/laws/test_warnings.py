@@ -31,7 +31,10 @@ def test_rising_curve(sizes):
 
 def test_as_many_points_as_parameters(sizes):
     fit = fit_law(RectifiedLaw(), sizes[:4], RectifiedLaw()(sizes[:4], PARAMS))
-    assert warned(fit, "4 points for 4 parameters")
+    assert warned(fit, "4 points for 4 parameters: the fit goes through all of them")
+    steepening = fit_law(VanillaLaw(with_alpha=False), sizes[:3], [3.0, 2.95, 2.0])
+    assert warned(steepening, "3 points for 3 parameters: they say nothing about the noise")
+    assert warned(steepening, "irreducible_loss is at its bound 0")
 
 
 def test_irreducible_loss_at_zero(sizes):

@@ -58,6 +58,19 @@ def test_few_sizes_have_no_winner_and_no_forward_validation(curves, tmp_path):
     assert "too few points for the AICc of every fitted law: 2" in text
 
 
+def test_what_few_points_cannot_choose_is_said(curves, tmp_path):
+    """Seven points: AICc prefers the power law to the one that made the curve."""
+    rows = curves[(curves["model"] == "a") & (curves["n_samples"] <= 12800)].copy()
+    rows["test_loss"] = RectifiedLaw()(rows["n_samples"], [60.0, 0.5, 30.0, 1.0])
+    rows["test_loss"] *= 1 + 0.003 * (-1.0) ** np.arange(len(rows))
+    text = write_law_report(rows, comparable_laws(), tmp_path, figures=False, predict_at=[5e4])
+    assert "with so few points AICc favours few parameters" in text
+    four = rows[rows["n_samples"] <= 1600]
+    text = write_law_report(four, comparable_laws(), tmp_path, figures=False, predict_at=[5e4])
+    assert "Left out of it: rectified, which needs 5 sizes or more" in text
+    assert "nan" not in text
+
+
 @pytest.mark.parametrize(
     ("size", "notes"),
     [
