@@ -120,3 +120,15 @@ def test_fit_takes_the_law_and_finds_its_parameters(run, tmp_path):
     assert fit["scale"] == pytest.approx(30.0, rel=0.02)
     assert fit["beta"] == pytest.approx(1.5, rel=0.02)
     assert fit["irreducible_loss"] == pytest.approx(0.5, rel=0.02)
+
+
+def test_an_error_in_ones_own_selector_names_its_place(run, tmp_path):
+    path = tmp_path / "my_selector.py"
+    path.write_text(path.read_text().replace("(seen[-1],", "(seen[0.5],"))
+    quick = ("datasets=[names]", "seeds=[0]", "budget_ratios=[2]", "budget_fractions=[]")
+    command, *words = shown("selectors=[climb,ats,random_choice]")
+    done = run(command, words[-1], *quick, *words[:-1])  # --config-dir between settings
+    line = path.read_text()[: path.read_text().index("seen[0.5]")].count("\n") + 1
+    assert f"not float (in Climb.rank, my_selector.py:{line})" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "in rank\n" in (tmp_path / "run" / "evaluate.log").read_text()

@@ -42,6 +42,7 @@ from lensllm.commands.command_line import as_meant
 from lensllm.commands.conf import conf_dir
 from lensllm.commands.config_checks import check_config, no_choice, unknown_key
 from lensllm.commands.help import command_help
+from lensllm.commands.own_code import log_traceback, place_in
 from lensllm.commands.targets import check_targets
 from lensllm.core.amounts import Amount, read_amount
 from lensllm.system.harmless import HarmlessLog, plain, redact
@@ -104,6 +105,11 @@ def entry_point(
                 prepare(cfg)
                 return function(cfg)
             except Exception as error:
+                place = place_in(error, list(cfg.get("allowed_targets") or ()))
+                if place:
+                    error.add_note(f"(in {place})")
+                if place or not isinstance(error, BAD_INPUT):
+                    log_traceback(error)
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise
                 fail(error)  # told here, before Hydra adds lines of its own
@@ -153,7 +159,7 @@ def run_hydra(config_name: str, task: Callable[[DictConfig], Any], words: Sequen
     os.environ["HYDRA_FULL_ERROR"] = "1"
     version.setbase("1.3")
     parser = get_args_parser()
-    options = parser.parse_args(list(words))
+    options = parser.parse_intermixed_args(list(words))  # `--options` between settings too
     if options.help:
         print(command_help(config_name, options.config_dir))
         return
@@ -175,7 +181,8 @@ def fail(error: Exception) -> NoReturn:
         traceback.print_exception(error)
     if (words := missing_package(error)) is not None:
         error = ValueError(words)
-    print(f"error: {plain(redact(one_line(error)))}", file=sys.stderr)
+    told = " ".join([one_line(error), *getattr(error, "__notes__", ())])
+    print(f"error: {plain(redact(told))}", file=sys.stderr)
     sys.exit(2 if isinstance(error, BAD_INPUT) else 1)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +16,7 @@ from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.evaluation.benchmark import Benchmark
 from lensllm.evaluation.cells import candidate_sets, cells_of, seeds_of
-from lensllm.evaluation.judge import judge
+from lensllm.evaluation.judge import TOO_SMALL, judge
 from lensllm.execution.replay import ReplayRunner
 from lensllm.selectors import Decision, Selector
 from lensllm.system.progress import Report
@@ -144,7 +146,10 @@ def evaluate(
         others = benchmark.curves[benchmark.curves["dataset"] != dataset]
         prior = PriorCurves(others) if earlier_tasks else None
         for seed in seeds_of(benchmark, dataset, seeds):
-            _warn_if_undefined(benchmark.runner(dataset, seed))
+            whole = benchmark.runner(dataset, seed)
+            _warn_if_undefined(whole)
+            _warn_if_no_ratio(whole.task(), budget_ratios)
+            first = len(scores)
             for position, names in enumerate(sets[dataset, seed]):
                 runner = benchmark.runner(dataset, seed, names)
                 for cell in cells_of(runner, budget_ratios, budget_fractions, position):
@@ -157,6 +162,7 @@ def evaluate(
                         scores.append({**keys, **row})
                         predictions += [{**keys, **line} for line in lines]
                 done += 1
+            _warn_if_unanswered(whole.task(), scores[first:])
     return Evaluation(_table(scores, SCORE_COLUMNS), _table(predictions, PREDICTION_COLUMNS))
 
 
@@ -178,6 +184,40 @@ def _warn_if_undefined(runner: ReplayRunner) -> None:
             runner.seed,
             len(truth),
         )
+
+
+def _warn_if_no_ratio(task: Task, ratios: Sequence[int]) -> None:
+    """Warn where no ratio leaves a size, so that the papers' protocol has no cell."""
+    smallest = min((n for n in task.sizes if n > 0), default=math.inf)
+    if ratios and task.n_samples_full // min(ratios) < smallest:
+        logger.warning(
+            "No cell of the protocol `papers` on %s: its smallest D is %g, above D_full / %g = "
+            "%g; `budget_ratios` can be up to %g there",
+            task.dataset,
+            smallest,
+            min(ratios),
+            task.n_samples_full / min(ratios),
+            task.n_samples_full / smallest,
+        )
+
+
+def _warn_if_unanswered(task: Task, scores: Sequence[dict[str, Any]]) -> None:
+    """Warn of budgets of FLOPs that paid for no trial, and say which ones would."""
+    rows = [row for row in scores if row["protocol"] == "flops"]
+    paid = any(row.get("cost_fraction", 0) > 0 for row in rows)
+    if paid or all(row["status"] != TOO_SMALL for row in rows):
+        return
+    sizes = [n for n in task.sizes if 0 < n < task.n_samples_full]
+    costs = [sum(task.costs.get((name, n), 0.0) for name in task.names) for n in sizes]
+    shares = [math.ceil(1000 * x / task.full_cost) / 1000 for x in itertools.accumulate(costs)]
+    logger.warning(
+        "No budget of FLOPs sufficed on %s: the smallest trials of all candidates cost %.1f %% of "
+        "fine-tuning them in full: try budget_fractions=[%s], which pay for the smallest size and "
+        "for those up to each larger one",
+        task.dataset,
+        100 * costs[0] / task.full_cost if costs else math.nan,
+        ",".join(f"{x:g}" for x in shares[:4] if x <= 1),
+    )
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:

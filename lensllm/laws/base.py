@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -49,8 +50,9 @@ class ScalingLaw(ABC):
 
     @property
     def name(self) -> str:
-        """Name in tables."""
-        return type(self).__name__.removesuffix("Law").lower()
+        """Name in tables; by default the class name without `Law` in snake case."""
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__.removesuffix("Law"))
+        return words.lower()
 
     @property
     def n_params(self) -> int:

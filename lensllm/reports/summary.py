@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lensllm.core.measures import LOSS
-from lensllm.evaluation.statistics import PairedBootstrap, paired_bootstrap
+from lensllm.evaluation.statistics import MIN_ANSWERED, PairedBootstrap, paired_bootstrap
 from lensllm.reports.tables import Table
 
 _MEANS = {
@@ -38,7 +38,8 @@ def summary_table(
 
     Returns:
         The table; `lead` marks the selectors whose regret does not differ from the smallest one by
-        more than the bootstrap's 95 % interval.
+        more than the bootstrap's 95 % interval. By regret, those that answered less than
+        `MIN_ANSWERED` of the cells last.
 
     Raises:
         ValueError: There are no scores.
@@ -51,7 +52,8 @@ def summary_table(
         found = paired_bootstrap(lines, n_resamples=n_resamples, seed=seed)
         means = part.groupby("selector", sort=False)[list(_MEANS)].mean()
         share = part.assign(done=part["status"] == "ranked").groupby("selector")["done"].mean()
-        for name in means.sort_values("regret", kind="stable").index:
+        means["few"] = share < MIN_ANSWERED
+        for name in means.sort_values(["few", "regret"], kind="stable").index:
             rows.append(
                 {
                     "protocol": protocol,

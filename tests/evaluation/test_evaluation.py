@@ -13,6 +13,7 @@ from lensllm.evaluation.evaluation import (
     SCORE_COLUMNS,
 )
 from lensllm.evaluation.metrics import expected_random
+from lensllm.reports.summary import summary_table
 from lensllm.selectors import (
     AcceptThenStop,
     LastLine,
@@ -116,6 +117,29 @@ def test_hand_made_hard_cases(caplog):
         "a": "ranked",
         "b": "no trial at D = 200",
     }
+
+
+def test_budgets_that_leave_nothing_to_do_are_told(caplog):
+    few = curves("ab", ["x"]).query("n_samples in (400, 800, 1600)")
+    found = evaluate(Benchmark("demo", few), [LastLine(2), ZeroShot()], [8], [0.01, 0.1])
+    assert set(found.scores["protocol"]) == {"flops"}
+    papers, flops = caplog.messages
+    assert "smallest D is 400, above D_full / 8 = 200; `budget_ratios` can be up to 4" in papers
+    assert "cost 25.0 % of fine-tuning them in full: try budget_fractions=[0.25,0.75]" in flops
+    found = evaluate(Benchmark("demo", few), [LastLine(2)], [], [0.25, 0.75])
+    assert found.scores["status"].tolist()[-1] == "ranked"
+    assert caplog.messages == [papers, flops]
+
+
+def test_who_answered_less_than_half_of_the_cells_is_summarised_last():
+    """A line needs two sizes: it answers one cell of three, with less regret than one subset."""
+    table = curves("abcd")
+    table["test_loss"] += (table["model"] == "a") * (table["n_samples"] == 100) * 9.0
+    found = evaluate(Benchmark("demo", table), [LastLine(2), SubTuning()], [16, 15, 2])
+    summary = summary_table(found.scores, found.predictions, 10).frame.set_index("selector")
+    assert summary["answered %"].round().to_dict() == {"sub_tuning": 100, "last_2_line": 33}
+    assert summary.index.tolist() == ["sub_tuning", "last_2_line"]
+    assert summary["regret"]["last_2_line"] < summary["regret"]["sub_tuning"]
 
 
 def test_seeds_without_a_truth_are_left_out_and_named(caplog):

@@ -17,6 +17,13 @@ LAWS = {
 }
 
 
+def test_a_law_of_ones_own_is_named_after_its_class():
+    class ShiftedLogLaw(RectifiedLaw):
+        pass
+
+    assert ShiftedLogLaw().name == "shifted_log"
+
+
 def test_fitting_coordinates_describe_the_same_curve(law_and_params, sizes):
     law, params = law_and_params
     fit = fit_law(law, sizes, law(sizes, params))
