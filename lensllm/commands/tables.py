@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
 
     from lensllm.commands.named import named_selectors
     from lensllm.reports.console import wide_console
-    from lensllm.studies.papers.build import agreement, build
+    from lensllm.studies.papers.build import ERROR_TABLES, agreement, build
     from lensllm.studies.papers.study import Study
     from lensllm.system.progress import LongWork
 
@@ -41,5 +41,6 @@ def main(cfg: DictConfig) -> None:
         study = Study(benchmark, selectors, **values, overrides=overrides, progress=work)
         written = build(study, table, output_dir(), figures)
     for path in written:
-        words = agreement(pd.read_csv(path)) if path.suffix == ".csv" else ""
+        is_csv, errors = path.suffix == ".csv", path.stem in ERROR_TABLES
+        words = agreement(pd.read_csv(path), errors) if is_csv else ""
         console.print(f"{path}{words}", soft_wrap=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from lensllm.system.atomic import write_whole
 from lensllm.system.harmless import one_row, safe_name, write_csv
@@ -60,8 +61,9 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def to_latex(self) -> str:
-        """A `table` environment with booktabs rules."""
+        """A `table` environment with booktabs rules, numbers aligned on the right."""
         head = [_tex(str(column)) for column in self.frame.columns]
+        sides = ["r" if is_numeric_dtype(kind) else "l" for kind in self.frame.dtypes]
         rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in self.cells()]
         return "\n".join(
             [
@@ -69,7 +71,7 @@ class Table:
                 r"\centering",
                 rf"\caption{{{_tex(self.caption)}}}",
                 rf"\label{{tab:{self.name}}}",
-                rf"\begin{{tabular}}{{{'l' * len(head)}}}",
+                rf"\begin{{tabular}}{{{''.join(sides)}}}",
                 r"\toprule",
                 " & ".join(head) + r" \\",
                 r"\midrule",

@@ -31,6 +31,7 @@ def test_markdown(table):
 def test_latex_escapes_what_would_be_a_command(table):
     text = table.to_latex()
     assert r"\caption{50 \% of \{it\} \& more\_or\_less}" in text
+    assert r"\begin{tabular}{lrr}" in text
     assert r"last\_3\_line & 0.123 & -- \\" in text
     assert text.count(r"\begin") == text.count(r"\end") == 2
 

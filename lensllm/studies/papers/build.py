@@ -39,6 +39,7 @@ PAPER_TABLES: dict[str, Callable[[Study], Table]] = {
     "lensllm_gamma_tau": lensllm_tables.lensllm_gamma_tau,
     "lensllm_table8": lensllm_sweep.lensllm_table8,
 }
+ERROR_TABLES = ("rsl_table3", "lensllm_rmse")  # of figures of which the smaller are better
 # Drawn with their table, where there is something to draw.
 TABLE_FIGURES: dict[str, Callable[[Table], Figure | None]] = {
     "lensllm_table8": lensllm_sweep.draw_table8,
@@ -85,20 +86,28 @@ def build(study: Study, table: str, folder: str | Path, figures: bool = True) ->
     return written
 
 
-def agreement(frame: pd.DataFrame) -> str:
+def agreement(frame: pd.DataFrame, errors: bool = False) -> str:
     """How many cells of a table equal the published ones; empty if it has no such cells.
+
+    Args:
+        frame: The table.
+        errors: Whether its figures are errors, of which the smaller are better.
 
     Example:
         >>> agreement(pd.DataFrame({"difference": [0.0, -0.2, np.nan]}))
-        ': 2 published cells, 1 equal, largest difference 0.2'
+        ': 2 published cells: 1 equal, 1 lower, 0 higher; largest difference 0.2'
     """
     columns = [name for name in frame if str(name).endswith("difference")]
-    cells = np.abs(frame[columns].to_numpy(dtype=float))
+    cells = frame[columns].to_numpy(dtype=float)
     cells = cells[np.isfinite(cells)]
     if not cells.size:
         return ""
-    n_equal, largest = int((cells == 0).sum()), float(cells.max())
-    return f": {cells.size} published cells, {n_equal} equal, largest difference {largest:.3g}"
+    n_equal, n_lower, n_higher = (int(x.sum()) for x in (cells == 0, cells < 0, cells > 0))
+    lower, higher = ("better (smaller errors)", "worse") if errors else ("lower", "higher")
+    return (
+        f": {cells.size} published cells: {n_equal} equal, {n_lower} {lower}, {n_higher} {higher}; "
+        f"largest difference {np.abs(cells).max():.3g}"
+    )
 
 
 def _chosen(table: str, benchmark: str) -> dict[str, Callable[[Study], Table]]:

@@ -15,7 +15,6 @@ from lensllm.reports.style import (
     BEHIND,
     DIVERGING,
     GRID,
-    MARKERS,
     MUTED,
     OTHER,
     PALETTE,
@@ -45,7 +44,7 @@ def correlation_by_budget(study: Study) -> Figure:
             index="budget_ratio", columns="selector", values="pearson", dropna=False
         )
         for name in names:
-            axes.plot(table.index, table[name], label=name, **_style(name, names))
+            axes.plot(table.index, table[name], **_style(name))
         axes.axhline(0, color=OTHER, linewidth=0.8, zorder=0)
         axes.set(title=drawn(str(dataset)), xscale="log", xlabel="D_full / D_max")
         axes.set_xticks(list(table.index), [f"{x:g}" for x in table.index])
@@ -91,42 +90,51 @@ def curves_with_fits(study: Study, n_models: int = 4) -> Figure:
 
 @styled
 def fitted_against_true(study: Study) -> Figure:
-    """Predicted against true loss at D_full with 80 % intervals, at a data set's middle ratio."""
+    """Predicted against true loss at D_full with 80 % intervals, at a data set's middle ratio.
+
+    A row of panels for each data set, a column for each selector that forecasts.
+    """
     lines = study.evaluation.predictions
     lines = lines[lines["selector"].isin(_FORECASTERS) & (lines["protocol"] == "papers")]
     lines = lines.dropna(subset=["predicted_loss", "true_loss"])
-    figure, panels = _panels(study, height=3.4)
-    for axes, dataset in zip(panels, study.benchmark.datasets, strict=True):
+    names = [name for name in _FORECASTERS if name in set(lines["selector"])]
+    datasets = study.benchmark.datasets
+    figure = new_figure(2.1 * max(len(names), 2) + 0.6, 2.0 * len(datasets) + 0.6)
+    rows = figure.subplots(
+        len(datasets), max(len(names), 1), sharex="row", sharey="row", squeeze=False
+    )
+    for panels, dataset in zip(rows, datasets, strict=True):
         part = lines[lines["dataset"] == dataset]
         ratios = sorted(part["budget_ratio"].unique())
         if not ratios:
-            axes.set_title(drawn(f"{dataset}: no predictions"))
+            panels[0].set_ylabel(drawn(f"{dataset}: no predictions"))
             continue
         ratio = ratios[len(ratios) // 2]
-        _draw_predictions(axes, part[part["budget_ratio"] == ratio])
-        axes.set(title=drawn(f"{dataset}, D <= D_full / {ratio:g}"), xlabel="true loss at D_full")
-    panels[0].set_ylabel("predicted loss at D_full")
-    handles = [line for axes in panels for line in axes.containers[: len(_FORECASTERS)]]
-    figure.legend(handles=handles[: len(_FORECASTERS)], fontsize=6, loc="outside right center")
+        part = part[part["budget_ratio"] == ratio]
+        for i, (axes, name) in enumerate(zip(panels, names, strict=True)):
+            _draw_predictions(axes, part, name, PALETTE[i % len(PALETTE)])
+        panels[0].set_ylabel(drawn(f"{dataset}, D <= D_full / {ratio:g}"))
+    for axes, name in zip(rows[0], names, strict=False):
+        axes.set_title(drawn(str(name)))
+    figure.supxlabel("true loss at D_full (nats per token)", fontsize=9)
+    figure.supylabel("predicted loss at D_full", fontsize=9)
     return figure
 
 
-def _draw_predictions(axes: Axes, part: pd.DataFrame) -> None:
-    """One cell's predictions of all selectors, and the line on which they would be right."""
-    for i, name in enumerate(_FORECASTERS):
-        rows = part[part["selector"] == name]
-        below = (rows["predicted_loss"] - rows["lower80"]).clip(lower=0)
-        above = (rows["upper80"] - rows["predicted_loss"]).clip(lower=0)
-        axes.errorbar(
-            rows["true_loss"].to_numpy(),
-            rows["predicted_loss"].to_numpy(),
-            np.stack([below, above]),
-            fmt=MARKERS[i],
-            markersize=2.5,
-            elinewidth=0.4,
-            color=PALETTE[i],
-            label=name,
-        )
+def _draw_predictions(axes: Axes, part: pd.DataFrame, name: str, color: str) -> None:
+    """One cell's predictions of one selector, and the line on which they would be right."""
+    rows = part[part["selector"] == name]
+    below = (rows["predicted_loss"] - rows["lower80"]).clip(lower=0)
+    above = (rows["upper80"] - rows["predicted_loss"]).clip(lower=0)
+    axes.errorbar(
+        rows["true_loss"].to_numpy(),
+        rows["predicted_loss"].to_numpy(),
+        np.stack([below, above]),
+        fmt="o",
+        markersize=2.5,
+        elinewidth=0.6,
+        color=color,
+    )
     ends = [part["true_loss"].min(), part["true_loss"].max()]
     axes.plot(ends, ends, color=OTHER, zorder=0)
     low = min(0.9 * ends[0], 0.9 * part["predicted_loss"].quantile(0.02))
@@ -154,7 +162,11 @@ def accuracy_against_cost(study: Study) -> Figure:
             rows = table[table["selector"] == name]
             cost = rows["cost_fraction"].clip(lower=edge)
             regret = rows["regret"].clip(lower=floor)
-            axes.plot(100 * cost, regret, label=drawn(str(name)), **_style(name, names))
+            axes.plot(100 * cost, regret, **_style(name))
+            if cost.nunique() == 1:  # a point, which is no line of any colour
+                at = (100 * cost.iloc[0], regret.iloc[0])
+                axes.plot(*at, "o", markersize=3, color=MUTED)
+                axes.annotate(drawn(str(name)), at, (5, -2.5), None, "offset points", fontsize=7)
         front = _pareto(table["cost_fraction"].clip(lower=edge), table["regret"].clip(lower=floor))
         axes.step(100 * front[0], front[1], where="post", color=GRID, linewidth=5, zorder=0)
         axes.set(xscale="log", yscale="log", title=f"protocol: {protocol}")
@@ -224,14 +236,15 @@ def _by_place(names: Sequence[str]) -> list[str]:
     return [*(n for n in _IN_FRONT if n in names), *sorted(set(names) - set(_IN_FRONT))]
 
 
-def _style(name: str, names: Sequence[str]) -> dict[str, Any]:
-    """Colour for those in front, thin grey for the others, which their markers tell apart."""
+def _style(name: str) -> dict[str, Any]:
+    """Colour for those in front; thin grey for the others, which have one label together."""
     if name in _IN_FRONT:
-        return {**line_style(_IN_FRONT.index(name)), "zorder": 3}
-    return {**BEHIND, "marker": MARKERS[names.index(name) % len(MARKERS)], "mec": MUTED, "mew": 0.5}
+        return {**line_style(_IN_FRONT.index(name)), "label": name, "zorder": 3}
+    return {**BEHIND, "label": "others"}
 
 
 def _legend(figure: Figure) -> None:
-    """One legend beside the panels."""
+    """One legend beside the panels, each label once."""
     handles, labels = figure.axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=7.5, loc="outside right center")
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once.keys(), fontsize=7.5, loc="outside right center")
