@@ -46,6 +46,17 @@ class TensorBoardTrialLogger(RunLogger, TensorBoardLogger):
         super().__init__(save_dir, name=folder, version=safe_name(label), default_hp_metric=False)
         self.log_hyperparams({**config, "job_type": job_type, "tags": ", ".join(run_tags)})
 
+    def finalize(self, status: str) -> None:
+        """Write what is buffered, after each of Lightning's loops.
+
+        A writer that is closed begins another file at the next number.
+        """
+        self.save()
+
+    def finish(self, succeeded: bool = True) -> None:
+        """Close the run."""
+        super().finalize("success" if succeeded else "failed")
+
     def log_frame(self, name: str, table: pd.DataFrame) -> None:
         """Record a table as text."""
         text = "\n".join(f"    {line}" for line in table.to_string(index=False).splitlines())

@@ -75,6 +75,16 @@ def test_tensorboard_has_metrics_result_settings_and_tables(tmp_path):
     assert "n_samples: 200" in (folder / "hparams.yaml").read_text()
 
 
+def test_a_tensorboard_run_is_one_file_though_lightning_ends_it_after_each_loop(tmp_path):
+    pytest.importorskip("tensorboard")
+    run = TensorBoardTrialLogger("tiny", {"n_samples": 200}, save_dir=tmp_path)
+    for step in (1, 2, 3):
+        run.log_metrics({"val_loss": 1.0 / step}, step)
+        run.finalize("success")
+    run.finish()
+    assert len(list(tmp_path.rglob("events.out.*"))) == 1
+
+
 def test_mlflow_has_metrics_result_settings_and_tags(tmp_path):
     pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
