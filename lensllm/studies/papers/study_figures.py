@@ -166,7 +166,8 @@ def accuracy_against_cost(study: Study) -> Figure:
             if cost.nunique() == 1:  # a point, which is no line of any colour
                 at = (100 * cost.iloc[0], regret.iloc[0])
                 axes.plot(*at, "o", markersize=3, color=MUTED)
-                axes.annotate(drawn(str(name)), at, (5, -2.5), None, "offset points", fontsize=7)
+                place = {"xytext": (5, -2.5), "textcoords": "offset points", "fontsize": 7}
+                axes.annotate(drawn(str(name)), at, **place)
         front = _pareto(table["cost_fraction"].clip(lower=edge), table["regret"].clip(lower=floor))
         axes.step(100 * front[0], front[1], where="post", color=GRID, linewidth=5, zorder=0)
         axes.set(xscale="log", yscale="log", title=f"protocol: {protocol}")
