@@ -32,7 +32,7 @@ from lensllm.studies.takeover.comparison import (
     relative_cost,
 )
 from lensllm.studies.takeover.report import forecasts_table, points_table
-from lensllm.studies.takeover.trials import MakeRunner, run_ways
+from lensllm.studies.takeover.trials import TAKEOVERS, MakeRunner, run_ways
 from lensllm.zoo import zoo_models
 
 
@@ -65,7 +65,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=zoo_models())
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 200, 400, 800])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    names = [takeover.name for takeover in TAKEOVERS]
+    parser.add_argument("--ways", nargs="*", default=names, choices=names, help="of taking over")
     args = parser.parse_args()
+    ways = [takeover for takeover in TAKEOVERS if takeover.name in args.ways]
     args.folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for seed in args.seeds:
@@ -74,7 +77,9 @@ def main() -> None:
             data = instantiate(cfg.dataset, _convert_="all")
             make, settings = runner_maker(cfg, args.folder / "trials"), instantiate(cfg.training)
             for model in args.models:
-                for row in run_ways(make, data, ModelSource(model), settings, args.sizes, seed):
+                for row in run_ways(
+                    make, data, ModelSource(model), settings, args.sizes, seed, ways
+                ):
                     rows.append(row)
                     pd.DataFrame(rows).to_csv(args.folder / "losses.csv", index=False)
             losses = pd.DataFrame(rows)
