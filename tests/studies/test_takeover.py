@@ -76,12 +76,14 @@ def test_ways_are_compared_with_trials_from_the_start():
     )  # fmt: skip
     points = compare_points(table)
     at = points.set_index(["seed", "n_samples", "way"])
-    assert set(points.loc[points["n_samples"] == 100, "way"]) == {OTHER_SEED}
+    assert set(points.loc[points["n_samples"] == 100, "way"]) == {START, OTHER_SEED}
     row = at.loc[0, 400, "all pairs"]
     assert row["difference"] == pytest.approx(-1.6 / 3)
     assert row["rank_correlation"] == pytest.approx(-1.0)
     assert not row["same_best"]
-    assert (row["regret"], row["start_regret"]) == (pytest.approx(1.0), 0)
+    assert row["full_correlation"] == pytest.approx(-1.0)
+    assert row["regret"] == pytest.approx(1.0)
+    assert at.loc[0, 400, START]["regret"] == 0
     # One of three took over: whichever did is taken.
     assert row["mixed_regret"] == pytest.approx((0 + 0.6 + 1.0) / 3)
     noise = at.loc[0, 400, OTHER_SEED]

@@ -30,10 +30,10 @@ def compare_points(losses: pd.DataFrame) -> pd.DataFrame:
         One row per task, seed, size and way. Over the candidates, `difference` is the mean of the
         loss minus that from the start, `spread` its standard deviation (a shift that all candidates
         share changes no ranking), `rank_correlation` Spearman's, and `same_best` whether both have
-        the same best one. `regret` is how much worse the choice by these losses is at D_full from
-        the start than the best one there, in nats, and `start_regret` that of the choice by the
-        losses from the start. `mixed_regret` is the mean one where half of the candidates, any
-        half, have taken over and the others have not. At the smallest size ways do not differ.
+        the same best one. `full_correlation` is the rank correlation with the losses from the start
+        at D_full, and `regret` how much worse the best one by these losses is there than the best,
+        in nats; `mixed_regret` is the mean regret where half of the candidates, any half, have
+        these losses and the others those from the start. At the smallest size ways do not differ.
     """
     rows = []
     full = losses["n_samples"].max()
@@ -51,8 +51,8 @@ def compare_points(losses: pd.DataFrame) -> pd.DataFrame:
                     "spread": gap.std(),
                     "rank_correlation": correlations(values, reference)["spearman"],
                     "same_best": values.idxmin() == reference.idxmin(),
+                    "full_correlation": correlations(values, truth)["spearman"],
                     "regret": regret(values, truth),
-                    "start_regret": regret(reference, truth),
                     "mixed_regret": np.mean([regret(m, truth) for m in mixed(values, reference)]),
                 }
             )
@@ -121,13 +121,13 @@ def relative_cost(losses: pd.DataFrame) -> pd.DataFrame:
 def _points(
     losses: pd.DataFrame,
 ) -> Iterator[tuple[tuple[Any, ...], pd.Series, dict[str, pd.Series]]]:
-    """By task, seed and size: the losses from the start, and those of each other way."""
+    """By task, seed and size: the losses from the start, and those of each way."""
     keys = ["dataset", "seed", "n_samples"]
     smallest = losses["n_samples"].min()
     for point, rows in losses.groupby(keys):
         table = rows.pivot(index="model", columns="way", values="test_loss")
-        reference = table.pop(START)
-        ways = {} if point[2] == smallest else {way: table[way] for way in table}
+        reference = table[START]
+        ways = {way: table[way] for way in table if way == START or point[2] > smallest}
         seeds = sorted(losses.loc[losses["dataset"] == point[0], "seed"].unique())
         if len(seeds) > 1:
             other = seeds[(seeds.index(point[1]) + 1) % len(seeds)]

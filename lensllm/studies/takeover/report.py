@@ -11,11 +11,11 @@ from lensllm.studies.takeover.trials import START
 
 _POINTS = (
     "loss minus loss from the start (s.d. over models)",
-    "rank correlation",
+    "rank correlation with those from the start",
     "same best",
-    "regret by these losses",
+    "rank correlation with D_full",
+    "regret at D_full",
     "where half took over",
-    "by losses from the start",
 )
 
 
@@ -36,10 +36,9 @@ def points_table(points: pd.DataFrame, cost: pd.DataFrame) -> str:
             _each(at, lambda x: f"{x['difference'].mean():+.3f} ({x['spread'].mean():.3f})"),
             _each(at, lambda x: f"{x['rank_correlation'].mean():.2f}"),
             _each(at, lambda x: f"{x['same_best'].sum()} of {len(x)}"),
-            *(
-                " / ".join(f"{part[name].mean():.3f}" for part in at)
-                for name in ("regret", "mixed_regret", "start_regret")
-            ),
+            _each(at, lambda x: f"{x['full_correlation'].mean():.2f}"),
+            _each(at, lambda x: f"{x['regret'].mean():.3f}"),
+            _each(at, lambda x: f"{x['mixed_regret'].mean():.3f}"),
         ]
         share = "" if way == OTHER_SEED else f"{cost.loc[dataset, way]:.0%}"
         lines.append(f"| {' | '.join([dataset, way, *cells, share])} |")
