@@ -165,6 +165,14 @@ def test_native_code_is_ended_after_the_grace_time_and_at_once_by_a_second_signa
     assert (process.returncode, error) == (130, TOLD)
     assert 0.9 < seconds < 4.0
 
+    process = guarded(f"import lensllm.system.interrupts as i; i._guard.grace = 60.0; {native}")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.4)
+    error, seconds = interrupted(process)
+    assert (process.returncode, error) == (130, TOLD)
+    assert seconds < 4.0
+
     process = guarded(
         """
         try:
@@ -175,10 +183,27 @@ def test_native_code_is_ended_after_the_grace_time_and_at_once_by_a_second_signa
     )
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.5)  # between two nudges: two signals at the same moment are one
+    time.sleep(0.4)  # just as it is reminded of the first one, which must not hide the second
     error, seconds = interrupted(process)
     assert (process.returncode, error) == (130, TOLD)
     assert seconds < 2.0
+
+
+def test_a_forked_child_that_is_terminated_does_not_end_its_parent(guarded):
+    process = guarded(
+        """
+        import multiprocessing
+        child = multiprocessing.get_context("fork").Process(target=rest)
+        child.start()
+        child.terminate()
+        child.join()
+        ready()
+        time.sleep(0.5)
+        print("went on", flush=True)
+        """
+    )
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, output, error) == (0, "went on\n", "")
 
 
 def test_children_end_with_an_interrupted_process(guarded):

@@ -1,9 +1,9 @@
 """Commands and code blocks of README and docs are tried.
 
-Python blocks run from the first line to the last, and so do replays; other commands are composed
-and checked against their settings. What a reader has and a test has not is stood in for:
-`STAND_INS` gives models of the zoo and tiny files for models of the Hub, the reader's files and his
-training loop.
+Python blocks run from the first line to the last, and so do replays; all commands are composed and
+checked against their settings, and test_page_commands.py runs those of the how-to pages. What a
+reader has and a test has not is stood in for: `STAND_INS` gives models of the zoo and tiny files
+for models of the Hub, the reader's files and his training loop.
 The files and commands of docs/extending.md are run by test_extending.py.
 """
 

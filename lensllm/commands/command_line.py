@@ -15,7 +15,7 @@ _PATH = re.compile(
     r"((.+\.)?(path|source|folder|\w+_dir)|curves|trials|analyses|hydra\.(run|sweep)\.dir)"
 )
 _NAME = re.compile(
-    r"((.+\.)?(name|models|datasets|\w+_field|limit|price_per_hour|trial_time_limit)"
+    r"((.+\.)?(name|models|datasets|\w+_field|limit|trial_time_limit)|price_per_hour"
     r"|replay\.dataset)"
 )
 _TEMPLATE = re.compile(r"(.+\.)?prompt|dataset\.(input|target|join)")

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from lensllm.core.measures import Measure
-from lensllm.system.atomic import StorageError, check_writable, set_aside, write_whole
+from lensllm.system.atomic import StorageError, check_writable, is_full, set_aside, write_whole
 from lensllm.system.claims import Claims
 
 logger = logging.getLogger(__name__)
@@ -299,6 +299,8 @@ class TrialStore:
     def add(self, result: TrialResult) -> None:
         """Store a result; an earlier result of the same trial is replaced.
 
+        On a disk that is full it takes the room that its trial's claim has kept.
+
         Raises:
             ValueError: The trial has failed, and failed trials are not stored.
             StorageError: The file cannot be written.
@@ -314,7 +316,12 @@ class TrialStore:
                 raise StorageError(
                     f"Expected to rename {path}, which is not a finished trial, got: {error}"
                 ) from error
-        write_whole(path, text + "\n")
+        try:
+            write_whole(path, text + "\n")
+        except StorageError as error:
+            if not (is_full(error) and self.claims.give_room(result.trial.key)):
+                raise
+            write_whole(path, text + "\n")
 
     def get(self, trial: Trial) -> TrialResult | None:
         """The stored result of a trial, or `None` if there is none."""

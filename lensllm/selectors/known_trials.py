@@ -58,6 +58,7 @@ class Ledger:
 
     def __init__(self, folder: Path, key: str) -> None:
         self.path = folder / ".campaigns" / f"{key}.json"
+        self.copy = self.path.with_suffix(".copy")  # for a record that a disk has damaged
         self.arrivals: list[tuple[str, int]] = []
         self._known: list[str] = []
         self._n_arrived = 0
@@ -71,7 +72,7 @@ class Ledger:
         Raises:
             StorageError: The record cannot be written.
         """
-        if not self._read():
+        if not (self._read(self.path) or self._read(self.copy)):
             self._known = [result.trial.key for result in results]
             self._write()
         known = set(self._known)
@@ -96,26 +97,28 @@ class Ledger:
 
     def close(self) -> None:
         """End the campaign: the next one may use its results."""
+        self.copy.unlink(missing_ok=True)  # first: a copy alone would be a campaign to go on with
         self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
         record = {"known": self._known, "arrivals": [list(pair) for pair in self.arrivals]}
-        write_whole(self.path, json.dumps({**record, "digest": digest_of(record, 64)}) + "\n")
+        text = json.dumps({**record, "digest": digest_of(record, 64)}) + "\n"
+        write_whole(self.path, text)
+        write_whole(self.copy, text)
 
-    def _read(self) -> bool:
-        """Whether there is a readable record, which is then this one's."""
-        if not self.path.is_file():
+    def _read(self, path: Path) -> bool:
+        """Whether a file is a readable record, which is then this one's."""
+        if not path.is_file():
             return False
         try:
-            record = json.loads(self.path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
             digest = record.pop("digest")
             if digest != digest_of(record, 64):
                 raise ValueError("it was changed after it was written")
             known = [str(key) for key in record["known"]]
             arrivals = [(str(model), int(n)) for model, n in record.get("arrivals", ())]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            place = set_aside(self.path)
-            logger.warning("Set aside %s as %s: %s", self.path, place.name, error)
+            logger.warning("Set aside %s as %s: %s", path, set_aside(path).name, error)
             return False
         self._known, self.arrivals = known, arrivals
         return True

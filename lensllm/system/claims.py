@@ -7,6 +7,8 @@ keep it once. So it needs no locks, and works on shared file systems.
 A claim is stale, and taken over, when its owner is a process of this machine that has ended, or
 when its file has not changed for `STALE_SECONDS` by the clock of whoever waits (clocks of several
 machines are never compared).
+
+A claim is as long as a result may be, and so keeps room for it on the disk, see `Claims.give_room`.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lensllm.system.atomic import StorageError, is_full, storage_words
+
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0  # NFS may show a file's time a minute late
 POLL_SECONDS = 0.5
+CLAIM_BYTES = 4096  # at most, before its room
+ROOM_BYTES = 256 * 1024  # the result of a trial takes 5 kB, and 20 bytes for each test example
 
 
 class Claims:
@@ -68,12 +74,18 @@ class Claims:
 
         Yields:
             Whether the claim is held; `False` while another process holds it. If no claim can be
-            written at all, this is `True`: claims never prevent a trial.
+            written for another reason than a full disk, this is `True`: claims prevent no trial
+            whose result has room.
+
+        Raises:
+            StorageError: The disk is full.
         """
         name = uuid.uuid4().hex
         try:
             held = self._take(key, name)
         except OSError as error:
+            if is_full(error):
+                raise StorageError(storage_words(self._path(key), error)) from error
             logger.warning(
                 "No claim can be written below %s (%s): another campaign on this store might run "
                 "the same trials",
@@ -101,6 +113,22 @@ class Claims:
         """Who holds a key: `name`, `host`, `pid` and so on; `None` where no process does."""
         return _read(self._path(key))
 
+    def give_room(self, key: str) -> bool:
+        """Shorten a claim of this process on a disk that is full, for the result of its trial.
+
+        Returns:
+            Whether there was any room to give.
+        """
+        path = self._path(key)
+        owner = self.owner(key) or {}
+        if owner.get("pid") != os.getpid() or owner.get("machine") != _machine():
+            return False
+        length = len(json.dumps(owner).encode())
+        if path.stat().st_size <= length + 1:
+            return False
+        os.truncate(path, length)
+        return True
+
     def is_held(self, key: str) -> bool:
         """Whether there is a claim whose owner is not known to have ended."""
         owner = self.owner(key)
@@ -111,8 +139,9 @@ class Claims:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key)
         temporary = self.folder / f".writing-{name}.tmp"
+        text = json.dumps({"name": name, **_this_process()})
         try:
-            temporary.write_text(json.dumps({"name": name, **_this_process()}), encoding="utf-8")
+            temporary.write_text(text + " " * ROOM_BYTES, encoding="utf-8")
             for _ in range(2):
                 try:
                     _create(temporary, path)
@@ -169,7 +198,8 @@ class Claims:
 def _read(path: Path) -> dict[str, Any] | None:
     """What a claim says; nothing where it cannot be read, `None` where there is none."""
     try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as stream:
+            owner = json.loads(stream.read(CLAIM_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -31,6 +32,8 @@ NUDGE_SECONDS = 0.2
 POLL_SECONDS = 0.2
 TELL_SECONDS = 1.0
 REPEAT_SECONDS = 0.3  # `timeout -s INT` sends a signal twice in a row: no second Ctrl-C
+# Reminds the main thread. By default it is ignored, and it is never taken for a second Ctrl-C.
+NUDGE = signal.SIGURG
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
@@ -85,10 +88,8 @@ class SignalGuard:
         self._first = threading.Lock()  # taken by whoever sees the first signal first
         self._told = threading.Event()
         self._first_at = 0.0
-        self._nudged = False
-        self._lifted = threading.Event()
         self._handlers: dict[int, Any] = {}
-        # A thread reads there the number of each signal, also while the main thread cannot.
+        # A thread reads there the number of every signal, also while the main thread cannot.
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
 
@@ -99,13 +100,13 @@ class SignalGuard:
         for number in ENDINGS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._handle)
+        self._handlers[NUDGE] = signal.signal(NUDGE, self._handle)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
         atexit.register(self._finish)
         return self
 
     def lift(self) -> None:
         """Restore the previous signal handlers."""
-        self._lifted.set()
         atexit.unregister(self._finish)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -146,20 +147,13 @@ class SignalGuard:
         return seconds
 
     def _handle(self, number: int, frame: object) -> None:
-        """Raise, or end the process at the second signal; runs in the main thread."""
-        if os.getpid() != self._process:  # a fork, which has this handler and not the thread
-            raise Ended(128 + number)
-        nudged, self._nudged = self._nudged, False
-        self._begin(number)
-        if self.is_owned and self._is_saving():
-            return
-        if not nudged:
-            if not self.raises or 0.0 < self._first_at < time.monotonic() - REPEAT_SECONDS:
+        """Raise `Ended`, or end the process where nothing is to clean up; in the main thread."""
+        if number != NUDGE:
+            self._begin(number)
+            if not self.raises:
                 self._end()
-            self._first_at = self._first_at or time.monotonic()
-        if self._is_saving():
-            return
-        if self.raises and not _is_handled(Ended):
+        ends = self.raises and self.received is not None and not self._is_saving()
+        if ends and not _is_handled(Ended):
             raise Ended(self.exit_code)
 
     def _is_saving(self) -> bool:
@@ -167,26 +161,44 @@ class SignalGuard:
 
     def _watch(self) -> None:
         """Wait for a signal, then for the main thread to end the process; else end it here."""
-        number = None
+        number: int | None = NUDGE
         while number not in ENDINGS:
-            byte = os.read(self._read, 1)
-            if not byte:
-                os.close(self._read)
+            number = self._next_signal()
+            if number is None:
                 return
-            number = byte[0]
         self._begin(number)
         until = time.monotonic() + (self.grace if self._entered else 0.0)
         while time.monotonic() < max(until, self._save_until and self._save_until + self.grace):
-            if self._lifted.wait(NUDGE_SECONDS):
+            number = self._next_signal(NUDGE_SECONDS)
+            if number is None:
                 return
-            self._nudged = True
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            if number in ENDINGS and self._is_second():
+                break
+            if number == 0:
+                signal.pthread_kill(threading.main_thread().ident or 0, NUDGE)
         self._end()
+
+    def _is_second(self) -> bool:
+        """Whether a signal that has come is a second wish to end, and one that counts."""
+        if self.is_owned and self._is_saving():
+            return False
+        return time.monotonic() > self._first_at + REPEAT_SECONDS
+
+    def _next_signal(self, seconds: float | None = None) -> int | None:
+        """Number of the next signal, 0 if none has come in time, `None` if the guard is lifted."""
+        if not select.select([self._read], [], [], seconds)[0]:
+            return 0
+        byte = os.read(self._read, 1)
+        if byte:
+            return byte[0]
+        os.close(self._read)
+        return None
 
     def _begin(self, number: int) -> None:
         if self._first.acquire(blocking=False):
             if self.saves and number != signal.SIGINT:
                 self._save_until = time.monotonic() + self.save_seconds
+            self._first_at = time.monotonic()
             self.received = number
             if self.tells:
                 _tell(number)
@@ -241,6 +253,32 @@ def _tell(number: int) -> None:
 
 
 _guard: SignalGuard | None = None
+
+
+def _hold_signals() -> None:
+    """A signal waits while the process forks: the fork, with its pipe, is not yet on its own."""
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+
+
+def _let_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _leave_to_parent() -> None:
+    """A fork ends at signals as if there were no guard, and its parent does not hear of them."""
+    global _guard
+    if _guard is not None:
+        signal.set_wakeup_fd(-1)
+        for number in _guard._handlers:
+            signal.signal(number, signal.SIG_DFL)
+        _guard = None
+    _let_signals()
+
+
+_forking = threading.local()
+os.register_at_fork(
+    before=_hold_signals, after_in_parent=_let_signals, after_in_child=_leave_to_parent
+)
 
 
 def guard_process() -> None:

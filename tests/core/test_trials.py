@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import math
@@ -12,7 +13,9 @@ import pytest
 
 from lensllm.core.curves import REQUIRED_COLUMNS, check_curves, read_curves
 from lensllm.core.trials import Trial, TrialResult, TrialStore, digest_of, results_table
+from lensllm.studies.soak.disturb import small_disk
 from lensllm.system.atomic import StorageError
+from lensllm.system.claims import Claims
 
 TRIAL = Trial("gpt2", "toy", 200, 3, {"optimizer": {"name": "AdamW", "lr": 1e-3}, "data": "ab"})
 RESULT = TrialResult(
@@ -145,6 +148,29 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old_result(tmp_path, monkey
 def _die_before_rename(folder):
     os.replace = lambda *_: os._exit(9)
     TrialStore(folder).add(RESULT)
+
+
+def fill(path):
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as stream:
+        while stream.write(bytes(4096)) == 4096:
+            pass
+
+
+def test_a_full_disk_has_room_for_the_result_of_a_trial_that_runs(tmp_path):
+    with small_disk(tmp_path / "disk") as is_mounted:
+        if not is_mounted:
+            pytest.skip("needs the right to mount a file system")
+        store = TrialStore(tmp_path / "disk" / "trials")
+        with store.claims.hold(TRIAL.key):
+            fill(tmp_path / "disk" / "other")
+            with pytest.raises(StorageError, match="free some space"):
+                store.add(replace(RESULT, trial=replace(TRIAL, seed=4)))  # which nobody runs
+            with pytest.raises(StorageError, match="free some"), store.claims.hold("another"):
+                pytest.fail("Expected that no trial starts whose result would have no room")
+            assert not Claims(store.claims.folder).give_room("another")
+            store.add(RESULT)
+            assert store.claims.owner(TRIAL.key)["pid"] == os.getpid()
+        assert store.get(TRIAL) == RESULT
 
 
 def test_a_process_killed_between_write_and_rename_leaves_no_result(tmp_path, caplog):

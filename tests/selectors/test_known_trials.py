@@ -29,10 +29,18 @@ def test_what_was_known_at_the_start_is_known_again_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", '{"known": ["x"], "digest": "0"}'])
 def test_a_note_that_was_changed_is_set_aside(tmp_path, caplog, text):
     ledger = Ledger(tmp_path, "k")
-    ledger.open([])
+    ledger.open(results(0))
     ledger.path.write_text(text)
-    assert ledger.open(results(8)) == results(8)
+    assert ledger.open(results(0, 8)) == results(0)  # of which there is a copy
     assert "Set aside" in caplog.text
+    ledger.add(Trial("a", "toy", 8))
+    ledger.path.write_text(text)
+    resumed = Ledger(tmp_path, "k")
+    assert resumed.open(results(0, 8)) == results(0)
+    assert resumed.expected == ("a", 8)
+    for path in (ledger.path, ledger.copy):
+        path.write_text(text)
+    assert ledger.open(results(0, 8)) == results(0, 8)
 
 
 @pytest.mark.slow

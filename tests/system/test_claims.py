@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lensllm.system.atomic import StorageError
 from lensllm.system.claims import Claims
 
 
@@ -156,6 +157,6 @@ def test_a_claim_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", half)
-    with Claims(tmp_path).hold("a") as held:
-        assert held  # claims never prevent a trial
+    with pytest.raises(StorageError, match="free some space"), Claims(tmp_path).hold("a"):
+        pytest.fail("Expected no trial whose result would have no room")
     assert list(tmp_path.iterdir()) == []

@@ -69,6 +69,7 @@ def test_a_new_line_in_a_prompt_is_one():
     "word",
     [
         "seed=1", "dataset=file", "~candidates.models.x", "-m", "--config-dir=~/x",
+        "hardware.price_per_hour=1.5",
         "dataset.name=null", "law.name='x'", "dataset.path=${oc.env:HOME}/a",
         "model.source=choice(a,b)", "n_samples={a: 3}", "optimizer.lr=1e-3", "models=null",
         "candidates.models=[{source: x, dtype: float32}]",
