@@ -3,7 +3,7 @@
     python -m scripts.takeover --folder outputs/takeover
 
 First: lensllm fetch dataset=sections. Trials and their weights are kept in the folder's store; the
-losses are written as they come, the tables after each seed of a task.
+losses are written as they come, forecasts and table after each seed of a task.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lensllm.studies.takeover.comparison import (
     compare_points,
     relative_cost,
 )
-from lensllm.studies.takeover.report import forecasts_table, points_table
+from lensllm.studies.takeover.report import takeover_table
 from lensllm.studies.takeover.trials import TAKEOVERS, MakeRunner, run_ways
 from lensllm.zoo import zoo_models
 
@@ -83,9 +83,10 @@ def main() -> None:
                     rows.append(row)
                     pd.DataFrame(rows).to_csv(args.folder / "losses.csv", index=False)
             losses = pd.DataFrame(rows)
-            table = points_table(compare_points(losses), relative_cost(losses))
-            table += "\n" + forecasts_table(compare_forecasts(losses))
-            (args.folder / "tables.md").write_text(table, encoding="utf-8")
+            forecasts = compare_forecasts(losses)
+            forecasts.to_csv(args.folder / "forecasts.csv", index=False)
+            table = takeover_table(compare_points(losses), forecasts, relative_cost(losses))
+            (args.folder / "table.md").write_text(table, encoding="utf-8")
             print(table, flush=True)
 
 

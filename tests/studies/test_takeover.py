@@ -13,7 +13,7 @@ from lensllm.studies.takeover.comparison import (
     compare_points,
     relative_cost,
 )
-from lensllm.studies.takeover.report import forecasts_table, points_table
+from lensllm.studies.takeover.report import takeover_table
 from lensllm.studies.takeover.trials import START, new_pairs, run_ways
 
 
@@ -91,9 +91,11 @@ def test_ways_are_compared_with_trials_from_the_start():
     assert noise["rank_correlation"] == pytest.approx(1.0)
     cost = relative_cost(table)
     assert cost.loc["t", "all pairs"] == pytest.approx(0.5)
-    assert "| 1.00 / 1.00 / 1.00 | 2 of 2 / 2 of 2 / 2 of 2 |" in points_table(points, cost)
     forecasts = compare_forecasts(table)
     by = forecasts.groupby(["selector", "way"])["regret"].mean()
     assert by["last_3_line", START] == 0
     assert by["last_3_line", "all pairs"] == pytest.approx(1.0)
-    assert "| t | adaptive | all pairs |" in forecasts_table(forecasts)
+    lines = takeover_table(points, forecasts, cost).splitlines()
+    assert [line.split(" | ")[1] for line in lines[2:]] == [START, OTHER_SEED, "all pairs"]
+    assert lines[4].endswith(" | 50% |")
+    assert "| 0 of 2 / 0 of 2 / 0 of 2 |" in lines[4]
