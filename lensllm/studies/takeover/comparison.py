@@ -112,10 +112,11 @@ def relative_cost(losses: pd.DataFrame) -> pd.DataFrame:
     """FLOPs of all sizes of all candidates, as a share of those from the start, by task and way.
 
     A chain contains its first trial, so that it costs what a campaign would pay that runs every
-    size.
+    size. Shares are means over seeds.
     """
-    flops = losses.pivot_table(index="dataset", columns="way", values="flops", aggfunc="sum")
-    return flops.div(flops[START], axis=0)
+    index = ["dataset", "seed"]
+    flops = losses.pivot_table(index=index, columns="way", values="flops", aggfunc="sum")
+    return flops.div(flops[START], axis=0).groupby("dataset").mean()
 
 
 def _points(
