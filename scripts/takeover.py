@@ -61,7 +61,7 @@ def main() -> None:
     """Run the trials that are missing, and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("outputs/takeover"))
-    parser.add_argument("--datasets", nargs="+", default=["sections", "names", "docstrings"])
+    parser.add_argument("--datasets", nargs="+", default=["sections", "names"])
     parser.add_argument("--models", nargs="+", default=zoo_models())
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 200, 400, 800])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
