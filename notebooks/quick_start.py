@@ -21,7 +21,7 @@ import lensllm
 result = lensllm.select(
     runner="replay", replay={"dataset": "docstrings"}, budget="10%", output=tempfile.mkdtemp()
 )
-print(result.sentence)
+print(result.answer)
 
 # %% [markdown]
 # Eight small models compete for the task of summarising a docstring, with 12 800 samples in full, and a tenth of what

@@ -32,8 +32,8 @@ ARGUMENTS = (
     *("--disable-component-update", "--no-first-run", "--disable-quic"),
 )
 VIEWS = {
-    "desktop": {"viewport": {"width": 1280, "height": 900}},
-    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "dark": {"viewport": {"width": 1280, "height": 800}, "color_scheme": "dark"},
     "print": {"viewport": {"width": 794, "height": 1123}},
     "phone": {"viewport": {"width": 360, "height": 780}, "device_scale_factor": 2},
 }

@@ -82,6 +82,7 @@ def slurm_here(folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
+        _wait_for_jobs()
         for process in reversed(started):
             process.terminate()
         for process in started:
@@ -103,6 +104,16 @@ def _wait_for_node(folder: Path) -> None:
         if time.monotonic() > until:
             logs = {path.name: path.read_text()[-2000:] for path in folder.glob("*.log")}
             raise RuntimeError(f"Expected an idle node, got {answer}: {logs}")
+        time.sleep(0.2)
+
+
+def _wait_for_jobs() -> None:
+    """Until no job is left, whose processes would outlive the daemons."""
+    until = time.monotonic() + 20.0
+    queue = ["squeue", "-h", "-o", "%i"]
+    while subprocess.run(queue, capture_output=True, text=True, check=False).stdout.strip():
+        if time.monotonic() > until:
+            return
         time.sleep(0.2)
 
 

@@ -15,7 +15,7 @@ from lensllm.core.trials import TrialStore
 from lensllm.system.interrupts import children_without_interrupts
 
 ROOT = Path(__file__).resolve().parents[1]
-TOLD = "Interrupted; finished trials are in the store.\n"
+TOLD = "Interrupted; finished trials, if any, are in the store.\n"
 GUARDED = """
 import os, subprocess, sys, time
 from lensllm.system.interrupts import GRACE_SECONDS, ended_by_signals, guard_process
@@ -226,7 +226,7 @@ def test_kill_is_told_as_well_and_what_was_ignored_stays_ignored(guarded):
     error, _ = interrupted(process, signal.SIGTERM)
     assert (process.returncode, error) == (
         143,
-        "Terminated; finished trials are in the store.\n",
+        "Terminated; finished trials, if any, are in the store.\n",
     )
     ignore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     process = guarded("ready(); time.sleep(0.5)", **ignore)

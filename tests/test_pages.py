@@ -57,6 +57,7 @@ STAND_INS = {
     '"gpt2"': '"gpt2-48x2"',
     '"EleutherAI/pythia-160m"': '"neox-80x3"',
     '"./my-model"': '"opt-64x2"',
+    'from_pretrained("my-tuned-model")': 'from_pretrained("my-model")',
     'budget="2h"': 'budget="40%", batch_size=32, epochs=1, n_evaluations=1',
 }
 

@@ -110,6 +110,9 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(
     assert campaign.summary["best"] == record["selected"]
     assert campaign.summary["cost"] == pytest.approx(record["cost_flops"])
     assert campaign.summary["n_trials"] == len(trials)
+    assert campaign.summary["answer"] == record["sentence"]
+    spent = next(note["text"] for note in record["notes"] if note["label"] == "Spent")
+    assert campaign.summary["answer/Spent"] == spent
     assert {"selection.json", "curves.csv", "report.html"} <= campaign.artifacts["selection"]
     assert campaign.logged("leaderboard.nrows") == [2]
     assert campaign.logged("events.nrows") == [len(record["events"])]
@@ -153,6 +156,7 @@ def test_a_campaign_and_its_trials_are_runs_of_wandb_and_of_csv(
     log = (tmp_path / "first" / "select.log").read_text()
     assert "trial 1: tiny-" in log
     assert record["sentence"] in log
+    assert all(f"{note['label']}: {note['text']}" in log for note in record["notes"])
 
 
 def store(folder):

@@ -82,7 +82,10 @@ def test_the_folder_gives_the_reported_loss(
 def test_an_adapter_names_its_base(tmp_path, jsonl_300, model_folders, run_main, monkeypatch):
     monkeypatch.chdir(tmp_path)
     models = [f"{model_folders['gpt2']}+lora", str(model_folders["opt"])]
-    assert run_main(select.main, *words(tmp_path, jsonl_300, models)).code == 0
+    tracked = [*words(tmp_path, jsonl_300, models), "logger=csv"]
+    tracked.remove("logger=none")
+    assert run_main(select.main, *tracked).code == 0
+    runs = set((tmp_path / "csv").iterdir())
     record = json.loads((tmp_path / "campaign" / "selection.json").read_text())
     (name,) = [e["model"] for e in record["ranking"] if e["model"].endswith("+lora")]
     done = run_main(
@@ -90,9 +93,11 @@ def test_an_adapter_names_its_base(tmp_path, jsonl_300, model_folders, run_main,
         f"selection={tmp_path / 'campaign' / 'selection.json'}",
         f"output={tmp_path / 'adapter'}",
         f"candidate={name}",
+        "logger=none",
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.code == 0, done.err
+    assert set((tmp_path / "csv").iterdir()) == runs
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert Path(config["base_model_name_or_path"]) == model_folders["gpt2"]
     from peft import AutoPeftModelForCausalLM
@@ -114,9 +119,12 @@ def test_the_better_of_two_contenders_is_kept(
         f"selection={tmp_path / 'campaign'}",
         f"output={tmp_path / 'model'}",
         "confirm=2",
+        "logger=csv",  # the campaign had none
+        f"paths.output_dir={tmp_path / 'own'}",
         f"hydra.run.dir={tmp_path / 'run'}",
     )
     assert done.code == 0, done.err
+    assert len(list((tmp_path / "own" / "csv").glob("*/*/hparams.yaml"))) == 2
     stored = [json.loads(p.read_text()) for p in (tmp_path / "trials").glob("*.json")]
     full = {t["trial"]["model"]: t["test_loss"] for t in stored if t["trial"]["n_samples"] == 100}
     assert len(full) == 2

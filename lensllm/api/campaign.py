@@ -22,6 +22,7 @@ from lensllm.core.task import Budget
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger
 from lensllm.reports.campaign_tracking import CampaignTracker
+from lensllm.reports.data_words import classes_words
 from lensllm.reports.progress import CampaignBar, CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
@@ -30,6 +31,7 @@ from lensllm.selectors.data_needs import with_data_needs
 from lensllm.selectors.known_trials import Ledger, campaign_key
 from lensllm.selectors.time_budget import TimeBudget, budget_of
 from lensllm.system.atomic import check_writable
+from lensllm.system.harmless import one_row
 from lensllm.system.interrupts import is_first_rank
 from lensllm.system.progress import LongWork, note
 
@@ -124,6 +126,9 @@ def run_selection(
         runner.deadline = limit.deadline
         known = [*known, *resumed]
     task, data = runner.task(), runner.data_summary()
+    if "classes" in data:
+        note(line := one_row(classes_words(data["classes"])))
+        console.print(line, markup=False, soft_wrap=True)
     if n_examples and (examples := runner.examples(n_examples)):
         data = {**data, "examples": examples}
     makers = make_loggers or {} if is_first_rank() else {}

@@ -15,8 +15,9 @@ import pandas as pd
 from lensllm.core.protocols import Runner
 from lensllm.core.selection import Selection, Verdict
 from lensllm.core.task import NoCandidateError
-from lensllm.reports.leaderboard import leaderboard, nearly_as_good
-from lensllm.reports.selection_report import selection_figure, selection_sentence
+from lensllm.reports.answer import Answer, answer_of
+from lensllm.reports.leaderboard import leaderboard
+from lensllm.reports.selection_figure import selection_figure
 from lensllm.system.harmless import plain
 
 if TYPE_CHECKING:
@@ -62,13 +63,22 @@ class Result:
         return self.selection.verdict
 
     @property
+    def answer(self) -> Answer:
+        """The answer in words; `print(result.answer)` shows it as the command does."""
+        return answer_of(self.selection, self.curves)
+
+    @property
     def sentence(self) -> str:
-        """Which model to fine-tune, how certain that is, and what it cost, in one sentence."""
-        return selection_sentence(self.selection, nearly_as_good(self.selection, self.curves))
+        """Which model to fine-tune, how certain that is, and why, in at most two sentences."""
+        return self.answer.sentence
 
     def leaderboard(self) -> pd.DataFrame:
-        """One row per candidate; see `lensllm.reports.leaderboard`."""
-        return leaderboard(self.selection, self.curves)
+        """One row per candidate; see `lensllm.reports.leaderboard`.
+
+        Columns of losses are named for the measure: `predicted_accuracy` for accuracy.
+        """
+        table = leaderboard(self.selection, self.curves)
+        return table.rename(columns=self.selection.measure.headings)
 
     def plot(self) -> Figure | None:
         """Learning curves and predictions; `None` if nothing at D > 0 was measured."""
@@ -138,6 +148,7 @@ class Result:
         return Path(shutil.copytree(self.folder, Path(folder)))
 
     def _repr_html_(self) -> str:
-        """The sentence and the leaderboard, in a notebook."""
+        """The answer and the leaderboard, in a notebook."""
         table = self.leaderboard().to_html(index=False, na_rep="-", float_format="{:.4g}".format)
-        return f"<p>{html.escape(plain(self.sentence))}</p>{table}"
+        lines = "<br>".join(html.escape(plain(line)) for line in self.answer.lines)
+        return f"<p>{lines}</p>{table}"

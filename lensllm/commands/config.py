@@ -309,6 +309,7 @@ class FinetuneConfig(EntryConfig):
     confirm: int = field(default=1, metadata=_COUNT)
     merge: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+    logger: Component | None = None
 
 
 @dataclass

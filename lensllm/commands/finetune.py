@@ -27,9 +27,13 @@ def main(cfg: DictConfig) -> None:
     from lensllm.reports.console import say
     from lensllm.reports.winner_card import winner_sentence
 
-    record = read_selection(Path(cfg.selection))
+    record, changes = read_selection(Path(cfg.selection)), cfg.settings
+    if cfg.logger is not None:  # `logger=none` is an empty one
+        record = {**record, "settings": {**record["settings"], "logger": {}}}
+        trackers = OmegaConf.to_container(cfg.logger, resolve=True)
+        changes = OmegaConf.merge({"logger": trackers}, changes)
     winner = finetune_and_describe(
-        recorded_runner(record, cfg.settings, list(cfg.allowed_targets)),
+        recorded_runner(record, changes, list(cfg.allowed_targets)),
         record,
         Path(cfg.output),
         candidate=cfg.candidate,

@@ -81,7 +81,7 @@ def select(
             command's defaults: `learning_rate`, `batch_size`, `epochs`, `prompt`, `sizes`,
             `n_samples_full`, `seed`, `measure`, `store`, ... A group takes the name of one of its
             files (`finetune="lora"`, `trainer="gpu"`), or a dict of settings
-            (`dataset={"test_fraction": 0.3}`). Only `logger` has another default, which is none.
+            (`dataset={"test_fraction": 0.3}`).
 
     Returns:
         The result.
@@ -100,7 +100,7 @@ def select(
         'llama-64x3'
     """
     started = time.monotonic()
-    given = {"logger": "none", **options}
+    given = dict(options)
     objects: dict[str, Any] = {}
     for name, value, kind in (("selector", selector, Selector), ("executor", executor, Executor)):
         (objects if isinstance(value, kind) else given)[name] = value

@@ -53,8 +53,9 @@ def main(cfg: DictConfig) -> float:
     )
     if result.paths:
         console.print(selection_table(result.selection, result.curves))
-        console.print(result.sentence)
-        note(result.sentence)
+        for line in result.answer.lines:
+            console.print(line)
+            note(line)
         for kind, path in result.paths.items():
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked

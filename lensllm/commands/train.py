@@ -34,12 +34,14 @@ def main(cfg: DictConfig) -> float:
         f"{found.n_examples} examples)"
         for name, found in result.measures.items()
     )
+    pairs = [cfg.n_samples, *(result.data.get(key) for key in ("validation_pairs", "n_test"))]
+    of_pairs = "" if None in pairs else f" of {sum(pairs)}"  # trials of other versions have fewer
     say(
         f"{name} on {runner.data.name}, D = {cfg.n_samples}, seed {cfg.seed}: {result.status}, "
         f"test loss {result.test_loss:.4f} nats per token ({result.test_loss_per_byte:.4f} per "
         f"byte){measured}, {result.flops:.3g} FLOPs, {result.seconds:.1f} s; {result.cut_inputs} "
-        f"inputs and {result.cut_targets} targets cut, {result.dropped_pairs} pairs dropped "
-        "(validation and test included)"
+        f"inputs and {result.cut_targets} targets cut, {result.dropped_pairs} pairs dropped"
+        f"{of_pairs} (validation and test included)"
         + (f"; {lost:.2%} of the targets' bytes have no token" if lost else "")
     )
     return float(getattr(result, cfg.objective))

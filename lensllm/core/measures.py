@@ -70,6 +70,17 @@ class Measure:
         return "nats" if self.is_loss else f"in {self.label}"
 
     @property
+    def headings(self) -> dict[str, str]:
+        """What columns of predicted and measured losses are called in a table of its values.
+
+        Example:
+            >>> measure_named("accuracy").headings["predicted_loss"]
+            'predicted_accuracy'
+        """
+        names = ("predicted_loss", "largest_loss", "full_loss")
+        return {} if self.is_loss else {name: name.replace("loss", self.name) for name in names}
+
+    @property
     def with_unit(self) -> str:
         """Its name with its unit, for axes."""
         return f"{self.label} ({self.unit})" if self.unit else self.label

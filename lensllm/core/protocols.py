@@ -35,6 +35,10 @@ class Runner(ABC):
     def run(self, trial: Trial) -> TrialResult:
         """Run one trial, or return its stored result."""
 
+    def saved_at(self, trial: Trial) -> float | None:
+        """When a trial that has not finished was last saved, in seconds since the epoch."""
+        return None
+
     def complete(self, trial: Trial) -> Trial:
         """The trial with all settings that determine its outcome."""
         return trial

@@ -44,7 +44,12 @@ from lensllm.finetune.inspection import (
     measure_pairs,
 )
 from lensllm.finetune.kept_weights import KeptWeights
-from lensllm.finetune.measuring import Measuring, MeasuringSettings
+from lensllm.finetune.measuring import (
+    Measuring,
+    MeasuringSettings,
+    classes_of,
+    closed_labels,
+)
 from lensllm.finetune.model_folder import check_free, write_model_folder
 from lensllm.finetune.models import ModelSource
 from lensllm.finetune.tracked_trial import trial_config, trial_label, trial_tags
@@ -210,10 +215,13 @@ class FineTuneRunner(StoredRunner):
         return LOSS_PER_BYTE
 
     def data_summary(self) -> dict[str, Any]:
-        """Summary of the data set, with the share of target bytes that each candidate lacks."""
+        """Summary of the data set: classes, if any, and target bytes that candidates lack."""
+        labels = closed_labels(self.data) if self.measuring is None else self.measuring.labels
+        classes = {} if labels is None else {"classes": classes_of(labels, self.data)}
         lost = {name: encoder.counts.lost_share for name, encoder in self._encoders.items()}
         lost = {name: share for name, share in lost.items() if share > 0}
-        return {**self.data.summary(), **({"lost_target_bytes": lost} if lost else {})}
+        own = {"lost_target_bytes": lost} if lost else {}
+        return {**self.data.summary(), **classes, **own}
 
     def optimizer_of(self, source: ModelSource) -> Callable[..., torch.optim.Optimizer]:
         """The optimizer's factory, with the candidate's own learning rate where it has one."""
@@ -318,6 +326,13 @@ class FineTuneRunner(StoredRunner):
 
     def _checkpoint(self, trial: Trial) -> Path:
         return self.store.folder / ".unfinished" / f"{trial.key}.ckpt"
+
+    def saved_at(self, trial: Trial) -> float | None:
+        """When the checkpoint of a trial was written; `None` if there is none."""
+        try:
+            return self._checkpoint(self.complete(trial)).stat().st_mtime
+        except OSError:
+            return None
 
     def keep(self, trial: Trial, folder: Path, merge: bool = False) -> TrialResult:
         """Run a trial and keep its weights on disk, even if the store has its result.

@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -18,6 +18,8 @@ from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
+from lensllm.execution.preemption import check_save_seconds
+from lensllm.execution.retries import Retries
 from lensllm.system.interrupts import (
     SAVE_SECONDS,
     children_without_interrupts,
@@ -29,7 +31,6 @@ from lensllm.system.resources import n_cpus
 
 logger = logging.getLogger(__name__)
 
-MOST_SAVE_SECONDS = 600.0  # a scheduler that waits longer is not known
 DIED = (
     "Expected the process at %s, D = %d, to finish, it died (%s): the trial starts again; finished "
     "trials are in the store"
@@ -83,7 +84,7 @@ class PoolExecutor(Executor):
 
     Attributes:
         n_workers: Number of processes. Each has the data and one model in memory.
-        retries: How often a trial is restarted after its process died.
+        retries: How often a trial is restarted whose process died and got no further.
         gpus: Indices of the GPUs that the processes use, in turn; `None` leaves it to CUDA.
         save_seconds: Seconds that running trials get for a step and a checkpoint at a preemption;
             Slurm kills 30 s after SIGTERM unless it is configured otherwise.
@@ -101,7 +102,7 @@ class PoolExecutor(Executor):
     _runner: Runner | None = field(default=None, init=False, repr=False)
     _waiting: deque[Trial] = field(default_factory=deque, init=False, repr=False)
     _ended: deque[tuple[Trial, TrialResult]] = field(default_factory=deque, init=False, repr=False)
-    _deaths: Counter[Trial] = field(default_factory=Counter, init=False, repr=False)
+    _attempts: Retries = field(init=False, repr=False)
     _error: Exception | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -114,11 +115,7 @@ class PoolExecutor(Executor):
                 raise ValueError(
                     f"Expected executor.{name} <= {high} on {n_cpus()} cores, got {value}"
                 )
-        if not 0.0 <= self.save_seconds <= MOST_SAVE_SECONDS:
-            raise ValueError(
-                f"Expected executor.save_seconds from 0 to {MOST_SAVE_SECONDS:g}, got "
-                f"{self.save_seconds!r}"
-            )
+        check_save_seconds(self.save_seconds)
         gpus = self.gpus
         if gpus is not None and (isinstance(gpus, str | int) or not gpus):
             raise ValueError(
@@ -127,6 +124,7 @@ class PoolExecutor(Executor):
             )
         if any(not isinstance(gpu, int) or isinstance(gpu, bool) or gpu < 0 for gpu in gpus or ()):
             raise ValueError(f"Expected indices >= 0 in executor.gpus, got {list(gpus or ())}")
+        self._attempts = Retries(self.retries)
         self.n_gpus = len(set(gpus or [0]))  # CUDA alone gives all processes the first one
 
     def start(self, runner: Runner, trial: Trial) -> None:
@@ -162,11 +160,10 @@ class PoolExecutor(Executor):
             self._error = self._error or answer
             self._waiting.clear()
         else:
-            self._deaths[trial] += 1
             how = self._replace(worker)
-            attempts = self._deaths[trial]
-            if attempts > self.retries:
-                reason = OUT_OF_TRIES.format(how=how, attempts=attempts)
+            assert self._runner is not None
+            if not self._attempts.allow(self._runner, trial):
+                reason = OUT_OF_TRIES.format(how=how, attempts=self.retries + 1)
                 failed = TrialResult.failure(trial, reason, error_code="process_died")
                 self._ended.append((trial, failed))
             elif self._error is None:
@@ -186,7 +183,7 @@ class PoolExecutor(Executor):
         self._workers.clear()
         self._waiting.clear()
         self._ended.clear()
-        self._deaths.clear()
+        self._attempts = Retries(self.retries)
         self._runner = self._error = None
 
     def _hand_out(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import math
@@ -11,13 +12,20 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import Trial, TrialResult
-from lensllm.system.interrupts import children_without_interrupts
+from lensllm.execution.preemption import check_save_seconds, end_when_told
+from lensllm.execution.retries import Retries
+from lensllm.system.interrupts import (
+    SAVE_SECONDS,
+    children_without_interrupts,
+    leave_if_ended,
+    seconds_to_end,
+)
 from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
@@ -44,6 +52,16 @@ STARTS = 3  # Ray waits for its own processes for no more than half a minute
 STORE_BYTES = 100 * 2**20  # of shared memory, for the runner and the results
 
 
+@contextlib.contextmanager
+def _ending_as_told() -> Iterator[None]:
+    """A block whose calls of Ray may be interrupted, of which Ray makes an exit code of its own."""
+    try:
+        yield
+    except SystemExit:
+        leave_if_ended()
+        raise
+
+
 @dataclass
 class RayExecutor(Executor):
     """Runs each trial as a Ray task with the resources that it declares.
@@ -65,7 +83,8 @@ class RayExecutor(Executor):
         num_cpus: CPUs of each trial.
         num_gpus: GPUs of each trial; a fraction lets trials share one.
         memory_gb: Main memory of each trial, in 10⁹ bytes, for the placement; `None` reserves none.
-        retries: How often a trial is restarted after its process died.
+        retries: How often a trial is restarted whose process died and got no further.
+        save_seconds: Seconds that running trials get for a step and a checkpoint at a preemption.
 
     Raises:
         ValueError: Ray is missing, or a number is out of range.
@@ -77,11 +96,12 @@ class RayExecutor(Executor):
     num_gpus: float = 0.0
     memory_gb: float | None = None
     retries: int = 1
+    save_seconds: float = SAVE_SECONDS
     n_gpus: int = field(default=1, init=False)
     _runner: Runner | None = field(default=None, init=False, repr=False)
     _shared: Any = field(default=None, init=False, repr=False)
     _tasks: dict[Any, Trial] = field(default_factory=dict, init=False, repr=False)
-    _deaths: Counter[Trial] = field(default_factory=Counter, init=False, repr=False)
+    _attempts: Retries = field(init=False, repr=False)
     _is_connected: bool = field(default=False, init=False, repr=False)
     _folder: str = field(default="", init=False, repr=False)
 
@@ -94,11 +114,13 @@ class RayExecutor(Executor):
         for name, value in (("num_cpus", self.num_cpus), ("memory_gb", memory_gb)):
             if not 0 < value < math.inf:
                 raise ValueError(f"Expected executor.{name} > 0, got {value!r}")
+        check_save_seconds(self.save_seconds)
         if importlib.util.find_spec("ray") is None:
             raise ValueError(
                 'Expected the package ray for executor=ray, found none: `pip install "lensllm'
                 '[ray]"`, or take executor=pool'
             )
+        self._attempts = Retries(self.retries)
         self.n_gpus = max(1, math.ceil(self.n_workers * self.num_gpus))
 
     @property
@@ -106,6 +128,7 @@ class RayExecutor(Executor):
         """All of them without an address; the nodes of a cluster have memory of their own."""
         return self.n_workers if self.address is None else 1
 
+    @_ending_as_told()
     def start(self, runner: Runner, trial: Trial) -> None:
         """Hand a trial to Ray, which runs it where and when its resources are free."""
         if not self._is_connected:
@@ -116,6 +139,7 @@ class RayExecutor(Executor):
             self._runner, self._shared = runner, ray.put(runner)
         self._submit(trial)
 
+    @_ending_as_told()
     def next(self) -> tuple[Trial, TrialResult]:
         """See `Executor.next`."""
         import ray
@@ -130,24 +154,32 @@ class RayExecutor(Executor):
                 raise error.cause or error from None
             except ray.exceptions.RayError as error:
                 how = type(error).__name__
-            self._deaths[trial] += 1
-            attempts = self._deaths[trial]
-            if attempts > self.retries:
-                reason = OUT_OF_TRIES.format(how=how, attempts=attempts)
+            assert self._runner is not None
+            if not self._attempts.allow(self._runner, trial):
+                reason = OUT_OF_TRIES.format(how=how, attempts=self.retries + 1)
                 return trial, TrialResult.failure(trial, reason, error_code="process_died")
             logger.warning(DIED, trial.model, trial.n_samples, how)
             self._submit(trial)
 
     def close(self) -> None:
-        """Stop the trials that are still running, and Ray itself where it was started here."""
+        """End the trials that are still running, and Ray itself where it was started here.
+
+        At a preemption they are saved before, else they get a moment.
+        """
         if self._is_connected:
             import ray
 
-            for task in self._tasks if self.address else ():
+            tasks = list(self._tasks)
+            for task in tasks:
+                ray.cancel(task)
+            if tasks:
+                seconds = seconds_to_end(self.save_seconds)
+                _, tasks = ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
+            for task in tasks:
                 ray.cancel(task, force=True)
             ray.shutdown()
         self._tasks.clear()
-        self._deaths.clear()
+        self._attempts = Retries(self.retries)
         self._runner = self._shared = None
         self._is_connected = False
         if self._folder:
@@ -161,7 +193,7 @@ class RayExecutor(Executor):
         task = ray.remote(_run).options(
             num_cpus=self.num_cpus, num_gpus=self.num_gpus, memory=memory, max_retries=0
         )
-        self._tasks[task.remote(self._shared, trial)] = trial
+        self._tasks[task.remote(self._shared, trial, self.save_seconds)] = trial
 
     def _wind_up(self) -> None:
         """Wait for the other trials, whose results are in the store."""
@@ -229,7 +261,11 @@ class RayExecutor(Executor):
                 )
 
 
-def _run(runner: Runner, trial: Trial) -> TrialResult:
-    """The function of a task: run one trial."""
+def _run(runner: Runner, trial: Trial, save_seconds: float) -> TrialResult:
+    """The function of a task: run one trial.
+
+    Its process is told to end by SIGTERM, or by `ray.cancel`, which acts as SIGINT does.
+    """
+    end_when_told(signal.SIGINT, save_seconds)
     quiet_libraries()
     return runner.run(trial)

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from typing import Any
 
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.trials import ErrorCode, Trial, TrialResult
-from lensllm.system.interrupts import children_without_interrupts, end_at_signals, end_with
+from lensllm.execution.preemption import check_save_seconds, end_when_told
+from lensllm.execution.retries import Retries
+from lensllm.system.interrupts import SAVE_SECONDS, children_without_interrupts, end_with
 from lensllm.system.quiet import quiet_libraries
 
 logger = logging.getLogger(__name__)
@@ -37,13 +40,11 @@ class _Job:
 
     Attributes:
         job: submitit's job.
-        attempt: How many jobs the trial has had, this one included.
         missed_at: When it was first missing in the queue; `None` while it is there.
         n_released: How often it was held since it could not be launched, and was released.
     """
 
     job: Any
-    attempt: int = 1
     missed_at: float | None = None
     n_released: int = 0
 
@@ -53,11 +54,11 @@ class SlurmExecutor(Executor):
     """Submits each trial as a job of its own, and waits for the first that ends.
 
     A job that ends without a result (of a node failure, a time limit, lack of memory, or `scancel`)
-    is submitted again, and its trial resumes from its checkpoint. A trial whose jobs keep ending so
-    has failed, and the others continue. A job that Slurm requeues keeps its number and is waited
-    for. Each job stores its own result. The folders of the store, of the data and of the jobs' logs
-    must be shared by all nodes; the jobs read pickles from the last one, so nobody else may write
-    there.
+    is submitted again, and its trial resumes from its checkpoint. A trial whose jobs keep ending
+    so, and get no further, has failed, and the others continue. A job that Slurm requeues keeps its
+    number and is waited for. Each job stores its own result. The folders of the store, of the data
+    and of the jobs' logs must be shared by all nodes; the jobs read pickles from the last one, so
+    nobody else may write there.
 
     Unfinished jobs are cancelled when the campaign ends early. If this process is killed, jobs on a
     cluster continue and store their results; those on this machine end.
@@ -68,7 +69,9 @@ class SlurmExecutor(Executor):
         folder: Folder of the jobs' logs.
         cluster: `slurm`; `local` for processes on this machine, `debug` for this process.
         n_workers: Number of jobs at the same time, waiting ones included.
-        retries: How often a trial is resubmitted after its job died.
+        retries: How often a trial is resubmitted whose job died and got no further.
+        save_seconds: Seconds that a job of a cluster gets for a step and a checkpoint when Slurm
+            tells it to end; Slurm kills it 30 s after SIGTERM unless it is configured otherwise.
         parameters: Arguments of `submitit.AutoExecutor.update_parameters`.
 
     Raises:
@@ -79,9 +82,11 @@ class SlurmExecutor(Executor):
     cluster: str = "slurm"
     n_workers: int = 16
     retries: int = 1
+    save_seconds: float = SAVE_SECONDS
     parameters: Mapping[str, Any] = field(default_factory=dict)
     _runner: Runner | None = field(default=None, init=False, repr=False)
     _jobs: dict[Trial, _Job] = field(default_factory=dict, init=False, repr=False)
+    _attempts: Retries = field(init=False, repr=False)
     _executor: Any = field(default=None, init=False, repr=False)
     _looked_at: float = field(default=0.0, init=False, repr=False)
 
@@ -93,6 +98,8 @@ class SlurmExecutor(Executor):
         for name, low in (("n_workers", 1), ("retries", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"Expected executor.{name} >= {low}, got {getattr(self, name)}")
+        check_save_seconds(self.save_seconds)
+        self._attempts = Retries(self.retries)
         if importlib.util.find_spec("submitit") is None:
             raise ValueError(
                 "Expected the package submitit for executor=slurm, found none: `pip install "
@@ -111,7 +118,8 @@ class SlurmExecutor(Executor):
         if self._executor is None:
             self._executor = submitit.AutoExecutor(folder=Path(self.folder), cluster=self.cluster)
             self._executor.update_parameters(**self.parameters)
-        self._runner = runner
+        if self._runner is not runner:
+            self._runner, self._attempts = runner, Retries(self.retries)
         self._jobs[trial] = _Job(self._submit(trial))
 
     def next(self) -> tuple[Trial, TrialResult]:
@@ -131,9 +139,9 @@ class SlurmExecutor(Executor):
             time.sleep(POLL_SECONDS)
 
     def _submit(self, trial: Trial) -> Any:
-        owner = os.getpid() if self.cluster == "local" else None
+        given = self._runner, trial, self.cluster, os.getpid(), self.save_seconds
         with children_without_interrupts():
-            return self._executor.submit(_run, self._runner, trial, self.cluster, owner)
+            return self._executor.submit(_run, *given)
 
     def _look_at_queue(self) -> None:
         """Note which jobs have left Slurm's queue."""
@@ -181,7 +189,8 @@ class SlurmExecutor(Executor):
             f"{job.job.paths.stderr})"
         )
         attempts = self.retries + 1
-        if job.attempt == attempts:
+        assert self._runner is not None
+        if not self._attempts.allow(self._runner, trial):
             reason = f"{words} in {attempts} of {attempts} attempts"
             code: ErrorCode = "out_of_memory" if state == "OUT_OF_MEMORY" else "process_died"
             return TrialResult.failure(trial, reason, error_code=code)
@@ -192,7 +201,7 @@ class SlurmExecutor(Executor):
             trial.n_samples,
             words,
         )
-        self._jobs[trial] = _Job(self._submit(trial), job.attempt + 1)
+        self._jobs[trial] = _Job(self._submit(trial))
         return None
 
     def _state(self, job: Any) -> str:
@@ -220,6 +229,7 @@ class SlurmExecutor(Executor):
             if self.cluster == "slurm" and not self._has_ended(job):
                 job.job.cancel(check=False)
         self._jobs.clear()
+        self._attempts = Retries(self.retries)
 
 
 def _release(job: _Job) -> None:
@@ -240,14 +250,17 @@ def _last_line(trace: str) -> str:
     return trace.split("-" * 22)[-2].strip().splitlines()[-1]
 
 
-def _run(runner: Runner, trial: Trial, cluster: str, owner: int | None) -> TrialResult:
+def _run(
+    runner: Runner, trial: Trial, cluster: str, owner: int, save_seconds: float
+) -> TrialResult:
     """The function of a job: run one trial.
 
-    A job of a cluster ends when it is told to, without the error that submitit would make of it; a
-    job on this machine also ends when its owner ends.
+    A job of a cluster ends when it is told to, by SIGUSR2 before its time limit, without the error
+    that submitit would make of it; a job on this machine ends when its owner ends.
     """
     if cluster == "slurm":
-        end_at_signals()
-    end_with(owner)
+        end_when_told(signal.SIGUSR2, save_seconds)
+    elif cluster == "local":
+        end_with(owner)
     quiet_libraries()
     return runner.run(trial)

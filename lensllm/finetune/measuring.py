@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ from lensllm.finetune.text_scores import decisive, score
 RECIPE = 1
 # A set of labels is closed if there are at most so many, each with so many pairs on average.
 MAX_LABELS, PAIRS_PER_LABEL = 64, 10
+N_SHOWN = 8  # labels that a summary names
 N_SEARCHED = 5000  # training pairs in which labels are looked for
 FEWEST_EXAMPLES = 100  # test pairs that are measured whatever they cost
 CHARACTERS = 4  # of a token, about
@@ -88,6 +90,26 @@ def closed_labels(data: TextData) -> tuple[str, ...] | None:
             if len(labels) > min(MAX_LABELS, n_pairs / PAIRS_PER_LABEL):
                 return None
     return tuple(sorted(labels))
+
+
+def classes_of(labels: Sequence[str], data: TextData) -> dict[str, Any]:
+    """The classes of a data set, and what the most frequent answer alone would reach.
+
+    Args:
+        labels: All labels, see `closed_labels`.
+        data: The data set.
+
+    Returns:
+        `n`, their number; `first`, some of them; `majority`, the most frequent one in the test set,
+        and `majority_share`, its share there: the accuracy of always giving this answer.
+    """
+    ((majority, count),) = Counter(target for _, target in data.test).most_common(1)
+    return {
+        "n": len(labels),
+        "first": list(labels[:N_SHOWN]),
+        "majority": majority,
+        "majority_share": count / len(data.test),
+    }
 
 
 @dataclass(frozen=True)

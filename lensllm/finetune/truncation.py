@@ -75,12 +75,13 @@ def say_shares(counts: Any, side: str, model: str, dataset: str) -> None:
     level = logging.WARNING if max(inputs, targets) > WARNED_SHARE else logging.INFO
     logger.log(
         level,
-        "%s: %.1f %% of the inputs and %.1f %% of the targets of %s are too long and %s: raise "
-        "dataset.max_input_tokens or dataset.max_target_tokens, or choose "
+        "%s: of %d pairs of %s, %.1f %% of the inputs and %.1f %% of the targets are too long and "
+        "%s: raise dataset.max_input_tokens or dataset.max_target_tokens, or choose "
         "training.truncation_side=left, which keeps the end of an input, or drop",
         model,
+        counts.pairs,
+        dataset,
         100 * inputs,
         100 * targets,
-        dataset,
         done.get(side, "left out"),
     )

@@ -116,6 +116,18 @@ class LawPosterior:
         low, high = self.quantiles(n_samples, _tails(level), noise=noise)
         return low, high
 
+    def band(self, n_samples: ArrayLike, level: float = 0.8) -> tuple[Array, Array, Array]:
+        """Lower end, median and upper end of the law itself at sizes D, without noise.
+
+        The median is always between the ends; the law with the best parameters need not be.
+
+        Raises:
+            ValueError: `level` is not between 0 and 1.
+        """
+        low, high = _tails(level)
+        low, median, high = self.quantiles(n_samples, [low, 0.5, high], noise=False)
+        return low, median, high
+
     def param_interval(self, name: str, level: float = 0.8) -> tuple[float, float]:
         """Ends of the central interval of a parameter, or of `transition_size`."""
         if name == "transition_size":

@@ -15,6 +15,7 @@ from lensllm.core.selection import Selection
 from lensllm.core.task import Budget, Task
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger, Trackers
+from lensllm.reports.answer import answer_of
 from lensllm.reports.leaderboard import leaderboard
 from lensllm.reports.words import event_words
 
@@ -100,7 +101,8 @@ class CampaignTracker:
             curves: Tidy table of the campaign's trials.
             paths: The files written, by kind; pictures are shown, the others are kept.
         """
-        self.trackers.log_frame("leaderboard", leaderboard(selection, curves))
+        table = leaderboard(selection, curves).rename(columns=self.measure.headings)
+        self.trackers.log_frame("leaderboard", table)
         self.trackers.log_frame("events", events_table(selection))
         columns = [*_TRIAL_COLUMNS[:4], self.measure.column, *_TRIAL_COLUMNS[4:]]
         # Trials that all failed have no column of a measure that is no loss.
@@ -111,7 +113,8 @@ class CampaignTracker:
             self.trackers.log_picture(f"figures/{kind}", path)
         files = [path for path in paths.values() if path.suffix in (".json", ".html", ".csv")]
         self.trackers.log_files(f"selection-{selection.dataset}", "selection", files)
-        self.trackers.log_summary(answer_summary(selection, len(curves)))
+        summary = {**answer_summary(selection, len(curves)), **_words(selection, curves)}
+        self.trackers.log_summary(summary)
         self.trackers.finish()
 
     def __enter__(self) -> CampaignTracker:
@@ -144,13 +147,23 @@ def events_table(selection: Selection) -> pd.DataFrame:
     return pd.DataFrame.from_records(rows, columns=columns)
 
 
+def _words(selection: Selection, curves: pd.DataFrame) -> dict[str, str]:
+    """The answer in words, as it is printed."""
+    answer = answer_of(selection, curves)
+    words = {"answer": answer.sentence}
+    for label, text in answer.notes:
+        name = f"answer/{label}"
+        words[name] = f"{words[name]}. {text}" if name in words else text  # several warnings
+    return words
+
+
 def answer_summary(selection: Selection, n_trials: int) -> dict[str, Any]:
     """The answer in a few values: the best candidate, how sure that is, and what it cost."""
     best, verdict = selection.best, selection.verdict
     values = {
         "best": best.model if best.status == "ranked" else None,
         "verdict": None if verdict is None else verdict.kind,
-        "predicted_loss": best.predicted_loss,
+        selection.measure.headings.get("predicted_loss", "predicted_loss"): best.predicted_loss,
         "lower80": best.lower80,
         "upper80": best.upper80,
         "p_best": best.p_best,

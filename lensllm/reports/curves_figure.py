@@ -41,7 +41,8 @@ class CurvePlot:
         title: Title of the panel.
         n_samples: Measured sizes D, including 0, shape (n_points,).
         losses: Measured losses.
-        fits: Fits to draw; the first one gives the interval, the transition and the phases.
+        fits: Fits to draw; of the first one the posterior's median is drawn, with its interval, the
+            transition and the phases, and of the others the best fit.
         n_samples_full: Size to extrapolate to; the largest measured one by default.
         level: Level of the interval.
         notes: Lines below the title.
@@ -86,14 +87,12 @@ def draw_curve(axes: Axes, plot: CurvePlot) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log" if plot.is_loss else "linear")
     grid = np.geomspace(start, stop, 160)
-    for color, fit in zip(PALETTE, plot.fits, strict=False):
-        axes.plot(grid, fit.predict(grid), color=color, label=_label(fit), zorder=3)
     if plot.fits:
         _draw_interval(axes, plot, grid)
         _draw_phases(axes, plot.fits[0].transition_size, left, right)
         if zero is not None and 0.0 in plot.fits[0].n_samples:
-            at_zero = plot.fits[0].predict(0.0)
-            axes.plot([zero], [at_zero], color=PALETTE[0], marker="_", ms=14, mew=1.6, zorder=3)
+            _, at_zero, _ = plot.fits[0].posterior.band(0.0)
+            axes.plot([zero], at_zero, color=PALETTE[0], marker="_", ms=14, mew=1.6, zorder=3)
     if plot.prediction is not None:
         _draw_prediction(axes, plot)
     _draw_points(axes, plot, zero)
@@ -116,9 +115,12 @@ def _draw_points(axes: Axes, plot: CurvePlot, zero: float | None) -> None:
 
 
 def _draw_interval(axes: Axes, plot: CurvePlot, grid: np.ndarray) -> None:
-    """Shade the law's interval, and mark the interval of a measured loss at the largest size."""
+    """Draw the laws, and the first one's interval, also of a measured loss at the largest size."""
     posterior = plot.fits[0].posterior
-    low, high = posterior.interval(grid, plot.level, noise=False)
+    low, median, high = posterior.band(grid, plot.level)
+    axes.plot(grid, median, color=PALETTE[0], label=_label(plot.fits[0]), zorder=3)
+    for color, fit in zip(PALETTE[1:], plot.fits[1:], strict=False):
+        axes.plot(grid, fit.predict(grid), color=color, label=_label(fit), zorder=3)
     axes.fill_between(grid, low, high, color=PALETTE[0], alpha=0.22, lw=0, zorder=2)
     if plot.prediction is None and grid[-1] > plot.fits[0].n_samples.max() * 1.001:
         low, high = posterior.interval(grid[-1:], plot.level)

@@ -1,10 +1,15 @@
-"""What more data would bring, in words."""
+"""What the data are, and what more of them would bring, in words."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from lensllm.core.data_needs import MAX_FACTOR, DataNeeds, Range
+from lensllm.reports.quantities import share
+
+MAX_SHOWN = 40  # characters of a label
 
 
 def data_words(needs: DataNeeds) -> str:
@@ -24,6 +29,24 @@ def data_words(needs: DataNeeds) -> str:
             f"({needs.standard_error:.2g} nats) from {_sizes(needs.n_enough, full)} on"
         )
     return f"{text}."
+
+
+def classes_words(classes: Mapping[str, Any]) -> str:
+    """The classes of a data set, and the accuracy of always answering with the most frequent one.
+
+    Args:
+        classes: See `lensllm.finetune.measuring.classes_of`.
+    """
+    first, more = ", ".join(map(_short, classes["first"])), classes["n"] - len(classes["first"])
+    return (
+        f"{classes['n']} classes ({first}{f' and {more} more' if more else ''}); always answering "
+        f"{_short(classes['majority'])} is right for {share(classes['majority_share'])} of the "
+        "test pairs"
+    )
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= MAX_SHOWN else f"{label[:MAX_SHOWN]}…"
 
 
 def _sizes(sizes: Range, full: int) -> str:

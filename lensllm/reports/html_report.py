@@ -17,9 +17,8 @@ from markupsafe import Markup
 from lensllm import __version__
 from lensllm.core.data_needs import DataNeeds
 from lensllm.reports import quantities, report_charts
-from lensllm.reports.amounts import money
 from lensllm.reports.curves_figure import CurvePlot
-from lensllm.reports.data_words import data_words
+from lensllm.reports.data_words import classes_words, data_words
 from lensllm.reports.report_data import Campaign, known_points, not_tried, steps
 from lensllm.reports.selection_figure import MIN_FIT_POINTS, candidate_plots
 from lensllm.reports.style import PALETTE
@@ -73,9 +72,14 @@ def _isolated(text: str, names: Sequence[str]) -> Markup:
     """A sentence in which names in another writing direction leave the words around them alone."""
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     return Markup("").join(
-        Markup("<bdi>{}</bdi>").format(plain(part)) if part in names else plain(part)
+        Markup("<bdi>{}</bdi>").format(plain(part)) if part in names else _unbroken(plain(part))
         for part in re.split(f"({pattern})", text)
     )
+
+
+def _unbroken(text: str) -> str:
+    """A text whose numbers stay on one line with their percent signs."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _content(campaign: Campaign) -> dict[str, Any]:
@@ -114,9 +118,9 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "not_tried": not_tried(campaign),
         "more": [_more(model, plots[model]) for model in front],
         "needs": [data_words(DataNeeds.from_json(item)) for item in record["data_needs"]],
-        "money": money(record["cost_money"], record["currency"]),
         "min_fit_points": MIN_FIT_POINTS,
         "multiples": MULTIPLES,
+        "classes": classes_words(known) if (known := record["data"].get("classes")) else "",
         "next": campaign.verdict.get("next_trial"),
         "cuts": _cuts(campaign),
         "settings": yaml.safe_dump(
@@ -155,7 +159,9 @@ def _row(campaign: Campaign, place: int) -> dict[str, Any]:
     """One row of the leaderboard."""
     entry, said = campaign.ranking[place], campaign.record["ranking"][place]
     points = campaign.points(entry.model)
-    usable = points[np.isfinite(points[campaign.measure.column])]
+    column = campaign.measure.column
+    usable = points[np.isfinite(points[column])]
+    is_full = usable["n_samples"] == campaign.n_samples_full
     last = usable.iloc[-1] if len(usable) else None
     memory = said.get("memory_gb")
     return {
@@ -165,8 +171,10 @@ def _row(campaign: Campaign, place: int) -> dict[str, Any]:
         "pareto": bool(said.get("pareto")),
         "status": "contender" if entry.model in campaign.contenders else entry.status,
         "n_points": len(usable),
+        "has_full": bool(is_full.any()),
+        "full": float(usable.loc[is_full, column].mean()),
         "largest": math.nan if last is None else float(last["n_samples"]),
-        "loss": math.nan if last is None else float(last[campaign.measure.column]),
+        "loss": math.nan if last is None else float(last[column]),
         "per_byte": math.nan if last is None else float(last["test_loss_per_byte"]),
         "n_params": said.get("n_params") or _most(points["n_params"]),
         "memory": _most(points["peak_memory_bytes"]) if memory is None else 1e9 * memory,
@@ -208,8 +216,8 @@ def _more(model: str, plot: CurvePlot) -> dict[str, Any]:
     values = []
     for fit in plot.fits:
         sizes = full * np.array(MULTIPLES, dtype=float)
-        low, high = fit.posterior.interval(sizes, plot.level, noise=False)
-        values = list(zip(fit.predict(sizes), low, high, strict=True))
+        low, median, high = fit.posterior.band(sizes, plot.level)
+        values = list(zip(median, low, high, strict=True))
     return {"model": model, "values": values, "n_points": int((plot.n_samples > 0).sum())}
 
 

@@ -54,6 +54,7 @@ def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
         `predicted_loss`, `lower80`, `upper80`: see `RankedModel`;
         `p_best`, `p_best_model`: probability of being best, and its sum over the model's arms;
         `largest_n_samples`, `largest_loss`: largest size D that was run, and the measure there;
+        `full_loss`: the measure where it was measured at D_full itself;
         `difference`, `difference_se`, `difference_n_samples`: how far its measured loss is above
         the chosen one's on the same test examples, the standard error of that, and where;
         `n_trials`, `flops`, `seconds`: its trials, and what they cost together;
@@ -99,6 +100,7 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
         "p_best": entry.p_best,
         "largest_n_samples": int(own["n_samples"].iloc[-1]) if len(own) else math.nan,
         "largest_loss": float(own[column].iloc[-1]) if len(own) else math.nan,
+        "full_loss": measured_in_full(selection, entry.model, curves),
         "difference": math.nan if behind is None else behind.difference,
         "difference_se": math.nan if behind is None else behind.standard_error,
         "difference_n_samples": math.nan if behind is None else behind.n_samples,
@@ -112,6 +114,14 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
         "contender": verdict is not None and known.base_model in verdict.contenders,
         "status": entry.status,
     }
+
+
+def measured_in_full(selection: Selection, model: str, curves: pd.DataFrame) -> float:
+    """The mean of a candidate's values that were measured at D_full; `nan` if there is none."""
+    if selection.measure.column not in curves:
+        return math.nan
+    is_full = (curves["model"] == model) & (curves["n_samples"] == selection.n_samples_full)
+    return float(curves.loc[is_full, selection.measure.column].astype(float).mean())
 
 
 def size_column(table: pd.DataFrame) -> str:

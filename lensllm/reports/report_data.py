@@ -39,6 +39,7 @@ _ABSENT: dict[str, Any] = {
     "selector": "unknown",
     "dataset": "unknown data",
     "sentence": "The file has no sentence.",
+    "notes": [],
     "verdict": None,
     "warnings": [],
     "cost_flops": math.nan,

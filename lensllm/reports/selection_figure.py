@@ -189,8 +189,8 @@ def _draw_in_front(axes: Axes, plot: CurvePlot, gid: str, color: str, dodge: flo
     full = plot.n_samples_full or sizes[-1]
     for fit in plot.fits:
         grid = np.geomspace(sizes[0], max(sizes[-1], full), 80)
-        low, high = fit.posterior.interval(grid, plot.level, noise=False)
-        axes.plot(grid, fit.predict(grid), color=color, gid=gid, zorder=3)
+        low, median, high = fit.posterior.band(grid, plot.level)
+        axes.plot(grid, median, color=color, gid=gid, zorder=3)
         axes.fill_between(grid, low, high, color=color, alpha=0.15, lw=0, gid=gid, zorder=2)
     joined = "" if plot.fits else "-"
     axes.plot(sizes, losses, color=color, ls=joined, marker="o", ms=4.5, gid=gid, zorder=4)

@@ -1,4 +1,4 @@
-"""The output of a campaign: `selection.json`, a figure, a table and one sentence."""
+"""The output of a campaign: `selection.json`, its files, and a table for the terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -17,20 +17,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from lensllm.core.evidence import CLOSE, Evidence
+from lensllm.core.evidence import Evidence
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import Selection, Verdict
-from lensllm.reports.amounts import duration, money
+from lensllm.reports.answer import answer_of
 from lensllm.reports.campaign_figure import campaign_figure
-from lensllm.reports.data_words import data_words
 from lensllm.reports.html_report import write_report
-from lensllm.reports.leaderboard import (
-    SmallerModel,
-    leaderboard,
-    nearly_as_good,
-    size_column,
-)
-from lensllm.reports.quantities import MEASURABLE, saving
+from lensllm.reports.leaderboard import leaderboard, nearly_as_good, size_column
 from lensllm.reports.selection_figure import selection_figure
 from lensllm.reports.style import save
 from lensllm.reports.words import decision_words, reason_words
@@ -40,8 +33,8 @@ from lensllm.system.harmless import redact, write_csv
 logger = logging.getLogger(__name__)
 
 _PACKAGES = ("lensllm", "torch", "transformers", "pytorch-lightning", "scipy", "numpy")
+MEASURED = "†"  # marks values at D_full that were measured, not predicted
 FORMAT_VERSION = 2  # of selection.json; the first, without events, had no number
-MAX_NAMED = 6
 
 
 def _versions() -> dict[str, str]:
@@ -94,11 +87,11 @@ def selection_record(
     Returns:
         Keys `format`, `selector`, `dataset`, `n_samples_full`, `measure`, `direction` (whether
         `lower` or `higher` values are better), `bound` (the best possible value), `selected`,
-        `verdict`, `test_set`, `sentence`, `reason`, `ranking`, `nearly_as_good`, `data_needs`,
-        `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`, `cost_money`, `price_per_hour`,
-        `currency`, `evaluation_share`, `events` (see `lensllm.core.events`), `decisions` (the same
-        in words), `warnings`, `data_fingerprint`, `data`, `command`,
-        `settings`, `versions`.
+        `verdict`, `test_set`, `sentence`, `notes` (see `Answer`), `reason`, `ranking`,
+        `nearly_as_good`, `data_needs`, `cost_flops`, `cost_unit`, `cost_fraction`, `cost_seconds`,
+        `cost_money`, `price_per_hour`, `currency`, `evaluation_share`, `events` (see
+        `lensllm.core.events`), `decisions` (the same in words), `warnings`, `data_fingerprint`,
+        `data`, `command`, `settings`, `versions`.
     """
     points = observed_points(curves, selection.measure)
     rows = leaderboard(selection, curves).set_index("candidate")
@@ -112,6 +105,7 @@ def selection_record(
         for entry in selection.ranking
     ]
     smaller = nearly_as_good(selection, curves)
+    answer = answer_of(selection, curves)
     return {
         "format": FORMAT_VERSION,
         "selector": selection.selector,
@@ -123,7 +117,8 @@ def selection_record(
         "selected": selection.best.model,
         "verdict": _verdict_record(selection.verdict),
         "test_set": _evidence_record(selection.evidence),
-        "sentence": selection_sentence(selection, smaller),
+        "sentence": answer.sentence,
+        "notes": [{"label": label, "text": text} for label, text in answer.notes],
         "reason": reason_words(selection),
         "ranking": ranking,
         "nearly_as_good": None if smaller is None else asdict(smaller),
@@ -145,143 +140,6 @@ def selection_record(
         "settings": dict(settings),
         "versions": _versions(),
     }
-
-
-def selection_sentence(selection: Selection, smaller: SmallerModel | None = None) -> str:
-    """One sentence: which model to fine-tune, how certain that is, and what it cost.
-
-    Args:
-        selection: The answer.
-        smaller: A smaller model that is nearly as good; it gets a sentence of its own.
-    """
-    best = selection.best
-    if best.status != "ranked":
-        return f"No candidate could be ranked on {selection.dataset}: {best.status}."
-    text = f"{_doubt(selection)}ine-tune {best.model} on {selection.dataset}"
-    if math.isfinite(best.predicted_loss):
-        text += f" (predicted {_predicted(selection)} at D = {selection.n_samples_full}"
-        if math.isfinite(best.lower80):
-            text += f", 80 % interval {best.lower80:.3f} to {best.upper80:.3f}"
-        text += ")"
-    if math.isfinite(best.p_best):
-        text += _chance(selection)
-    else:
-        text += f"; {selection.selector} gives no probability of being right"
-    text += _evidence(selection)
-    text += _open_setting(selection)
-    text = f"{text}; found for {_cost(selection)}."
-    also = [] if smaller is None else [_smaller(smaller, selection.measure)]
-    also += [data_words(needs) for needs in selection.data_needs[:1]]
-    return " ".join([text, *also, *(f"Warning: {warning}." for warning in selection.warnings)])
-
-
-def _smaller(item: SmallerModel, measure: Measure) -> str:
-    """The smaller or faster model that is nearly as good."""
-    is_faster = item.size == "latency_ms"
-    sign, at_most = (1, "at most") if measure.direction == "lower" else (-1, "at least")
-    lacks = f"{sign * item.difference:+.3f} {measure.difference_unit} ({at_most} "
-    return (
-        f"{'Faster' if is_faster else 'Smaller'} and nearly as good: {item.candidate}, "
-        f"{lacks}{sign * item.upper:+.3f} with 90 %) at {item.share:.0%} of "
-        f"the {'latency' if is_faster else 'parameters'}."
-    )
-
-
-def _chance(selection: Selection) -> str:
-    """The probability of being best: of the model, and of its chosen arm if it has several."""
-    best, n_models = selection.best, len(selection.best_arms)
-    if n_models == len(selection.ranking):
-        return f"; it is the best of {n_models} with probability {best.p_best:.2f}"
-    model = selection.candidate(best.model).base_model
-    own = [
-        entry.p_best
-        for entry in selection.ranking
-        if selection.candidate(entry.model).base_model == model and math.isfinite(entry.p_best)
-    ]
-    text = f"; {model} is the best of {n_models} models with probability {sum(own):.2f}"
-    return text if len(own) < 2 else f"{text}, with these settings {best.p_best:.2f}"
-
-
-def _open_setting(selection: Selection) -> str:
-    """What the choice among the arms of the chosen model may cost, if that is not negligible."""
-    verdict, measure = selection.verdict, selection.measure
-    predicted = measure.error(selection.best.predicted_loss)
-    if verdict is None or not verdict.arm_regret > CLOSE * predicted:
-        return ""
-    return (
-        "; which settings of this model are best is open: these are expected to lose "
-        f"{verdict.arm_regret:.2g} {measure.difference_unit} against the best of them"
-    )
-
-
-def _predicted(selection: Selection) -> str:
-    """The measure and its predicted value: test loss 2.345 nats, accuracy 0.830."""
-    unit = " nats" if selection.measure.is_loss else ""
-    return f"{selection.measure.label} {selection.best.predicted_loss:.3f}{unit}"
-
-
-def _cost(selection: Selection) -> str:
-    """Time and price of the answer, or else its FLOPs, and their share of full fine-tuning."""
-    parts, them = [], "the FLOPs"
-    if math.isfinite(selection.cost_seconds):
-        parts.append(duration(selection.cost_seconds))
-    else:
-        parts.append(f"{selection.cost_flops:.3g} {selection.cost_unit}")
-        them = "them"
-    if math.isfinite(selection.cost_money):
-        parts.append(money(selection.cost_money, selection.currency))
-    share = selection.evaluation_share
-    if math.isfinite(share):
-        parts.append(f"{share:.0%} of {them} for evaluation")
-    parts.append(f"{selection.cost_fraction:.1%} of fine-tuning every candidate in full")
-    return ", ".join(parts)
-
-
-def _doubt(selection: Selection) -> str:
-    """The beginning of the sentence, with a caveat if the evidence is not sufficient."""
-    verdict = selection.verdict
-    if verdict is None or verdict.kind == "clear":
-        return "F"
-    if verdict.kind == "too_close_to_call":
-        return f"Too close to call between {_listed(verdict.contenders)}: if one must be named, f"
-    return f"Not enough evidence yet to tell {_listed(verdict.contenders)} apart: for now, f"
-
-
-def _evidence(selection: Selection) -> str:
-    """The expected regret of the choice, and the expected gain of the next trial."""
-    verdict, unit = selection.verdict, selection.measure.difference_unit
-    if verdict is None or verdict.kind == "clear":
-        return ""
-    of = "loss" if selection.measure.is_loss else "error"
-    is_small = verdict.expected_regret <= CLOSE * selection.measure.error(
-        selection.best.predicted_loss
-    )
-    why = f", no more than {CLOSE:.0%} of its {of}" if is_small else ""
-    text = (
-        f"; one of those {len(verdict.contenders)} is the best with probability "
-        f"{verdict.p_contenders:.2f}, and this choice is expected to lose "
-        f"{verdict.expected_regret:.2g} {unit} against it{why}"
-    )
-    if verdict.next_trial is not None and verdict.next_gain < MEASURABLE:
-        return (
-            f"{text}; no trial below D_full is expected to change that: `lensllm finetune` with "
-            "confirm=2 tries two in full"
-        )
-    if verdict.next_trial is not None:
-        model, n_samples = verdict.next_trial
-        text += (
-            f"; the next trial, {model} at D = {n_samples}, would cost "
-            f"{verdict.next_cost_fraction:.1%} of full fine-tuning and save "
-            f"{saving(verdict.next_gain)}"
-        )
-    return text
-
-
-def _listed(names: Sequence[str]) -> str:
-    """a, b and c, or the first few of many."""
-    if len(names) > MAX_NAMED:
-        return f"{', '.join(names[: MAX_NAMED - 1])} and {len(names) - MAX_NAMED + 1} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _verdict_record(verdict: Verdict | None) -> dict[str, Any] | None:
@@ -315,13 +173,15 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
     if rows["pareto"].any():
         less = "latency" if size_column(rows) == "latency_ms" else "parameters"
         notes.append(f"* no other has a {better} without more {less}")
+    if rows["full_loss"].notna().any():
+        notes.append(f"{MEASURED} measured at {selection.n_samples_full}")
     title = f"{selection.selector} on {selection.dataset}"
     table = Table(title=title, caption="; ".join(notes) or None)
     several = rows["model"].duplicated().any()
     columns: list[tuple[str, str, Callable[[pd.Series], str]]] = [
         ("rank", "", lambda row: str(row["rank"])),
         ("candidate", "model", lambda row: f"{row['candidate']}{_star(row)}"),
-        ("predicted_loss", f"{what} at {selection.n_samples_full}", _cell("predicted_loss")),
+        ("predicted_loss", f"{what} at {selection.n_samples_full}", _at_full),
         ("lower80", "80 % interval", _interval),
         ("p_best", "P(best)", _cell("p_best", 2)),
         *([("p_best_model", "of its model", _cell("p_best_model", 2))] if several else []),
@@ -349,6 +209,13 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
 def _cell(name: str, digits: int = 3) -> Callable[[pd.Series], str]:
     """What writes a number of a row."""
     return lambda row: _number(row[name], digits)
+
+
+def _at_full(row: pd.Series) -> str:
+    """What was measured at D_full, which is marked, or else what is predicted for it."""
+    if math.isfinite(row["full_loss"]):
+        return f"{_number(row['full_loss'])} {MEASURED}"
+    return _number(row["predicted_loss"])
 
 
 def _star(row: pd.Series) -> str:

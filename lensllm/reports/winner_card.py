@@ -75,7 +75,7 @@ def winner_card(winner: Winner, record: Mapping[str, Any]) -> str:
         "tags: [lensllm]\n"
         "---\n\n"
         f"# {plain(trial.model)}, fine-tuned on {plain(trial.dataset)}\n\n"
-        f"{plain(str(record.get('sentence', '')))}\n\n"
+        f"{_answer(record)}\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         f"```python\n{loading}"
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
@@ -83,6 +83,13 @@ def winner_card(winner: Winner, record: Mapping[str, Any]) -> str:
         "The licence is that of the base model and of the data. Chosen and fine-tuned by lensllm "
         f"{__version__}.\n"
     )
+
+
+def _answer(record: Mapping[str, Any]) -> str:
+    """The answer of the campaign: its sentence, and its notes as a list."""
+    notes = [f"- {note['label']}: {one_row(note['text'])}" for note in record.get("notes", ())]
+    parts = [plain(str(record.get("sentence", ""))), plain("\n".join(notes))]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _cell(value: object) -> str:

@@ -260,7 +260,9 @@ class Study:
 
     def leaderboard(self) -> pd.DataFrame:
         """The ranking as a table, the best candidate first."""
-        return pd.DataFrame([asdict(entry) for entry in self.selection.ranking])
+        selection = self.selection
+        table = pd.DataFrame([asdict(entry) for entry in selection.ranking])
+        return table.rename(columns=selection.measure.headings)
 
     def outcome(self, trial: Trial) -> TrialResult | None:
         """The result of a trial as it was told, its cost in `flops`; `None` if it is still open."""

@@ -196,7 +196,7 @@ class SignalGuard:
 
     def _begin(self, number: int) -> None:
         if self._first.acquire(blocking=False):
-            if self.saves and number != signal.SIGINT:
+            if self.saves and (self.is_owned or number != signal.SIGINT):
                 self._save_until = time.monotonic() + self.save_seconds
             self._first_at = time.monotonic()
             self.received = number
@@ -237,9 +237,9 @@ def message(number: int) -> str:
 
     Example:
         >>> message(signal.SIGINT)
-        'Interrupted; finished trials are in the store.'
+        'Interrupted; finished trials, if any, are in the store.'
     """
-    return f"{ENDINGS[signal.Signals(number)]}; finished trials are in the store."
+    return f"{ENDINGS[signal.Signals(number)]}; finished trials, if any, are in the store."
 
 
 def _tell(number: int) -> None:
@@ -379,17 +379,6 @@ def end_with(owner: int | None, save_seconds: float = CHILD_GRACE_SECONDS) -> No
         tells=False, grace=CHILD_GRACE_SECONDS, save_seconds=save_seconds, is_owned=True
     ).install()
     threading.Thread(target=guard.end_after, args=(owner,), name="owner", daemon=True).start()
-
-
-def end_at_signals() -> None:
-    """End this process, a job of a cluster, at SIGTERM or SIGUSR2, without a word.
-
-    Slurm sends them before a time limit, a preemption or a cancellation, and kills what is left
-    half a minute later. `finally` blocks run; nothing is reported, since the owner does so.
-    """
-    global _guard
-    _guard = SignalGuard(tells=False).install()
-    signal.signal(signal.SIGUSR2, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
 
 
 @contextlib.contextmanager

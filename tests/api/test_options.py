@@ -37,7 +37,7 @@ def test_arms_limits_data_needs_and_weights_in_one_campaign(select, model_folder
     assert result.verdict.kind == "clear"  # whichever of its learning rates is better
     (needs,) = result.selection.data_needs
     assert (needs.model, needs.target_loss) == (result.best, 0.01)
-    assert "With twice the data" in result.sentence
+    assert "With twice the data" in dict(result.answer.notes)["More data"]
     kept = {path.name.split("-D")[0] for path in (tmp_path / "trials" / "weights").iterdir()}
     assert kept == {"tiny-opt_lr=0.0001", "tiny-opt_lr=0.01"}
     folder = result.finetune(tmp_path / "model")

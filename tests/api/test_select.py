@@ -79,7 +79,7 @@ def test_from_rows_to_the_model(select, tmp_path, capsys):
     assert result.best == result.leaderboard()["candidate"].iloc[0]
     assert isinstance(result.plot(), Figure)
     assert result.best in result._repr_html_()
-    assert "EUR" in result.sentence
+    assert "EUR" in dict(result.answer.notes)["Spent"]
     record = json.loads((result.folder / "selection.json").read_text())
     assert record["cost_seconds"] == pytest.approx(result.curves["seconds"].sum())
     assert record["cost_money"] == pytest.approx(2 * record["cost_seconds"] / 3600)
@@ -88,7 +88,7 @@ def test_from_rows_to_the_model(select, tmp_path, capsys):
     again = lensllm.load_result(result.folder)
     for name in ("ranking", "events", "verdict", "warnings", "cost_seconds", "measure"):
         assert getattr(again.selection, name) == getattr(result.selection, name)
-    assert again.sentence == result.sentence
+    assert again.answer == result.answer
     pd.testing.assert_frame_equal(again.leaderboard(), result.leaderboard())
     model = again.finetune(tmp_path / "tuned")
     assert {"config.json", "model.safetensors", "README.md"} <= {p.name for p in model.iterdir()}

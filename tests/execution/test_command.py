@@ -460,7 +460,7 @@ def test_a_campaign_that_was_interrupted_goes_on(tmp_path, overrides, run_main, 
     record = json.loads((tmp_path / "run" / "selection.json").read_text())
     assert (record["selected"], record["cost_unit"]) == ("large", "samples")
     assert record["cost_flops"] == 2 * (12 + 25)
-    assert re.search(r"found for \d+ s, 18\.5% of", record["sentence"])
+    assert re.search(r"\d+ s, 1[89] % of", record["notes"][-1]["text"])
     assert (record["cost_flops"], record["cost_unit"]) == (74.0, "samples")
 
 

@@ -28,6 +28,10 @@ from lensllm.core.trials import TrialResult
 class Fragile:
     folder: Path
     deaths: int = 0
+    saves: bool = False  # whether each attempt gets further than the one before
+
+    def saved_at(self, trial):
+        return float(len(list(self.folder.glob(trial.model + '-*')))) if self.saves else None
 
     def run(self, trial):
         ran = self.folder / f"{trial.model}-{len(list(self.folder.glob(trial.model + '-*')))}"
@@ -92,6 +96,13 @@ def test_a_trial_that_always_kills_its_process_has_failed_and_the_others_go_on(
         "executor.n_workers"
     )
     assert (ran(runner, "deadly"), ran(runner, "b")) == (2, 1)
+
+
+def test_attempts_that_get_further_are_not_counted(make_fragile, run_all):
+    runner = make_fragile(deaths=3, saves=True)
+    with closing(PoolExecutor(n_workers=1, retries=1)) as executor:
+        (result,) = run_all(executor, runner, trials("deadly"))
+    assert (result.status, ran(runner, "deadly")) == ("completed", 4)
 
 
 @pytest.fixture

@@ -22,10 +22,14 @@ import os, signal, subprocess, time
 from dataclasses import dataclass
 from pathlib import Path
 from lensllm.core.trials import TrialResult
+from lensllm.system.interrupts import is_ending, leave_if_ended, saved_first
 
 @dataclass
 class Endings:
     folder: Path
+
+    def saved_at(self, trial):
+        return None
 
     def run(self, trial):
         job = os.environ["SLURM_JOB_ID"]
@@ -41,6 +45,15 @@ class Endings:
             subprocess.run(["scontrol", "update", f"JobId={job}", "EndTime=now"])
         elif is_first and trial.model == "warned":  # as before a time limit or a preemption
             os.kill(os.getpid(), signal.SIGUSR2)
+        elif is_first and trial.model == "saving":  # told again, in the middle of a long step
+            told = f"scancel -s USR2 {job}; sleep 1; scancel {job}"
+            subprocess.Popen(["sh", "-c", told])
+            with saved_first():
+                until = time.monotonic() + 3.0
+                while time.monotonic() < until or not is_ending():
+                    time.sleep(0.01)
+                (self.folder / "saved").touch()
+                leave_if_ended()
         elif trial.model == "hungry":
             held = bytearray(2**30)
             held[::4096] = b"1" * len(held[::4096])
@@ -65,7 +78,7 @@ def test_jobs_that_slurm_ends_are_submitted_again_and_a_requeued_one_is_waited_f
 
     runner = Endings(tmp_path / "ran")
     runner.folder.mkdir()
-    names = ("late", "requeued", "cancelled", "warned", "hungry", "plain")
+    names = ("late", "requeued", "cancelled", "warned", "saving", "hungry", "plain")
     asked = [Trial(name, "toy", 10 * (i + 1)) for i, name in enumerate(names)]
     parameters = {"timeout_min": 1, "cpus_per_task": 1, "mem_gb": 0.4, "slurm_signal_delay_s": 5}
     # Its sockets are in this folder, and the path of a socket has at most 107 characters.
@@ -82,9 +95,11 @@ def test_jobs_that_slurm_ends_are_submitted_again_and_a_requeued_one_is_waited_f
         "late": 2,
         "cancelled": 2,
         "warned": 2,
+        "saving": 2,
         "hungry": 2,
         "plain": 1,
     }
+    assert (runner.folder / "saved").exists()
     for name, state in (("cancelled", "CANCELLED"), ("late", "TIMEOUT")):
         words = rf"{name}, D = \d+, to finish, its job {jobs[name][0]} ended .*state {state}"
         assert re.search(words, caplog.text)

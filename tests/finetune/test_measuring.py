@@ -9,8 +9,9 @@ from lensllm.core.trials import Trial, TrialResult, TrialStore
 from lensllm.data.pairs import make_text_data
 from lensllm.execution.finetune import FineTuneRunner
 from lensllm.finetune import AdapterConfig, MeasuringSettings, TrainingSettings
-from lensllm.finetune.measuring import FEWEST_EXAMPLES, Measuring, closed_labels
-from lensllm.reports.selection_report import selection_sentence, write_selection
+from lensllm.finetune.measuring import FEWEST_EXAMPLES, Measuring, classes_of, closed_labels
+from lensllm.reports.answer import answer_of
+from lensllm.reports.selection_report import write_selection
 from lensllm.selectors import Adaptive, run_campaign
 
 _DECODING = {"labels": "none", "share": 0.25, "max_new_tokens": None}
@@ -44,6 +45,13 @@ def make_runner(model_folders, labels_data, make_parts, tmp_path):
 def test_labels_are_found_where_targets_are_few(labels_data, text_data):
     assert closed_labels(labels_data) == ("cat", "dog")
     assert closed_labels(text_data) is None
+    many = replace(labels_data, test=[*labels_data.test, ("x", "dog"), ("y", "dog")])
+    assert classes_of([f"{i:02}" for i in range(10)], many) == {
+        "n": 10,
+        "first": [f"{i:02}" for i in range(8)],
+        "majority": "dog",
+        "majority_share": (len(labels_data.test) / 2 + 2) / len(many.test),
+    }
     few = replace(labels_data, train=labels_data.train[:4], validation=[], test=[("x", "cat")])
     assert closed_labels(few) is None  # with so few pairs nobody can tell
 
@@ -120,12 +128,15 @@ def test_a_campaign_by_accuracy_reports_accuracy(make_runner, tmp_path):
         (e.predicted_loss for e in selection.ranking), reverse=True
     )
     assert {"accuracy", "accuracy_se", "accuracy_n"} <= set(curves)
-    sentence = selection_sentence(selection)
-    assert f"predicted accuracy {best.predicted_loss:.3f} at D = 80" in sentence
-    assert "nats" not in sentence.replace("nats per", "")
+    answer = str(answer_of(selection, curves))
+    assert f"Predicted: accuracy {best.predicted_loss:.3f} at D = 80" in answer
+    assert "nats" not in answer.replace("nats per", "")
     paths = write_selection(selection, curves, tmp_path, {}, runner.data_summary())
     assert {"selection", "curves", "figure"} <= set(paths)
     record = (tmp_path / "selection.json").read_text()
+    assert '"majority": "cat"' in record
+    said = "2 classes (cat, dog); always answering cat is right for 50\N{NO-BREAK SPACE}% of the"
+    assert said in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '"measure": "accuracy"' in record
     assert '"direction": "higher"' in record
 

@@ -53,12 +53,16 @@ def page(folder):
 def test_a_campaign_ends_with_its_report(folder, page):
     assert not page.open
     assert not page.wrong
-    assert json.loads((folder / "selection.json").read_text())["sentence"] in page.text
+    record = json.loads((folder / "selection.json").read_text())
+    assert record["sentence"] in page.text
+    assert len(record["notes"]) >= 3
+    for note in record["notes"]:
+        assert f"{note['label']} {note['text']}" in page.text
     for words in (
         "Fine-tune a/one",
         "Too close to call",
         "3 candidates",
-        "2.000 1.900 to 2.200 0.60 6 3 200 ",  # predicted, interval, P(best), points, largest D
+        "2.000 1.900 to 2.200 0.60 2.086 at D = 3 200",  # predicted, interval, P(best), measured
         "1M 1 GB",
         "Start with D = 200 of a/one, b/two: 10 % of full tuning.",
         "c/three needs a licence",

@@ -9,10 +9,10 @@ from rich.console import Console
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.task import Candidate
 from lensllm.core.trials import Trial, TrialResult, results_table
+from lensllm.reports.answer import answer_of
 from lensllm.reports.leaderboard import leaderboard, nearly_as_good
 from lensllm.reports.selection_report import (
     selection_record,
-    selection_sentence,
     selection_table,
 )
 
@@ -84,8 +84,8 @@ def test_a_smaller_model_is_named_only_if_its_interval_says_so(selection, curves
     assert (found.candidate, found.share) == ("mid", 0.5)
     assert (found.difference, found.upper) == pytest.approx((0.03, 0.08))
     assert (
-        "Smaller and nearly as good: mid, +0.030 nats (at most +0.080 with 90 %) at 50% of the "
-        in (selection_sentence(selection, found))
+        "Smaller model: mid is nearly as good: +0.030 nats (at most +0.080 with 90 %) at 50 % of "
+        in str(answer_of(selection, curves))
     )
     wide = tuple(
         replace(entry, upper80=entry.upper80 + 0.05) if entry.model == "mid" else entry

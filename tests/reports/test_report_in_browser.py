@@ -1,10 +1,13 @@
 """The report as Chromium shows it."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+from lensllm.reports.html_report import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -127,6 +130,19 @@ def test_a_phone_never_scrolls_sideways(show, folder, hostile_folder):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.locator(".narrow svg").is_visible()
         assert page.locator(".wide svg").is_hidden()
+
+
+def test_all_columns_of_the_leaderboard_fit_on_a_laptop(show, folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    record = json.loads((copy / "selection.json").read_text(encoding="utf-8"))
+    for row in record["ranking"]:
+        row |= {"latency_ms": 123.4, "licence": "apache-2.0", "memory_gb": 13.5}
+    (copy / "selection.json").write_text(json.dumps(record), encoding="utf-8")
+    write_report(copy)
+    page = show(copy, viewport={"width": 1280, "height": 800})
+    assert page.locator(".leaderboard thead th").count() == 12
+    table = page.locator(".scroll", has=page.locator(".leaderboard"))
+    assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
 
 
 def test_hostile_names_do_nothing(show, hostile_folder):

@@ -13,11 +13,11 @@ from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
 from lensllm.core.trials import Trial, TrialResult, results_table
+from lensllm.reports.answer import answer_of
 from lensllm.reports.selection_figure import MAX_PANELS, selection_figure
 from lensllm.reports.selection_report import (
     observed_points,
     selection_record,
-    selection_sentence,
     selection_table,
     write_selection,
 )
@@ -92,22 +92,25 @@ def test_the_record_holds_all_that_a_reader_needs_as_strict_json(selection, curv
     ]
 
 
-def test_the_sentence_says_which_how_sure_and_at_what_cost(selection):
-    sentence = selection_sentence(selection)
-    assert sentence == (
-        "Fine-tune a on demo (predicted test loss 1.432 nats at D = 12800, 80 % interval 1.300 to "
-        "1.550); it is the best of 3 with probability 0.88; found for 1.5e+12 FLOPs, 8.3% of "
-        "fine-tuning every candidate in full."
-    )
+def test_the_answer_says_which_how_sure_and_at_what_cost(selection, curves):
+    answer = answer_of(replace(selection, warnings=("one", "two")), curves)
+    assert answer.lines == [
+        "Fine-tune a on demo: it is the best of 3 with probability 0.88.",
+        "  Predicted: test loss 1.432 nats at D = 12800 (80 % interval 1.300 to 1.550)",
+        "  Spent: 1.5e+12 FLOPs, 8.3 % of fine-tuning every candidate in full",
+        "  Warning: one",
+        "  Warning: two",
+    ]
 
 
-def test_the_sentence_does_not_claim_what_is_not_known(selection):
+def test_the_answer_does_not_claim_what_is_not_known(selection, curves):
     plain = Selection("zero_shot", "demo", 800, (RankedModel("b", 2.0),))
-    sentence = selection_sentence(plain)
-    assert sentence.startswith("Fine-tune b on demo; zero_shot gives no probability")
-    assert "nan" not in sentence
+    answer = answer_of(plain, curves)
+    assert answer.sentence.startswith("Fine-tune b on demo; zero_shot gives no probability")
+    assert "nan" not in str(answer)
     none = Selection("ats", "demo", 800, (selection.ranking[2],))
-    assert selection_sentence(none) == "No candidate could be ranked on demo: no usable trial."
+    sentence = "No candidate could be ranked on demo: no usable trial."
+    assert answer_of(none, curves).sentence == sentence
 
 
 def test_the_table_has_a_row_a_candidate(selection, curves):
@@ -119,6 +122,25 @@ def test_the_table_has_a_row_a_candidate(selection, curves):
     assert cells[0] == ["1", "a", "1.432", "1.300 to 1.550", "0.88", "1600", "2.154", "ranked"]
     assert cells[1] == ["2", "b", "1.600", "-", "-", "200", "-", "ranked"]
     assert cells[2] == ["3", "c", "-", "-", "-", "-", "-", "no usable trial"]
+
+
+def test_what_was_measured_at_full_size_is_shown_in_place_of_a_prediction(
+    selection, curves, tmp_path
+):
+    full = TrialResult(Trial("a", "demo", 12800), "completed", test_loss=1.45, flops=1e4)
+    curves = pd.concat([curves, results_table([full])])
+    notes = dict(answer_of(selection, curves).notes)
+    assert notes["Measured"] == "test loss 1.450 nats at D = 12800"
+    assert notes["Predicted"].endswith("(80 % interval 1.300 to 1.550), for another run")
+    stream = io.StringIO()
+    Console(file=stream, width=140).print(selection_table(selection, curves))
+    assert "1.450 †" in stream.getvalue()
+    assert "1.600 │" in stream.getvalue()
+    assert "† measured at 12800" in stream.getvalue()
+    write_selection(selection, curves, tmp_path, {})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<td data-value="1.45">1.450<small>measured</small></td>' in page
+    assert "Values marked as measured" in page
 
 
 @pytest.fixture
@@ -150,15 +172,19 @@ def test_what_the_test_set_tells_is_in_the_record(told, selection, curves):
     assert (plain["test_set"], plain["evaluation_share"]) == (None, None)
 
 
-def test_what_the_test_set_tells_is_in_the_table_and_the_sentence(told, curves):
+def test_what_the_test_set_tells_is_in_the_table_and_the_answer(told, curves):
     stream = io.StringIO()
     Console(file=stream, width=160).print(selection_table(told, curves))
     rows = [line for line in stream.getvalue().splitlines() if "│ " in line]
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
     assert [row[7] for row in cells] == ["-", "0.030 ± 0.020 at 200 (z 1.5)", "-"]
-    assert "found for 1.5e+12 FLOPs, 31% of them for evaluation, 8.3% of" in selection_sentence(
-        told
+    notes = dict(answer_of(told, curves).notes)
+    assert notes["Spent"].endswith("in full; 31 % of them for evaluation")
+    assert notes["Test set"] == (
+        "600 examples, which tell the first two apart with a standard error of 0.021 nats"
     )
+    few = replace(told.evidence, apart=0.01, n_enough=9e3)  # a warning says it
+    assert "Test set" not in dict(answer_of(replace(told, evidence=few), curves).notes)
 
 
 def test_the_figure_has_a_panel_a_curve(selection, curves):
@@ -214,23 +240,34 @@ def test_without_a_curve_there_is_no_figure(selection, curves, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["clear", "too_close_to_call", "not_enough_evidence"])
-def test_the_verdict_is_in_the_sentence_the_table_and_the_record(curves, selection, kind):
+def test_the_verdict_is_in_the_answer_the_table_and_the_record(curves, selection, kind):
     contenders = ("a",) if kind == "clear" else ("a", "b")
     verdict = Verdict(kind, contenders, 0.93, 0.0123, ("b", 1600), 0.021, 0.0045)
     selection = replace(selection, verdict=verdict)
-    sentence = selection_sentence(selection)
+    answer = answer_of(selection, curves)
+    sentence, notes = answer.sentence, dict(answer.notes)
+    best = "ine-tune a on demo: it is the best of 3 with probability 0.88."
+    lost = "this choice is expected to lose 0.012 nats"
+    assert (
+        sentence
+        == {
+            "clear": f"F{best} The choice is clear: no other model is likely to be better.",
+            "too_close_to_call": (
+                f"F{best} Too close to call between a and b: {lost}, at most 1 % of its loss."
+            ),
+            "not_enough_evidence": (
+                f"For now, f{best} Not enough evidence yet to tell a and b apart: {lost}."
+            ),
+        }[kind]
+    )
     if kind == "clear":
-        assert sentence.startswith("Fine-tune a on demo (predicted")
-        assert "next trial" not in sentence
+        assert "Next trial" not in notes
     else:
-        first = {"too_close_to_call": "Too close to call between a and b: if one must be named, f"}
-        assert sentence.startswith(
-            first.get(kind, "Not enough evidence yet to tell a and b apart: for now, f")
-            + "ine-tune a on demo (predicted"
+        assert notes["Contenders"] == "P(best) of a 0.88 and b 0.00; together 0.93"
+        assert notes["Next trial"] == (
+            "b at D = 1600, which costs 2.1 % of full fine-tuning and is expected to save "
+            "0.0045 nats"
         )
-        assert "one of those 2 is the best with probability 0.93" in sentence
-        assert "expected to lose 0.012 nats against it, no more than 1% of its loss" in sentence
-        assert "b at D = 1600, would cost 2.1% of full fine-tuning and save 0.0045" in sentence
     record = selection_record(selection, curves, {}, {})["verdict"]
     assert json.loads(json.dumps(record)) == {
         "kind": kind,
@@ -253,9 +290,8 @@ def test_a_selector_without_a_verdict_has_none_in_the_record(curves, selection):
     assert selection_record(selection, curves, {}, {})["verdict"] is None
 
 
-def test_where_no_trial_would_tell_more_the_sentence_says_what_does(selection):
+def test_where_no_trial_would_tell_more_the_answer_says_what_does(selection, curves):
     verdict = Verdict("not_enough_evidence", ("a", "b"), 0.97, 0.02, ("b", 400), 0.1, 1e-9)
-    sentence = selection_sentence(replace(selection, verdict=verdict))
-    assert "no trial below D_full is expected to change that" in sentence
-    assert "confirm=2 tries two in full" in sentence
-    assert "would cost" not in sentence
+    note = dict(answer_of(replace(selection, verdict=verdict), curves).notes)["Next trial"]
+    assert note.startswith("none below D_full is expected to change the choice")
+    assert "confirm=2 tries two in full" in note

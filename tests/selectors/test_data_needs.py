@@ -8,7 +8,8 @@ import pytest
 from lensllm.core.data_needs import DataNeeds
 from lensllm.core.selection import RankedModel
 from lensllm.laws import RectifiedLaw
-from lensllm.reports.selection_report import selection_record, selection_sentence
+from lensllm.reports.answer import answer_of
+from lensllm.reports.selection_report import selection_record
 from lensllm.selectors import Adaptive, LawExtrapolation, ZeroShot
 from lensllm.selectors.data_needs import with_data_needs
 
@@ -57,9 +58,9 @@ def test_draws_agree_with_the_prediction_of_the_full_size(task, curves):
     assert (low, high) == pytest.approx((best.lower80, best.upper80), rel=5e-3)
 
 
-def test_it_is_said_in_a_sentence_and_written(task, curves):
+def test_it_is_said_in_a_note_and_written(task, curves):
     selection = answer(Adaptive(), task, curves, target_loss=0.5)
-    sentence = selection_sentence(selection)
+    sentence = dict(answer_of(selection, curves).notes)["More data"]
     assert "With twice the data (D = 12800), a is expected to reach 1.1" in sentence
     assert "a loss of 0.5 takes more than D = 51200" in sentence
     assert "a doubling brings less than the standard error of the test set (0.0" in sentence

@@ -1,16 +1,19 @@
 """Campaigns by a measure: errors for selectors, the measure for people, and what the loss says."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lensllm.api.result import Result
 from lensllm.core.example_losses import pack_scores
 from lensllm.core.measures import MEASURES
 from lensllm.core.task import Budget, Candidate, Task
 from lensllm.core.trials import MeasureValue, TrialResult, results_table
+from lensllm.reports.answer import answer_of
 from lensllm.reports.leaderboard import leaderboard
-from lensllm.reports.selection_report import selection_record, selection_sentence
+from lensllm.reports.selection_report import selection_record
 from lensllm.selectors import Adaptive, SubTuning, run_campaign
 from lensllm.selectors.paired_losses import covariance_over_examples
 
@@ -90,10 +93,13 @@ def test_predictions_are_accuracies_and_regret_is_in_their_units():
     assert selection.evidence.unit == "in accuracy"
     assert all(item.difference > 0 for item in selection.evidence.differences)  # behind
     assert 0 <= selection.verdict.expected_regret < 0.1
-    assert "nats" not in selection_sentence(selection)
+    assert "nats" not in str(answer_of(selection, curves))
     table = leaderboard(selection, curves)
     assert table["candidate"].tolist()[0] == "b"
     assert table["predicted_loss"].is_monotonic_decreasing
+    shown = Result(selection, curves, Path()).leaderboard()
+    assert shown["predicted_accuracy"].iloc[0] == best.predicted_loss
+    assert not any("loss" in name for name in shown.columns.drop("loss_per_byte"))
 
 
 def test_a_perfect_score_is_neither_certain_nor_beyond_the_bound():

@@ -1,14 +1,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
 from lensllm.predictors import Posterior
-from lensllm.reports.selection_report import selection_sentence
+from lensllm.reports.answer import answer_of
 from lensllm.selectors.verdict import rank_posterior
 
 SIZES = (200, 400, 3200)
+NONE = pd.DataFrame({"model": [], "n_samples": []})  # no trials
 
 
 def beliefs_of(means, spreads):
@@ -128,8 +130,8 @@ def test_equal_arms_of_one_model_are_no_close_call(make_task):
     wide = rank_posterior("demo", replace(task, candidates=arms), beliefs, set("abc"), (), 0)
     assert wide.verdict.kind == "clear"
     assert wide.verdict.arm_regret == pytest.approx(0.3 / np.sqrt(np.pi), rel=0.15)
-    assert "which settings of this model are best is open" in selection_sentence(wide)
-    assert "m is the best of 2 models with probability 1.00" in selection_sentence(wide)
+    assert "which settings of this model are best is open" in str(answer_of(wide, NONE))
+    assert "m is the best of 2 models with probability 1.00" in str(answer_of(wide, NONE))
 
 
 def test_contenders_are_models_whose_chances_add_up(make_task):
