@@ -161,8 +161,8 @@ def _next(selection: Selection, verdict: Verdict) -> str:
     model, n_samples = verdict.next_trial
     gain = saving(verdict.next_gain, selection.measure.difference_unit)
     return (
-        f"{model} at D = {n_samples}, which costs {share(verdict.next_cost_fraction)} of full "
-        f"fine-tuning and is expected to save {gain}"
+        f"{model} at D = {n_samples}, which costs {share(verdict.next_cost_fraction)} of "
+        f"fine-tuning all in full and is expected to save {gain}"
     )
 
 

@@ -19,15 +19,17 @@ def data_words(needs: DataNeeds) -> str:
     text = (
         f"With twice the data (D = {2 * full}), {needs.model} is expected to reach "
         f"{loss.middle:.3f} nats (80 % interval {loss.lower80:.3f} to {loss.upper80:.3f}), "
-        f"{gain.middle:.2g} below that at D = {full} ({gain.lower80:.2g} to {gain.upper80:.2g})"
+        f"a fall from D = {full} by {gain.middle:.2g} in the median ({gain.lower80:.2g} to "
+        f"{gain.upper80:.2g})"
     )
     if needs.n_for_target is not None:
         text += f"; a loss of {needs.target_loss:g} takes {_sizes(needs.n_for_target, full)}"
     if needs.n_enough is not None:
-        text += (
-            "; a doubling brings less than the standard error of the test set "
-            f"({needs.standard_error:.2g} nats) from {_sizes(needs.n_enough, full)} on"
-        )
+        error = f"than the standard error of the test set ({needs.standard_error:.2g} nats)"
+        if math.isfinite(needs.n_enough.middle):
+            text += f"; a doubling brings less {error} from {_sizes(needs.n_enough, full)} on"
+        else:
+            text += f"; up to D = {MAX_FACTOR * full} each doubling brings more {error}"
     return f"{text}."
 
 

@@ -265,7 +265,7 @@ def test_the_verdict_is_in_the_answer_the_table_and_the_record(curves, selection
     else:
         assert notes["Contenders"] == "P(best) of a 0.88 and b 0.00; together 0.93"
         assert notes["Next trial"] == (
-            "b at D = 1600, which costs 2.1 % of full fine-tuning and is expected to save "
+            "b at D = 1600, which costs 2.1 % of fine-tuning all in full and is expected to save "
             "0.0045 nats"
         )
     record = selection_record(selection, curves, {}, {})["verdict"]

@@ -63,7 +63,7 @@ def test_it_is_said_in_a_note_and_written(task, curves):
     sentence = dict(answer_of(selection, curves).notes)["More data"]
     assert "With twice the data (D = 12800), a is expected to reach 1.1" in sentence
     assert "a loss of 0.5 takes more than D = 51200" in sentence
-    assert "a doubling brings less than the standard error of the test set (0.0" in sentence
+    assert "each doubling brings more than the standard error of the test set (0.0" in sentence
     record = json.loads(json.dumps(selection_record(selection, curves, {}, {}), allow_nan=False))
     first = record["data_needs"][0]
     assert first["n_for_target"] == {"middle": None, "lower80": None, "upper80": None}
