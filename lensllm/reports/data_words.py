@@ -19,8 +19,7 @@ def data_words(needs: DataNeeds) -> str:
     text = (
         f"With twice the data (D = {2 * full}), {needs.model} is expected to reach "
         f"{loss.middle:.3f} nats (80 % interval {loss.lower80:.3f} to {loss.upper80:.3f}), "
-        f"a fall from D = {full} by {gain.middle:.2g} in the median ({gain.lower80:.2g} to "
-        f"{gain.upper80:.2g})"
+        f"{gain.middle:.2g} below that at D = {full} ({gain.lower80:.2g} to {gain.upper80:.2g})"
     )
     if needs.n_for_target is not None:
         text += f"; a loss of {needs.target_loss:g} takes {_sizes(needs.n_for_target, full)}"
