@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -53,8 +53,9 @@ def run_campaign(
     The selector sees the results of this campaign and those known before it. The trials of a
     decision are started together, and the selector is asked again as soon as a place is free: while
     others still run, if it `asks_early`. Their costs are reserved, so that the budget holds. A
-    decision depends on what has ended before it: on one place always the same, on several the order
-    of the events of the kind `ran`.
+    trial that has run is not run again, and one that the rest of the budget does not pay for is not
+    started. A decision depends on what has ended before it: on one place always the same, on
+    several the order of the events of the kind `ran`.
 
     To resume a killed campaign, run it again: the same trials are asked for in the same order, and
     a runner with a store returns the finished ones from there, charged at their original cost.
@@ -123,7 +124,7 @@ def run_campaign(
             is_asked = True
         if on_decision is not None:
             on_decision(decision)
-        n_new = places.take(decision.trials, priced)
+        n_new = places.take(decision.trials, priced, {r.trial.point for r in results})
         if n_new or not budget.pending:
             events += _news(stopped, decision)
         if not n_new and not budget.pending:
@@ -198,15 +199,24 @@ class _Places:
         """Whether a place is free for which no trial waits."""
         return not self._waiting and len(self._budget.pending) < self._executor.n_workers
 
-    def take(self, trials: Sequence[Trial], task: Task) -> int:
-        """Let the trials of a decision wait, but for those that run; how many they are.
+    def take(self, trials: Sequence[Trial], task: Task, seen: Collection[tuple[str, int]]) -> int:
+        """Let the trials of a decision wait, each once, but for those that run or have ended.
 
         Args:
             trials: The trials.
             task: The task, with the costs in the unit of the budget.
+            seen: The (candidate, D) pairs of the trials that have ended.
+
+        Returns:
+            How many wait now.
         """
         self._task = task
-        new = [trial for trial in trials if trial.point not in self._budget.pending]
+        asked = {trial.point: trial for trial in trials}
+        new = [
+            trial
+            for point, trial in asked.items()
+            if point not in seen and point not in self._budget.pending
+        ]
         if self._executor.n_workers > 1:  # the longest first, so that none is left to run alone
             new.sort(key=lambda trial: -task.costs[trial.point])
         self._waiting.extend(new)
