@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -21,14 +21,14 @@ from lensllm.core.events import (
     STOPPED,
     Event,
 )
-from lensllm.core.evidence import Evidence
-from lensllm.core.measures import LOSS, Measure
+from lensllm.core.measures import Measure
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.cautions import few_examples, prediction_warnings, tuning_warnings
 from lensllm.selectors.known_trials import Ledger
 from lensllm.selectors.paired_losses import evaluation_share, evidence_of
 from lensllm.selectors.second_opinion import second_opinion
@@ -167,7 +167,8 @@ def run_campaign(
                 *selection.warnings,
                 *remarks,
                 *tuning_warnings(curves, task.losses_before, task.measure),
-                *_few_examples(selection, evidence),
+                *prediction_warnings(selection, curves),
+                *few_examples(selection, evidence),
             ),
             evidence=evidence,
             evaluation_share=evaluation_share(curves),
@@ -250,12 +251,6 @@ class _Places:
         return trial, result
 
 
-def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str, ...]:
-    """A warning if the answer is not clear and the test set is too small to make it so."""
-    is_clear = selection.verdict is not None and selection.verdict.kind == "clear"
-    return () if evidence is None or is_clear else evidence.warnings
-
-
 def _seconds(budget: Budget, results: Sequence[TrialResult]) -> float:
     """Seconds that a campaign took, or else its trials; `nan` if they were looked up."""
     taken = sum(result.seconds for result in results if math.isfinite(result.seconds))
@@ -324,40 +319,6 @@ def _with_failures(
         for name, reason in task.failures.items()
     )
     return (*named, *last)
-
-
-def tuning_warnings(
-    curves: pd.DataFrame,
-    losses_before: Mapping[str, float] | None = None,
-    measure: Measure = LOSS,
-) -> tuple[str, ...]:
-    """A warning if fine-tuning made every candidate worse than it was before.
-
-    Args:
-        curves: Tidy table of a campaign's trials.
-        losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
-            measured at D = 0; they are compared with a margin of a quarter.
-        measure: The measure by which candidates are compared.
-
-    Returns:
-        At most one warning.
-    """
-    worse, better = 0, 0
-    rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
-    for model, rows in curves.groupby("model"):
-        losses = measure.errors(rows)
-        measured = losses[rows["n_samples"] == 0].dropna()
-        before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
-        tuned = losses[rows["n_samples"] > 0]
-        if len(tuned) and math.isfinite(before):
-            is_better = bool(tuned.min() < before)
-            better, worse = better + is_better, worse + (not is_better)
-    if better or not worse:
-        return ()
-    return (
-        "fine-tuning made every candidate that was measured before it worse than it was: lower "
-        "optimizer.lr, and look at the data, before you believe this answer",
-    )
 
 
 def _ran(result: TrialResult, measure: Measure) -> Event:

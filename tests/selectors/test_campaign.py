@@ -16,7 +16,8 @@ from lensllm.execution.replay import ReplayRunner
 from lensllm.reports.words import decision_words
 from lensllm.selectors import Decision, SubTuning
 from lensllm.selectors.base import Selector, ask_for
-from lensllm.selectors.campaign import make_budget, run_campaign, tuning_warnings
+from lensllm.selectors.campaign import make_budget, run_campaign
+from lensllm.selectors.cautions import tuning_warnings
 from lensllm.selectors.known_trials import Ledger
 
 SIZES = (0, 200, 400)
