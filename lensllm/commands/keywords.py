@@ -54,7 +54,7 @@ def compose(command: str, choices: Mapping[str, str]) -> DictConfig:
     return cfg
 
 
-def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, set[str]]:
+def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
     """The configuration with the values of keywords.
 
     Args:
@@ -64,7 +64,7 @@ def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, set
             {"ats": {"k": 4}}.
 
     Returns:
-        The configuration, and the full keys that the keywords set.
+        The configuration, and what the keywords set, by full keys and by groups.
 
     Raises:
         TypeError: There is no such keyword; the message has the nearest one.
@@ -90,7 +90,7 @@ def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, set
             OmegaConf.update(cfg, key.replace("+", ""), _listed(value), force_add=added)
         except (ConfigAttributeError, ConfigKeyError) as error:
             raise TypeError(unknown_key(error, f"{{'+{error.key}': ...}}")) from error
-    return cfg, {key.replace("+", "") for key in values}
+    return cfg, {key.replace("+", ""): value for key, value in (values | choices).items()}
 
 
 def _listed(value: Any) -> Any:
