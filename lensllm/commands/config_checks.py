@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.commands.conf import conf_dir
+from lensllm.commands.short_names import short_names
 from lensllm.commands.unused_settings import refuse_unused
 from lensllm.system.limits import walk
 
@@ -48,6 +49,7 @@ def check_config(config: DictConfig, schema: type, given: Mapping[str, Any] | No
             f"'allowed_targets=[{','.join(allowed)}]' to the command"
         )
     _check_program(config, given)
+    _check_budget(config.get("budget"), given)
     for key, value in walk(config):
         if isinstance(value, float) and not math.isfinite(value):
             if math.isnan(value) and key in _MAY_BE_NAN:
@@ -70,6 +72,21 @@ def check_config(config: DictConfig, schema: type, given: Mapping[str, Any] | No
             'in double quotes has one ("{input}\\n")'
         )
     refuse_unused(config, given)
+
+
+def _check_budget(budget: DictConfig | None, given: Collection[str]) -> None:
+    """Check that the budget is given once; the default share does not count."""
+    keys = ("budget.limit", "budget.flops", "budget.fraction")
+    values = {key: budget[key.partition(".")[2]] for key in keys} if budget is not None else {}
+    stated = [
+        f"{key}={value}"
+        for key, value in values.items()
+        if value is not None and (key != "budget.fraction" or key in given)
+    ]
+    if len(stated) > 1:
+        raise ValueError(
+            f"Expected one of {', '.join(keys)}, got {' and '.join(stated)}: leave out all but one"
+        )
 
 
 def _check_program(config: DictConfig, given: Collection[str]) -> None:
@@ -198,8 +215,10 @@ def unknown_key(error: ConfigKeyError | ConfigAttributeError, override: str = ""
     prefix = path.removesuffix(name)
     parent = error.parent_node
     known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     text = f"Expected a key of the configuration, got {path!r}"
+    if isinstance(parent, DictConfig) and (meant := not prefix and short_names(parent).get(name)):
+        return f"{text}: did you mean {meant}?"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"{text}: did you mean {prefix}{near[0]}?"
     public = [f"{prefix}{key}" for key in known if not key.startswith("_")]
