@@ -106,3 +106,11 @@ def test_table_and_record_have_size_model_and_pareto(selection, curves):
     assert (first["base_model"], first["n_params"], first["pareto"]) == ("big", 8e6, True)
     assert (last["n_params"], last["pareto"]) == (None, None)
     assert record["nearly_as_good"]["candidate"] == "mid"
+
+
+def test_a_single_candidate_is_no_choice(selection, curves):
+    alone = replace(selection, ranking=selection.ranking[:1])
+    sentence = answer_of(alone, curves[curves["model"] == NAMES[0]]).sentence
+    assert sentence.startswith(f"There is nothing to choose: {NAMES[0]} is the only candidate")
+    assert "forecast of its test loss" in sentence
+    assert "probability" not in sentence
