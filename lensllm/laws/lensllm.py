@@ -65,7 +65,9 @@ class ExponentialCurve:
 class LensLLMLaw(ScalingLaw):
     r"""L(D) = B / (κ F(t) + D^β) + E (Zeng et al., ICML 2025, arXiv:2505.03793).
 
-    F(t) is given: the empirical NTK's loss curve of the pre-trained model. In *phase fitting* t is
+    F(t) = 1/n Σ_i c_i² exp(−2 η λ_i t) is given: the loss curve by the empirical NTK of the
+    pre-trained model, with eigenvalues λ_i, losses c_i along its eigenvectors and learning rate η,
+    in nats² (see `NTKLossCurve`). In *phase fitting* t is
     the observed early-stopping step (`n_steps`) and is not fitted; in *prediction* it is. Since
     F falls strictly, fitting t is fitting D_l of the rectified law inside [κ F(t_max), κ F(0)].
 

@@ -24,10 +24,11 @@ def data_words(needs: DataNeeds) -> str:
     if needs.n_for_target is not None:
         text += f"; a loss of {needs.target_loss:g} takes {_sizes(needs.n_for_target, full)}"
     if needs.n_enough is not None:
-        text += (
-            "; a doubling brings less than the standard error of the test set "
-            f"({needs.standard_error:.2g} nats) from {_sizes(needs.n_enough, full)} on"
-        )
+        error = f"than the standard error of the test set ({needs.standard_error:.2g} nats)"
+        if math.isfinite(needs.n_enough.middle):
+            text += f"; a doubling brings less {error} from {_sizes(needs.n_enough, full)} on"
+        else:
+            text += f"; up to D = {MAX_FACTOR * full} each doubling brings more {error}"
     return f"{text}."
 
 

@@ -205,7 +205,7 @@ def _ended(event: Event, measure: Measure) -> str:
     else:
         price = " for its price" if event.reason == "price" else ""
         most = _plan(event, measure)
-        why = f"more would not change the choice{price}; the most worthwhile was {most}"
+        why = f"none would change the choice{price}, with {left}; the best was {most}"
     return f"no more trials: {why}; {_now(event, measure)}"
 
 

@@ -36,9 +36,10 @@ class Adaptive(Selector):
 
     A predictor gives a joint posterior over the curves of all candidates. Every decision compares
     plans of one or two rounds for the whole remaining budget, by the expected loss of the candidate
-    that would be chosen after them (`Outlook.best_plan`). It runs the first round of the best plan
-    and then plans again. Before the first trial, plans differ in the size at which all candidates
-    begin.
+    that would be chosen after them: a plan is worth min_i E[L_i] − E[min_i E[L_i | what it
+    measures]], the knowledge gradient, for losses L_i at D_full. It runs the first round of the
+    best plan and then plans again. Before the first trial, plans differ in the size at which all
+    candidates begin.
 
     While trials run, it plans as if they had ended with the expected losses (the kriging believer
     of Ginsbourger, Le Riche and Carraro 2010, doi:10.1007/978-3-642-10701-6_6), once every

@@ -72,7 +72,7 @@ def test_a_higher_price_stops_earlier_and_says_so(task, make_curves):
         spent.append(budget.spent)
         assert said(decisions[-1]).startswith("no more trials: ")
     assert spent[0] > spent[1]
-    assert "more would not change the choice for its price" in said(decisions[-1])
+    assert "none would change the choice for its price, with " in said(decisions[-1])
 
 
 def test_reasons_name_the_trials_and_the_numbers(task, make_curves):

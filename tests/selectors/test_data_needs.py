@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lensllm.core.data_needs import DataNeeds
@@ -58,12 +59,24 @@ def test_draws_agree_with_the_prediction_of_the_full_size(task, curves):
     assert (low, high) == pytest.approx((best.lower80, best.upper80), rel=5e-3)
 
 
+def test_more_data_goes_on_from_a_loss_that_was_measured_in_full(task, curves):
+    full = curves[curves["n_samples"] == 3200].assign(
+        n_samples=6400, test_loss=0.8 * loss("a", 6400)
+    )
+    selection = answer(Adaptive(), task, pd.concat([curves, full]))
+    assert selection.best.predicted_loss == pytest.approx(0.8 * loss("a", 6400))
+    needs = selection.data_needs[0]
+    left = selection.best.predicted_loss - needs.twice_loss.middle
+    assert needs.twice_gain.middle == pytest.approx(left)
+    assert left > 0
+
+
 def test_it_is_said_in_a_note_and_written(task, curves):
     selection = answer(Adaptive(), task, curves, target_loss=0.5)
     sentence = dict(answer_of(selection, curves).notes)["More data"]
     assert "With twice the data (D = 12800), a is expected to reach 1.1" in sentence
     assert "a loss of 0.5 takes more than D = 51200" in sentence
-    assert "a doubling brings less than the standard error of the test set (0.0" in sentence
+    assert "each doubling brings more than the standard error of the test set (0.0" in sentence
     record = json.loads(json.dumps(selection_record(selection, curves, {}, {}), allow_nan=False))
     first = record["data_needs"][0]
     assert first["n_for_target"] == {"middle": None, "lower80": None, "upper80": None}
