@@ -22,7 +22,7 @@ from lensllm.core.task import Budget
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger
 from lensllm.reports.campaign_tracking import CampaignTracker
-from lensllm.reports.data_words import classes_words
+from lensllm.reports.data_words import classes_words, earlier_words
 from lensllm.reports.progress import CampaignBar, CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
@@ -125,9 +125,12 @@ def run_selection(
     task, data = runner.task(), runner.data_summary()
     if len(task.candidates) == 1:
         what = f"all that a campaign can do is to forecast its {task.measure.label}"
-        _tell(console, f"{task.candidates[0].name} is the only candidate: {what}")
-    if "classes" in data:
-        note(line := one_row(classes_words(data["classes"])))
+        _tell(console, one_row(f"{task.names[0]} is the only candidate: {what}"))
+    said = [classes_words(data["classes"])] if "classes" in data else []
+    if earlier is not None:
+        said.append(earlier_words(earlier.but(task.dataset), task.names))
+    for line in map(one_row, said):
+        note(line)
         console.print(line, markup=False, soft_wrap=True)
     if n_examples and (examples := runner.examples(n_examples)):
         data = {**data, "examples": examples}
