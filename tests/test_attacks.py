@@ -81,14 +81,13 @@ def test_code_of_a_configuration_is_not_run(select, tmp_path, way, target, argum
     for name, path in names.items():
         text = text.replace(f"{{{name}}}", str(path))
     if way == "file":
-        body = f"# @package _global_\ncandidates:\n  models:\n    - {text}\n"
-        done = select("candidates=custom", yaml=body)
+        done = select(yaml=f"# @package _global_\nselector:\n  parts:\n    - {text}\n")
     else:
         node = text.replace('"', "").replace("\\", "") if "open(" not in text else None
         if node is None:
             node = f"{{_target_:{target},_args_:[x]}}"
-        done = select("candidates=custom", f"candidates.models=[{node}]")
-    refused(done, "candidates.models[0]", "_target_", "allowed_targets=")
+        done = select(f"+selector.parts=[{node}]")
+    refused(done, "selector.parts[0]", "_target_", "allowed_targets=")
     assert not new.exists()
     assert old.read_text() == "kept"
 

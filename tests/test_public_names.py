@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import lensllm
+from lensllm import selectors
 
 
 @pytest.mark.parametrize("name", lensllm.__all__)
@@ -40,6 +41,13 @@ def test_type_checkers_see_the_same_names():
         (module, name) for module, names in lensllm._NAMES.items() for name in names
     }
     assert sorted(name for _, name in imported) == sorted(lensllm.__all__)
+
+
+def test_every_selector_is_public_and_on_its_page():
+    page = Path(lensllm.__file__).parents[1] / "docs" / "api" / "selectors.md"
+    shown = {line.partition("lensllm.")[2] for line in page.read_text("utf-8").splitlines()}
+    assert set(selectors.__all__) <= set(lensllm.__all__)
+    assert set(selectors.__all__) - {"run_campaign"} <= shown  # a function, on another page
 
 
 def test_other_names_are_no_attributes():

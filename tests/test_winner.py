@@ -155,7 +155,7 @@ def test_a_contender_that_fails_costs_no_other_its_model(
     alone = run_main(
         finetune.main, *arguments, f"output={tmp_path / 'other'}", f"candidate={second}"
     )
-    assert alone.code == 1
+    assert alone.code == 2
     assert second in alone.err
     assert not (tmp_path / "other").exists()
 

@@ -101,10 +101,7 @@ def run_selection(
         with LongWork("looking at the candidates", console):
             refused = runner.inspect(executor.n_here, executor.n_gpus)
         for name, reason in refused.items():
-            note(line := f"left out {name}: {reason}")
-            console.print(line, markup=False, soft_wrap=True)
-            if console.quiet and is_first_rank():
-                logger.warning("%s", line)
+            _tell(console, f"left out {name}: {reason}")
     earlier = PriorCurves.read(prior_curves) if prior_curves else None
     ledger, known = None, []
     resumed: list[TrialResult] = []  # run by this campaign before it was interrupted
@@ -126,6 +123,9 @@ def run_selection(
         runner.deadline = limit.deadline
         known = [*known, *resumed]
     task, data = runner.task(), runner.data_summary()
+    if len(task.candidates) == 1:
+        what = f"all that a campaign can do is to forecast its {task.measure.label}"
+        _tell(console, one_row(f"{task.names[0]} is the only candidate: {what}"))
     said = [classes_words(data["classes"])] if "classes" in data else []
     if earlier is not None:
         said.append(earlier_words(earlier.but(task.dataset), task.names))
@@ -165,6 +165,14 @@ def run_selection(
     if ledger is not None:
         ledger.close()
     return Result(selection, curves, folder, paths)
+
+
+def _tell(console: Console, line: str) -> None:
+    """Tell a fact about the candidates; as a warning where no console shows it."""
+    note(line)
+    console.print(line, markup=False, soft_wrap=True)
+    if console.quiet and is_first_rank():
+        logger.warning("%s", line)
 
 
 def _with_costs(

@@ -81,7 +81,7 @@ class FineTuneConfig(EntryConfig):
 class BudgetConfig:
     """The budget: an amount with its unit; a share of fine-tuning every candidate in full; FLOPs.
 
-    The first one that is given counts, in the order of `limit`, `flops`, `fraction`.
+    One of them is given, in the place of the default share.
     """
 
     limit: Any = None

@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.commands.conf import conf_dir
+from lensllm.commands.short_names import short_names
+from lensllm.commands.unused_settings import refuse_unused
 from lensllm.system.limits import walk
 
 logger = logging.getLogger(__name__)
@@ -23,21 +25,22 @@ _PROGRAM = ("command", "config_files")
 _MAY_BE_NAN = ("price.money_per_hour",)  # unknown by default; needed only with price.unit=money
 
 
-def check_config(config: DictConfig, schema: type, given: Collection[str] | None = None) -> None:
+def check_config(config: DictConfig, schema: type, given: Mapping[str, Any] | None = None) -> None:
     """Check keys, types and ranges of a composed configuration; imports none of its targets.
 
     Args:
         config: The configuration.
         schema: The dataclass of `lensllm.commands.config` that it has to fit.
-        given: Keys that the user set directly; by default those on the command line.
+        given: Values of the keys that the user set directly; by default the words of the command.
 
     Raises:
-        ValueError: A value is missing or out of range, or `allowed_targets` comes from a file.
+        ValueError: A value is missing or out of range, `allowed_targets` comes from a file, or a
+            setting was given that the runner does not use.
         omegaconf.errors.OmegaConfBaseException: A key is unknown or a value of another type.
     """
     # Check the schema once more, since Hydra accepts `+key=value` outside it.
     OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.to_container(config))
-    given = _keys_of_command() if given is None else given
+    given = _words_of_command() if given is None else given
     allowed = list(config.get("allowed_targets") or ())
     if allowed and "allowed_targets" not in given:
         raise ValueError(
@@ -46,6 +49,7 @@ def check_config(config: DictConfig, schema: type, given: Collection[str] | None
             f"'allowed_targets=[{','.join(allowed)}]' to the command"
         )
     _check_program(config, given)
+    _check_budget(config.get("budget"), given)
     for key, value in walk(config):
         if isinstance(value, float) and not math.isfinite(value):
             if math.isnan(value) and key in _MAY_BE_NAN:
@@ -67,6 +71,22 @@ def check_config(config: DictConfig, schema: type, given: Collection[str] | None
             "training.prompt has a backslash and an n, which is no new line: in a YAML file a text "
             'in double quotes has one ("{input}\\n")'
         )
+    refuse_unused(config, given)
+
+
+def _check_budget(budget: DictConfig | None, given: Collection[str]) -> None:
+    """Check that the budget is given once; the default share does not count."""
+    keys = ("budget.limit", "budget.flops", "budget.fraction")
+    values = {key: budget[key.partition(".")[2]] for key in keys} if budget is not None else {}
+    stated = [
+        f"{key}={value}"
+        for key, value in values.items()
+        if value is not None and (key != "budget.fraction" or key in given)
+    ]
+    if len(stated) > 1:
+        raise ValueError(
+            f"Expected one of {', '.join(keys)}, got {' and '.join(stated)}: leave out all but one"
+        )
 
 
 def _check_program(config: DictConfig, given: Collection[str]) -> None:
@@ -85,9 +105,10 @@ def _check_program(config: DictConfig, given: Collection[str]) -> None:
                 )
 
 
-def _keys_of_command() -> set[str]:
+def _words_of_command() -> dict[str, str]:
     words = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
-    return {word.lstrip("+").partition("=")[0] for word in words}
+    parts = (word.lstrip("+").partition("=") for word in words)
+    return {key: value for key, _, value in parts}
 
 
 def _check_fields(config: DictConfig, schema: type, prefix: str) -> None:
@@ -194,8 +215,10 @@ def unknown_key(error: ConfigKeyError | ConfigAttributeError, override: str = ""
     prefix = path.removesuffix(name)
     parent = error.parent_node
     known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     text = f"Expected a key of the configuration, got {path!r}"
+    if isinstance(parent, DictConfig) and (meant := not prefix and short_names(parent).get(name)):
+        return f"{text}: did you mean {meant}?"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"{text}: did you mean {prefix}{near[0]}?"
     public = [f"{prefix}{key}" for key in known if not key.startswith("_")]

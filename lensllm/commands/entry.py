@@ -353,10 +353,8 @@ def instantiate_runner(
         group: Name of the group; by default that of the command's run.
 
     Raises:
-        ValueError: The data set, the model or the candidates lack a value, or a setting is given
-            that this runner does not have.
+        ValueError: The data set, the model or the candidates lack a value.
     """
-    _refuse_unused(cfg)
     if "data" not in cfg.runner:
         return instantiate(cfg.runner, _convert_="all")
     data = load_data(cfg) if data is None else data
@@ -365,17 +363,6 @@ def instantiate_runner(
     with open_dict(rest):
         del rest["data"]
     return instantiate(rest, _convert_="all", _partial_=True)(data=data)
-
-
-def _refuse_unused(cfg: DictConfig) -> None:
-    """Refuse limits on candidates, and weights to keep, with a runner that has neither."""
-    limits = (cfg.get("limits") or {}).items()
-    given = [f"limits.{key}" for key, value in limits if value and key != "_target_"]
-    given += ["keep_weights"] if cfg.get("keep_weights") else []
-    if given and "limits" not in cfg.runner:
-        raise ValueError(
-            f"Expected runner=finetune with {given[0]}, got a runner that knows no model's files"
-        )
 
 
 def instantiate_finetune_runner(cfg: DictConfig) -> FineTuneRunner:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from lensllm.commands.conf import command_module, conf_dir
 from lensllm.commands.config_checks import unknown_key
+from lensllm.commands.short_names import short_names
 from lensllm.system.limits import bounded_yaml
-
-# Words that people use for keys whose last part is another word.
-ALIASES = {
-    "epochs": "training.max_epochs",
-    "learning_rate": "optimizer.lr",
-    "store": "paths.store_dir",
-}
-# Parts whose keys go without their group's name; the first one that has a key is meant.
-_OPEN = ("training", "dataset", "optimizer", "scheduler", "trainer", "runner", "paths")
 
 
 def compose(command: str, choices: Mapping[str, str]) -> DictConfig:
@@ -54,7 +46,7 @@ def compose(command: str, choices: Mapping[str, str]) -> DictConfig:
     return cfg
 
 
-def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, set[str]]:
+def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, dict[str, Any]]:
     """The configuration with the values of keywords.
 
     Args:
@@ -64,7 +56,7 @@ def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, set
             {"ats": {"k": 4}}.
 
     Returns:
-        The configuration, and the full keys that the keywords set.
+        The configuration, and what the keywords set, by full keys and by groups.
 
     Raises:
         TypeError: There is no such keyword; the message has the nearest one.
@@ -90,7 +82,7 @@ def configure(command: str, options: Mapping[str, Any]) -> tuple[DictConfig, set
             OmegaConf.update(cfg, key.replace("+", ""), _listed(value), force_add=added)
         except (ConfigAttributeError, ConfigKeyError) as error:
             raise TypeError(unknown_key(error, f"{{'+{error.key}': ...}}")) from error
-    return cfg, {key.replace("+", "") for key in values}
+    return cfg, {key.replace("+", ""): value for key, value in (values | choices).items()}
 
 
 def _listed(value: Any) -> Any:
@@ -123,24 +115,9 @@ def _group(name: str, value: Any) -> tuple[dict[str, str], dict[str, Any]]:
 
 def _key(cfg: DictConfig, name: str) -> str:
     """The full key that a keyword means."""
-    if name in ALIASES or name in cfg:
-        return ALIASES.get(name, name)
-    found: dict[str, str] = {}
-    for key in _leaves(cfg):
-        found.setdefault(key.rpartition(".")[2], key)
-    if name in found:
-        return found[name]
-    known = [*ALIASES, *map(str, cfg), *found]
+    known = short_names(cfg) | {str(key): str(key) for key in cfg}
+    if name in known:
+        return known[name]
     near = difflib.get_close_matches(name, known, n=1)
-    way = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(set(known)))}"
+    way = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
     raise TypeError(f"Expected an option, got {name!r}: {way}")
-
-
-def _leaves(cfg: DictConfig) -> Iterator[str]:
-    """Full keys in the open parts that do not refer to other keys."""
-    for part in _OPEN:
-        for key in cfg.get(part) or ():
-            node = cfg[part]._get_node(key)
-            is_own = part == "paths" or not node._is_interpolation()
-            if is_own and not str(key).startswith("_"):
-                yield f"{part}.{key}"

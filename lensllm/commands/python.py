@@ -108,7 +108,7 @@ def select(
         given["candidates"] = {"custom": {"models": list(models)}}
     if data is not None:
         given["dataset"] = _dataset(data, options.get("dataset", {}))
-    cfg, keys = configure("select", {**given, "budget": {"limit": budget}})
+    cfg, set_keys = configure("select", {**given, "budget": {"limit": budget}})
     in_memory = data if isinstance(data, TextData) else None
     splits = {"validation": validation_data, "test": test_data}
     has_path = "path" in cfg.dataset.keys()  # noqa: SIM118 - also one without a value
@@ -118,6 +118,7 @@ def select(
             cfg[name] = {"object": repr(value)}
         if in_memory is not None:
             cfg.dataset = {"name": in_memory.name, "fingerprint": in_memory.fingerprint}
+            set_keys["dataset"] = in_memory.name
         elif is_own:
             cfg.dataset.path = data_path(data, Path(cfg.paths.store_dir) / "data", **splits)
     if not is_own and any(rows is not None for rows in splits.values()):
@@ -128,7 +129,7 @@ def select(
     folder = _new_folder(cfg) if output is None else Path(output)
     with _plain_errors():
         refuse_hopeless(cfg)
-        check_config(cfg, SelectConfig, keys)
+        check_config(cfg, SelectConfig, set_keys)
         if in_memory is None:
             prepare(cfg)
         runner = instantiate_runner(cfg, in_memory, folder.name)

@@ -52,10 +52,11 @@ def main(cfg: DictConfig) -> float:
         n_examples=cfg.report.examples,
     )
     if result.paths:
-        console.print(selection_table(result.selection, result.curves))
-        for line in result.answer.lines:
-            console.print(line)
-            note(line)
+        if result.selection.best.status == "ranked":
+            console.print(selection_table(result.selection, result.curves))
+            for line in result.answer.lines:
+                console.print(line)
+                note(line)
         for kind, path in result.paths.items():
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked

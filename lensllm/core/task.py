@@ -19,7 +19,7 @@ class BudgetTooSmallError(ValueError):
     """The budget does not pay for the first trials that a selector needs."""
 
 
-class NoCandidateError(RuntimeError):
+class NoCandidateError(ValueError):
     """No candidate could be run; the message gives the reason for each."""
 
     def __init__(self, dataset: str, failures: Mapping[str, str]) -> None:
@@ -29,7 +29,9 @@ class NoCandidateError(RuntimeError):
 
     def __str__(self) -> str:
         reasons = "; ".join(f"{model}: {reason}" for model, reason in self.failures.items())
-        return f"Expected a candidate that can be fine-tuned on {self.dataset}, got none: {reasons}"
+        text = f"Expected a candidate that can be fine-tuned on {self.dataset}, got none: {reasons}"
+        diverged = any("diverged at" in reason for reason in self.failures.values())
+        return f"{text}: lower optimizer.lr, and look at the data" if diverged else text
 
 
 @dataclass(frozen=True)

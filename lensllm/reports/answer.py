@@ -69,6 +69,11 @@ def answer_of(selection: Selection, curves: pd.DataFrame) -> Answer:
 
 def _sentence(selection: Selection) -> str:
     """Which model, how probably it is the best, and the verdict with its reason."""
+    if len(selection.ranking) == 1:
+        text = f"There is nothing to choose: {selection.best.model} is the only candidate for "
+        known = math.isfinite(selection.best.predicted_loss)
+        more = f" What follows is a forecast of its {selection.measure.label}." if known else ""
+        return f"{text}{selection.dataset}.{more}"
     verdict = selection.verdict
     is_open = verdict is not None and verdict.kind == "not_enough_evidence"
     text = f"{'For now, f' if is_open else 'F'}ine-tune {selection.best.model} on "

@@ -19,6 +19,7 @@ from lensllm.core.data_needs import DataNeeds
 from lensllm.reports import quantities, report_charts
 from lensllm.reports.curves_figure import CurvePlot
 from lensllm.reports.data_words import classes_words, data_words
+from lensllm.reports.leaderboard import largest_measured
 from lensllm.reports.report_data import Campaign, known_points, not_tried, steps
 from lensllm.reports.selection_figure import MIN_FIT_POINTS, candidate_plots
 from lensllm.reports.style import PALETTE
@@ -156,13 +157,13 @@ def _is_known(value: Any) -> bool:
 
 
 def _row(campaign: Campaign, place: int) -> dict[str, Any]:
-    """One row of the leaderboard."""
+    """One row of the leaderboard, from a campaign's files."""
     entry, said = campaign.ranking[place], campaign.record["ranking"][place]
     points = campaign.points(entry.model)
     column = campaign.measure.column
     usable = points[np.isfinite(points[column])]
     is_full = usable["n_samples"] == campaign.n_samples_full
-    last = usable.iloc[-1] if len(usable) else None
+    largest = largest_measured(points, column)
     memory = said.get("memory_gb")
     return {
         "place": place + 1,
@@ -173,9 +174,9 @@ def _row(campaign: Campaign, place: int) -> dict[str, Any]:
         "n_points": len(usable),
         "has_full": bool(is_full.any()),
         "full": float(usable.loc[is_full, column].mean()),
-        "largest": math.nan if last is None else float(last["n_samples"]),
-        "loss": math.nan if last is None else float(last[column]),
-        "per_byte": math.nan if last is None else float(last["test_loss_per_byte"]),
+        "largest": largest["n_samples"],
+        "loss": largest[column],
+        "per_byte": largest["test_loss_per_byte"],
         "n_params": said.get("n_params") or _most(points["n_params"]),
         "memory": _most(points["peak_memory_bytes"]) if memory is None else 1e9 * memory,
         "latency": said.get("latency_ms") or math.nan,

@@ -1,4 +1,8 @@
-"""The leaderboard: one row per candidate, for the terminal, the report and the library."""
+"""The leaderboard: one row per candidate, for the terminal, the library and `selection.json`.
+
+A report, which reads files that may be older or have no curves, makes its rows from those
+(`lensllm.reports.html_report`); both take the largest trial from `largest_measured`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,16 @@ from lensllm.core.selection import RankedModel, Selection
 NEARLY = 0.05
 # It is worth a word if it has at most this share of the best one's size or latency.
 SMALLER = 0.75
+
+
+COLUMNS = (
+    *("rank", "candidate", "model"),
+    *("predicted_loss", "lower80", "upper80", "p_best", "p_best_model"),
+    *("largest_n_samples", "largest_loss", "full_loss"),
+    *("difference", "difference_se", "difference_n_samples"),
+    *("n_trials", "flops", "seconds", "loss_per_byte"),
+    *("n_params", "memory_gb", "latency_ms", "pareto", "contender", "status"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
         arms;
         `predicted_loss`, `lower80`, `upper80`: see `RankedModel`;
         `p_best`, `p_best_model`: probability of being best, and its sum over the model's arms;
-        `largest_n_samples`, `largest_loss`: largest size D that was run, and the measure there;
+        `largest_n_samples`, `largest_loss`: largest size D with a measured value, and that value;
         `full_loss`: the measure where it was measured at D_full itself;
         `difference`, `difference_se`, `difference_n_samples`: how far its measured loss is above
         the chosen one's on the same test examples, the standard error of that, and where;
@@ -75,9 +89,7 @@ def leaderboard(selection: Selection, curves: pd.DataFrame) -> pd.DataFrame:
     first = {model: place for place, model in enumerate(dict.fromkeys(table["model"]), start=1)}
     table["rank"] = table["model"].map(first)
     table["pareto"] = _pareto(table, selection.measure)
-    order = list(rows[0])
-    order = ["rank", *order[:6], "p_best_model", *order[6:-2], "pareto", *order[-2:]]
-    return table.sort_values("rank", kind="stable")[order].reset_index(drop=True)
+    return table.sort_values("rank", kind="stable")[list(COLUMNS)].reset_index(drop=True)
 
 
 def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict[str, object]:
@@ -85,9 +97,9 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
     known = selection.candidate(entry.model)
     column = selection.measure.column  # which trials that all failed do not have
     own = curves[curves["model"] == entry.model].sort_values("n_samples")
-    own = own.reindex(columns=list(dict.fromkeys([*own, column])))
+    own = own.reindex(columns=list(dict.fromkeys([*own, column, "test_loss_per_byte"])))
     totals = own.reindex(columns=["flops", "seconds"]).sum(min_count=1)
-    per_byte = own.reindex(columns=["test_loss_per_byte"])["test_loss_per_byte"]
+    largest = largest_measured(own, column)
     verdict, evidence = selection.verdict, selection.evidence
     differences = () if evidence is None else evidence.differences
     behind = next((item for item in differences if item.model == entry.model), None)
@@ -98,8 +110,8 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
         "lower80": entry.lower80,
         "upper80": entry.upper80,
         "p_best": entry.p_best,
-        "largest_n_samples": int(own["n_samples"].iloc[-1]) if len(own) else math.nan,
-        "largest_loss": float(own[column].iloc[-1]) if len(own) else math.nan,
+        "largest_n_samples": largest["n_samples"],
+        "largest_loss": largest[column],
         "full_loss": measured_in_full(selection, entry.model, curves),
         "difference": math.nan if behind is None else behind.difference,
         "difference_se": math.nan if behind is None else behind.standard_error,
@@ -107,13 +119,30 @@ def _row(selection: Selection, entry: RankedModel, curves: pd.DataFrame) -> dict
         "n_trials": len(own),
         "flops": float(totals["flops"]),
         "seconds": float(totals["seconds"]),
-        "loss_per_byte": float(per_byte.iloc[-1]) if len(own) else math.nan,
+        "loss_per_byte": largest["test_loss_per_byte"],
         "n_params": float(known.n_params) or math.nan,
         "memory_gb": known.memory_gb,
         "latency_ms": known.latency_ms,
         "contender": verdict is not None and known.base_model in verdict.contenders,
         "status": entry.status,
     }
+
+
+def largest_measured(points: pd.DataFrame, column: str) -> dict[str, float]:
+    """What one candidate's largest trial with a finite value measured.
+
+    Args:
+        points: Its trials by ascending size.
+        column: The column of the values.
+
+    Returns:
+        `n_samples`, the value and `test_loss_per_byte`; all `nan` where no value is finite.
+    """
+    names = list(dict.fromkeys(["n_samples", column, "test_loss_per_byte"]))
+    measured = points.loc[np.isfinite(points[column].astype(float)), names]
+    if measured.empty:
+        return dict.fromkeys(names, math.nan)
+    return measured.iloc[-1].astype(float).to_dict()
 
 
 def measured_in_full(selection: Selection, model: str, curves: pd.DataFrame) -> float:

@@ -188,7 +188,7 @@ def selection_table(selection: Selection, curves: pd.DataFrame) -> Table:
         ("n_params", "parameters", lambda row: _count(row["n_params"])),
         ("memory_gb", "GB to run", lambda row: _two_digits(row["memory_gb"])),
         ("latency_ms", "latency, ms", _cell("latency_ms", 0)),
-        ("largest_n_samples", "largest D run", _cell("largest_n_samples", 0)),
+        ("largest_n_samples", "largest D measured", _cell("largest_n_samples", 0)),
         ("largest_loss", f"its {what}", _cell("largest_loss")),
         ("difference", "behind the first, at D", _behind),
         ("status", "status", lambda row: "contender" if row["contender"] else row["status"]),

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 
 from lensllm.core.amounts import read_amount
@@ -181,6 +182,7 @@ class Study:
             standard_error: Standard error of the value over test examples, if known.
 
         Raises:
+            TypeError: A value is no number.
             ValueError: The trial was not asked for or was told before, or a value is out of range.
         """
         if status not in get_args(Status):
@@ -193,6 +195,8 @@ class Study:
                 f"{value!r} with {status!r}"
             )
         measure = self.task.measure
+        if value is not None:
+            value = _number(value, "the loss" if measure.is_loss else f"the {measure.name}")
         if value is not None and not measure.is_loss:
             measure.check(value)
         elif value is not None and not 0 < value <= MAX_LOSS:
@@ -200,10 +204,12 @@ class Study:
                 f"Expected a loss above 0 and at most {MAX_LOSS:g}, got {value!r}: tell "
                 "status='diverged' of a trial whose training left the finite numbers"
             )
+        if standard_error is not None:
+            standard_error = _number(standard_error, "the `standard_error`")
         if standard_error is not None and not 0 <= standard_error < math.inf:
             raise ValueError(f"Expected a finite `standard_error` >= 0, got {standard_error!r}")
         if cost is not None:
-            _positive(cost, "`cost`")
+            cost = _positive(cost, "`cost`")
         elif self._learns and self._share is None:
             raise ValueError(
                 f"Expected the `cost` of {_name(trial)}, since the budget is {self._amount:g} and "
@@ -213,7 +219,7 @@ class Study:
             raise ValueError(f"Expected a trial that is open, got {_name(trial)}, told before")
         if trial not in self._missing():
             raise ValueError(f"Expected a trial that `ask` gave, got {_name(trial)}")
-        told = _Told(None if value is None else float(value), cost, status, reason, standard_error)
+        told = _Told(value, cost, status, reason, standard_error)
         self._told.add(trial, told)
         for (worker, key), held in list(self._held.items()):
             if key == trial.key:
@@ -546,10 +552,18 @@ def proportional_costs(
     }
 
 
+def _number(value: Any, what: str) -> float:
+    """A number, also one of NumPy or PyTorch."""
+    if not isinstance(value, str | bool | np.bool_):
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    raise TypeError(f"Expected a number as {what}, got {value!r}")
+
+
 def _positive(value: float, what: str) -> float:
-    if isinstance(value, bool) or not 0 < value < math.inf:
+    if not 0 < (number := _number(value, what)) < math.inf:
         raise ValueError(f"Expected {what} to be a finite number above 0, got {value!r}")
-    return float(value)
+    return number
 
 
 def _name(trial: Trial) -> str:

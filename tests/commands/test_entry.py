@@ -200,6 +200,10 @@ def test_tasks_that_were_not_fetched_are_told_with_the_command(train, tmp_path):
         (["budget.fraction=lots"], ["lots"]),
         (["budget.fraction=null"], [r"budget\.flops or budget\.fraction"]),
         (["budget.flops=-3"], ["> 0, got -3"]),
+        (["budget=10%", "budget.fraction=0.5"], ["got budget.limit=10% and budget.fraction=0.5"]),
+        (["budget=10%", "budget.flops=1e9"], ["got budget.limit=10% and budget.flops=1"]),
+        (["store=st1"], [r"got 'store': did you mean paths\.store_dir\?"]),
+        (["batch_size=8"], [r"did you mean training\.batch_size\?"]),
         (["+budget.share=0.1"], ["share"]),
         (["budget.fracton=0.1"], [r"did you mean budget\.fraction\?"]),
         (["budget.fraction=inf"], [r"finite number as budget\.fraction, got inf"]),
@@ -221,12 +225,29 @@ def test_tasks_that_were_not_fetched_are_told_with_the_command(train, tmp_path):
         (["candidates.models=[]"], [r"candidates\.models", "none"]),
         (["candidates.models=[gpt2-48x2,gpt2-48x2]"], ["'gpt2-48x2' twice"]),
         (["candidates.models=[gpt2-48x2,nobody/none]"], ["'nobody/none'"]),
-        (["runner=replay", "benchmark=csv", "benchmark.path=/nowhere"], ["/nowhere"]),
+        (["runner=replay"], ["replay.models=.* with runner=replay, got candidates=custom"]),
     ],
     ids=lambda value: value[0] if value and "=" in value[0] else "",
 )
 def test_bad_settings_of_a_selection(select, overrides, patterns):
     told(select(*overrides), *patterns)
+
+
+def test_where_all_candidates_diverge_there_is_no_answer(select):
+    done = select("optimizer.lr=1e9", "training.max_epochs=1", "budget.fraction=0.6")
+    told(
+        done,
+        r"^error: Expected a candidate .* got none: .*diverged at D = \d+: lower optimizer\.lr",
+    )
+    assert "report: " in done.out
+    assert "this answer" not in done.out
+
+
+def test_curves_that_are_nowhere_are_told(run_main, tmp_path):
+    from scripts.select_model import main
+
+    words = ("runner=replay", "benchmark=csv", "benchmark.path=/nowhere")
+    told(run_main(main, *words, f"paths.output_dir={tmp_path}"), "/nowhere")
 
 
 def test_fetching_what_is_no_task_is_told(run_main, tmp_path):

@@ -44,4 +44,4 @@ def test_keywords_are_the_settings_of_the_command(options, words):
 
 def test_the_keys_that_were_set_are_known():
     _, keys = configure("select", {"epochs": 2, "optimizer": {"+eps": 1e-6}})
-    assert keys == {"training.max_epochs", "optimizer.eps"}
+    assert keys == {"training.max_epochs": 2, "optimizer.eps": 1e-6}

@@ -106,3 +106,24 @@ def test_table_and_record_have_size_model_and_pareto(selection, curves):
     assert (first["base_model"], first["n_params"], first["pareto"]) == ("big", 8e6, True)
     assert (last["n_params"], last["pareto"]) == (None, None)
     assert record["nearly_as_good"]["candidate"] == "mid"
+
+
+def test_a_single_candidate_is_no_choice(selection, curves):
+    alone = replace(selection, ranking=selection.ranking[:1])
+    sentence = answer_of(alone, curves[curves["model"] == NAMES[0]]).sentence
+    assert sentence.startswith(f"There is nothing to choose: {NAMES[0]} is the only candidate")
+    assert "forecast of its test loss" in sentence
+    assert "probability" not in sentence
+
+
+def test_the_largest_trial_is_the_largest_with_a_value(selection):
+    trials = [
+        TrialResult(Trial("mid", "demo", 100), "completed", test_loss=2.5, test_loss_per_byte=0.5),
+        TrialResult(Trial("mid", "demo", 200), "diverged", test_loss=math.nan),
+        TrialResult(Trial("small", "demo", 100), "diverged", test_loss=math.nan),
+    ]
+    table = leaderboard(selection, results_table(trials)).set_index("candidate")
+    row = table.loc["mid"]
+    assert (row["largest_n_samples"], row["largest_loss"], row["n_trials"]) == (100, 2.5, 2)
+    assert row["loss_per_byte"] == 0.5
+    assert math.isnan(table.loc["small", "largest_n_samples"])

@@ -104,7 +104,7 @@ def test_the_answer_says_which_how_sure_and_at_what_cost(selection, curves):
 
 
 def test_the_answer_does_not_claim_what_is_not_known(selection, curves):
-    plain = Selection("zero_shot", "demo", 800, (RankedModel("b", 2.0),))
+    plain = Selection("zero_shot", "demo", 800, (RankedModel("b", 2.0), RankedModel("c", 3.0)))
     answer = answer_of(plain, curves)
     assert answer.sentence.startswith("Fine-tune b on demo; zero_shot gives no probability")
     assert "nan" not in str(answer)
@@ -120,7 +120,7 @@ def test_the_table_has_a_row_a_candidate(selection, curves):
     assert len(rows) == 3
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
     assert cells[0] == ["1", "a", "1.432", "1.300 to 1.550", "0.88", "1600", "2.154", "ranked"]
-    assert cells[1] == ["2", "b", "1.600", "-", "-", "200", "-", "ranked"]
+    assert cells[1] == ["2", "b", "1.600", "-", "-", "0", "5.000", "ranked"]
     assert cells[2] == ["3", "c", "-", "-", "-", "-", "-", "no usable trial"]
 
 

@@ -1,5 +1,6 @@
 """A study asks what a campaign would run, keeps what it is told, and shares its work."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -161,6 +162,11 @@ def test_what_is_told_wrongly_is_refused():
     for value in (float("nan"), float("inf"), -1.0, 0.0):
         with pytest.raises(ValueError, match="tell status='diverged'"):
             study.tell(trial, value)
+    for value in ("2.0", True, [2.0]):
+        with pytest.raises(TypeError, match=f"a number as the loss, got {re.escape(repr(value))}"):
+            study.tell(trial, value)
+    with pytest.raises(TypeError, match="a number as `cost`, got '3'"):
+        study.tell(trial, 2.0, cost="3")
     with pytest.raises(ValueError, match="got None with 'completed'"):
         study.tell(trial)
     with pytest.raises(ValueError, match="Expected a status among completed, diverged, failed"):

@@ -248,7 +248,7 @@ def test_a_campaign_without_hope_ends_before_data_and_libraries_are_loaded(tmp_p
         ],
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"got none: {tmp_path}: Expected a model folder with config.json" in done.stderr
     assert "the GGUF file m.gguf" in done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 5
