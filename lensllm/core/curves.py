@@ -38,7 +38,6 @@ from lensllm.system.harmless import csv_name
 
 logger = logging.getLogger(__name__)
 
-_TRIAL_FILE = re.compile(r"[0-9a-f]{16}\.json")  # of a trial store
 MAX_WHOLE = 10**15  # largest size or seed; a float represents whole numbers up to it exactly
 
 REQUIRED_COLUMNS = ("model", "dataset", "n_samples", "seed", "test_loss")
@@ -362,7 +361,7 @@ def read_curves(path: str | Path, *, allow_missing: bool = False, **told: Any) -
 
 def _is_past_run(path: str | Path) -> bool:
     """Whether a path holds training runs of another program."""
-    from lensllm.core.past_runs import is_lightning_csv, recognise
+    from lensllm.core.past_runs import is_lightning_csv, is_trial_store, recognise
 
     folder = Path(path)
     if folder.is_dir():
@@ -370,11 +369,6 @@ def _is_past_run(path: str | Path) -> bool:
         if wide or is_trial_store(folder):
             return False
     return recognise(path) is not None
-
-
-def is_trial_store(folder: Path) -> bool:
-    """Whether a folder holds trials of this project."""
-    return any(_TRIAL_FILE.fullmatch(file.name) for file in folder.glob("*.json"))
 
 
 def _read_past_runs(path: str | Path, told: Mapping[str, Any]) -> pd.DataFrame:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lensllm.core.curves import is_trial_store
 from lensllm.core.past_runs.lightning_logs import METRICS, is_lightning_csv, read_lightning_runs
 from lensllm.core.past_runs.optuna_studies import is_optuna_storage, read_optuna_trials
 from lensllm.core.past_runs.run import PastRun, csv_header
@@ -21,6 +21,14 @@ READERS: dict[str, Callable[[Path], list[PastRun]]] = {
     "lightning": read_lightning_runs,
     "optuna": read_optuna_trials,
 }
+
+
+_TRIAL_FILE = re.compile(r"[0-9a-f]{16}\.json")
+
+
+def is_trial_store(folder: Path) -> bool:
+    """Whether a folder holds trials of this project."""
+    return any(_TRIAL_FILE.fullmatch(file.name) for file in folder.glob("*.json"))
 
 
 def recognise(path: str | Path) -> str | None:
