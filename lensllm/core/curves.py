@@ -26,7 +26,6 @@ import csv
 import io
 import logging
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

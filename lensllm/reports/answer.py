@@ -107,6 +107,8 @@ def _chance(selection: Selection) -> str:
         for entry in selection.ranking
         if selection.candidate(entry.model).base_model == model and math.isfinite(entry.p_best)
     ]
+    if n_models == 1:
+        return f": these settings of it are the best of {len(own)} with probability {best.p_best:.2f}"
     text = f": {model} is the best of {n_models} models with probability {sum(own):.2f}"
     return text if len(own) < 2 else f"{text}, with these settings {best.p_best:.2f}"
 

@@ -166,7 +166,7 @@ def run_campaign(
             warnings=(
                 *selection.warnings,
                 *remarks,
-                *tuning_warnings(curves, task.losses_before, task.measure),
+                *tuning_warnings(selection, curves, task.losses_before),
                 *prediction_warnings(selection, curves),
                 *few_examples(selection, evidence),
             ),
@@ -270,7 +270,8 @@ def _without_slow(task: Task, results: Sequence[TrialResult]) -> Task:
 def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) -> dict[str, str]:
     """Candidates with `max_failures` or more failed or diverged trials, with the reason.
 
-    A candidate of which even the smallest trial is too slow has failed as well.
+    A trial that was ended at its time limit says nothing of smaller ones; a candidate of which even
+    the smallest is too slow is set aside.
     """
     bad: dict[str, list[TrialResult]] = {}
     for result in results:
@@ -280,7 +281,7 @@ def _set_aside(task: Task, results: Sequence[TrialResult], max_failures: int) ->
     return {
         model: _why(found)
         for model, found in bad.items()
-        if len(found) >= max_failures or model in slow
+        if sum(r.status != "timed_out" for r in found) >= max_failures or model in slow
     }
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lensllm.core.evidence import Evidence
-from lensllm.core.measures import LOSS, Measure
 from lensllm.core.points import losses_by_size
 from lensllm.core.selection import Selection
 
@@ -17,22 +16,22 @@ STEEP = 0.25
 
 
 def tuning_warnings(
-    curves: pd.DataFrame,
-    losses_before: Mapping[str, float] | None = None,
-    measure: Measure = LOSS,
+    selection: Selection, curves: pd.DataFrame, losses_before: Mapping[str, float] | None = None
 ) -> tuple[str, ...]:
     """A warning if fine-tuning made every candidate worse than it was before.
 
     Args:
-        curves: Tidy table of a campaign's trials.
+        selection: The answer.
+        curves: Tidy table of the campaign's trials.
         losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
             measured at D = 0; they are compared with a margin of a quarter.
-        measure: The measure by which candidates are compared.
 
     Returns:
-        At most one warning.
+        At most one warning; none where there is no answer to believe.
     """
-    worse, better = 0, 0
+    if selection.best.status != "ranked":
+        return ()
+    worse, better, measure = 0, 0, selection.measure
     rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
     for model, rows in curves.groupby("model"):
         losses = measure.errors(rows)

@@ -249,6 +249,9 @@ def curve(model, *losses):
     ]
 
 
+ANSWER = Selection.of("demo", TASK, [RankedModel("a", 1.0, 1.0)])
+
+
 @pytest.mark.parametrize(
     ("curves", "warned"),
     [
@@ -261,14 +264,16 @@ def curve(model, *losses):
 )
 def test_fine_tuning_that_made_everything_worse_is_said(curves, warned):
     table = results_table([result for part in curves for result in part])
-    assert bool(tuning_warnings(table)) == warned
+    assert bool(tuning_warnings(ANSWER, table)) == warned
+    nothing = Selection.of("demo", TASK, [RankedModel("a", math.nan, status="no usable trial")])
+    assert not tuning_warnings(nothing, table)
 
 
 @pytest.mark.parametrize(("tuned", "warned"), [(6.2, False), (6.3, True), (math.nan, True)])
 def test_a_few_pairs_before_fine_tuning_tell_roughly(tuned, warned):
     table = results_table(curve("a", math.nan, tuned)[1:])
-    assert bool(tuning_warnings(table, {"a": 5.0, "b": 1.0})) == warned
-    assert not tuning_warnings(table, {"b": 1.0})
+    assert bool(tuning_warnings(ANSWER, table, {"a": 5.0, "b": 1.0})) == warned
+    assert not tuning_warnings(ANSWER, table, {"b": 1.0})
 
 
 def test_curves_of_earlier_tasks_are_known_to_the_selector_and_have_the_measure():
