@@ -69,12 +69,21 @@ def render(campaign: Campaign) -> str:
 
 
 def _isolated(text: str, names: Sequence[str]) -> Markup:
-    """A sentence in which names in another writing direction leave the words around them alone."""
+    """A sentence as markup: commands between backticks are code, and names stand by themselves.
+
+    So names in another writing direction leave the words around them alone.
+    """
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return Markup("").join(
-        Markup("<bdi>{}</bdi>").format(plain(part)) if part in names else _unbroken(plain(part))
-        for part in re.split(f"({pattern})", text)
-    )
+    return Markup("").join(_marked(part, names) for part in re.split(f"({pattern}|`[^`]+`)", text))
+
+
+def _marked(part: str, names: Sequence[str]) -> str:
+    """A name, a command, or the text between them."""
+    if part in names:
+        return Markup("<bdi>{}</bdi>").format(plain(part))
+    if re.fullmatch("`[^`]+`", part):
+        return Markup("<code>{}</code>").format(plain(part[1:-1]))
+    return _unbroken(plain(part))
 
 
 def _unbroken(text: str) -> str:
