@@ -172,7 +172,10 @@ def test_what_cannot_be_kept_is_refused(tmp_path, jsonl_300, model_folders, run_
     for arguments, message in (
         ((selection, f"output={full}"), "Expected a new or an empty folder"),
         ((selection, f"output={tmp_path / 'm'}", "candidate=bert"), "Expected a candidate among"),
-        ((f"selection={tmp_path / 'none.json'}", f"output={tmp_path / 'm'}"), "which is no file"),
+        (
+            (f"selection={tmp_path / 'TIME'}", f"output={tmp_path / 'm'}"),
+            f"which is no file: the latest campaign there is selection={tmp_path / 'campaign'}",
+        ),
         ((selection,), "output"),
     ):
         done = run_main(finetune.main, *arguments, run)

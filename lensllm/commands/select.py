@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -22,6 +23,9 @@ from lensllm.core.amounts import read_price
 from lensllm.system.harmless import stored_settings
 from lensllm.system.interrupts import is_first_rank
 from lensllm.system.progress import note
+
+if TYPE_CHECKING:
+    from lensllm.api.result import Result
 
 
 @entry_point("select", SelectConfig)
@@ -59,7 +63,25 @@ def main(cfg: DictConfig) -> float:
         for kind, path in result.paths.items():
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked
+        if not replays:
+            console.print(finetune_command(result), markup=False, soft_wrap=True)
     return result.selection.best.predicted_loss
+
+
+def finetune_command(result: Result) -> str:
+    """The command that fine-tunes the chosen model; two of them where only that tells more."""
+    from lensllm.reports.answer import is_worth_more
+
+    verdict = result.selection.verdict
+    words = [
+        "lensllm",
+        "finetune",
+        f"selection={result.paths['selection'].parent}",
+        "output=my-model",
+    ]
+    if verdict is not None and verdict.kind != "clear" and not is_worth_more(verdict):
+        words.append("confirm=2")
+    return f"to fine-tune it on all the data: {shlex.join(words)}"
 
 
 def campaign_options(cfg: DictConfig) -> dict[str, Any]:

@@ -151,13 +151,19 @@ def _contenders(selection: Selection, verdict: Verdict) -> str:
     return f"P(best) of {listed(each)}; together {verdict.p_contenders:.2f}"
 
 
+def is_worth_more(verdict: Verdict) -> bool:
+    """Whether a further trial below D_full is expected to save something measurable."""
+    return verdict.next_trial is not None and verdict.next_gain >= MEASURABLE
+
+
 def _next(selection: Selection, verdict: Verdict) -> str:
     """The next trial, its cost and its worth."""
-    if verdict.next_trial is None or verdict.next_gain < MEASURABLE:
+    if not is_worth_more(verdict):
         return (
-            "none below D_full is expected to change the choice; `lensllm finetune` with confirm=2 "
-            "tries two in full"
+            "none would help, and neither would more budget: `lensllm finetune "
+            "selection=<this folder> confirm=2 output=my-model` tries two in full"
         )
+    assert verdict.next_trial is not None
     model, n_samples = verdict.next_trial
     gain = saving(verdict.next_gain, selection.measure.difference_unit)
     return (

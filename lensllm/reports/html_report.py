@@ -130,7 +130,7 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "min_fit_points": MIN_FIT_POINTS,
         "multiples": MULTIPLES,
         "classes": classes_words(known) if (known := record["data"].get("classes")) else "",
-        "next": campaign.verdict.get("next_trial"),
+        "next": _next_trial(campaign),
         "cuts": _cuts(campaign),
         "settings": yaml.safe_dump(
             dict(record["settings"]), allow_unicode=True, sort_keys=False, width=88
@@ -228,6 +228,13 @@ def _more(model: str, plot: CurvePlot) -> dict[str, Any]:
         low, median, high = fit.posterior.band(sizes, plot.level)
         values = list(zip(median, low, high, strict=True))
     return {"model": model, "values": values, "n_points": int((plot.n_samples > 0).sum())}
+
+
+def _next_trial(campaign: Campaign) -> Mapping[str, Any] | None:
+    """The next trial; `None` if it is not expected to save anything measurable."""
+    gain = campaign.verdict.get("next_gain")
+    is_worth = gain is not None and gain >= quantities.MEASURABLE
+    return campaign.verdict.get("next_trial") if is_worth else None
 
 
 def _cuts(campaign: Campaign) -> list[Mapping[str, Any]]:

@@ -293,5 +293,5 @@ def test_a_selector_without_a_verdict_has_none_in_the_record(curves, selection):
 def test_where_no_trial_would_tell_more_the_answer_says_what_does(selection, curves):
     verdict = Verdict("not_enough_evidence", ("a", "b"), 0.97, 0.02, ("b", 400), 0.1, 1e-9)
     note = dict(answer_of(replace(selection, verdict=verdict), curves).notes)["Next trial"]
-    assert note.startswith("none below D_full is expected to change the choice")
-    assert "confirm=2 tries two in full" in note
+    assert note.startswith("none would help, and neither would more budget")
+    assert "confirm=2 output=my-model` tries two in full" in note
