@@ -1,6 +1,7 @@
 """From a campaign to a model folder that plain transformers read."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,10 @@ def test_the_folder_gives_the_reported_loss(
     assert f"The model is in {tmp_path / 'model'}" in " ".join(done.out.split())
     card = (tmp_path / "model" / "README.md").read_text()
     assert "base_model: " in card
+    assert not re.search("Next trial|More data|For now|FOLDER", card)
+    answers = []
+    exec(re.search(r"```python\n(.+?)```", card, re.DOTALL)[1], {"print": answers.append})
+    assert [type(answer) for answer in answers] == [str]
     settings = record["settings"]
     from hydra.utils import instantiate
     from omegaconf import OmegaConf

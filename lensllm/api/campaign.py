@@ -127,7 +127,10 @@ def run_selection(
         known = [*known, *resumed]
     task, data = runner.task(), runner.data_summary()
     if "classes" in data:
-        note(line := one_row(classes_words(data["classes"])))
+        line = one_row(classes_words(data["classes"]))
+        if task.measure.is_loss:
+            line += "; the loss ranks: measure=accuracy ranks by accuracy"
+        note(line)
         console.print(line, markup=False, soft_wrap=True)
     if n_examples and (examples := runner.examples(n_examples)):
         data = {**data, "examples": examples}

@@ -42,6 +42,8 @@ def main(cfg: DictConfig) -> None:
         merge=cfg.merge,
     )
     say(winner_sentence(winner))
+    if record.get("data", {}).get("classes") and "accuracy" not in winner.result.measures:
+        say("'+settings.runner.measuring.also=[accuracy]' measures its accuracy as well")
 
 
 def recorded_runner(
