@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lensllm.core.events import KNOWN
 from lensllm.core.evidence import CLOSE
 from lensllm.core.measures import Measure
 from lensllm.core.selection import Selection, Verdict
@@ -189,6 +190,9 @@ def _smaller(item: SmallerModel, measure: Measure) -> str:
 
 def _cost(selection: Selection) -> str:
     """Time and price of the answer, or else its FLOPs, and their share of full fine-tuning."""
+    if selection.cost_flops == 0 and not math.isfinite(selection.cost_seconds):
+        is_stored = any(event.kind == KNOWN for event in selection.events)
+        return "nothing: all trials were in the store" if is_stored else "nothing"
     parts, them = [], "the FLOPs"
     if math.isfinite(selection.cost_seconds):
         parts.append(duration(selection.cost_seconds))

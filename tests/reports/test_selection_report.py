@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lensllm.core.events import Event
+from lensllm.core.events import KNOWN, Event
 from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
@@ -180,6 +180,9 @@ def test_what_the_test_set_tells_is_in_the_table_and_the_answer(told, curves):
     assert [row[7] for row in cells] == ["-", "0.030 ± 0.020 at 200 (z 1.5)", "-"]
     notes = dict(answer_of(told, curves).notes)
     assert notes["Spent"].endswith("in full; 31 % of them for evaluation")
+    stored = replace(told, cost_flops=0.0, events=(*told.events, Event(KNOWN, "a", 200)))
+    spent = dict(answer_of(stored, curves).notes)["Spent"]
+    assert spent == "nothing: all trials were in the store"
     assert notes["Test set"] == (
         "600 examples, which tell the first two apart with a standard error of 0.021 nats"
     )
