@@ -22,7 +22,7 @@ from lensllm.core.task import Budget
 from lensllm.core.trials import TrialResult
 from lensllm.finetune.trackers import MakeLogger
 from lensllm.reports.campaign_tracking import CampaignTracker
-from lensllm.reports.data_words import classes_words
+from lensllm.reports.data_words import classes_words, earlier_words
 from lensllm.reports.progress import CampaignBar, CampaignProgress
 from lensllm.reports.selection_report import write_selection
 from lensllm.selectors.base import Selector
@@ -126,10 +126,12 @@ def run_selection(
         runner.deadline = limit.deadline
         known = [*known, *resumed]
     task, data = runner.task(), runner.data_summary()
-    if "classes" in data:
-        line = one_row(classes_words(data["classes"]))
-        if task.measure.is_loss:
-            line += "; the loss ranks: measure=accuracy ranks by accuracy"
+    said = [classes_words(data["classes"])] if "classes" in data else []
+    if said and task.measure.is_loss:
+        said[0] += "; the loss ranks: measure=accuracy ranks by accuracy"
+    if earlier is not None:
+        said.append(earlier_words(earlier.but(task.dataset), task.names))
+    for line in map(one_row, said):
         note(line)
         console.print(line, markup=False, soft_wrap=True)
     if n_examples and (examples := runner.examples(n_examples)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ class Range:
     """A number with its 80 % interval; `inf` stands for more than `MAX_FACTOR` times D_full.
 
     Attributes:
-        middle: Median.
+        middle: Median; of a loss, and of a difference of losses, that of geometric means, as a
+            predicted loss is one.
         lower80: Lower end.
         upper80: Upper end.
     """
@@ -101,6 +102,7 @@ def data_needs_of(
     *,
     target_loss: float | None = None,
     standard_error: float = math.nan,
+    full_loss: float = math.nan,
 ) -> DataNeeds:
     """Read the answers off joint draws of a candidate's curve.
 
@@ -112,18 +114,27 @@ def data_needs_of(
         measured: The same with that noise.
         target_loss: A test loss that is wanted.
         standard_error: See `DataNeeds`.
+        full_loss: The loss at D_full if it was measured; draws at larger sizes are then taken in
+            proportion to it.
     """
     here = int(np.searchsorted(sizes, n_samples_full))
+    if math.isfinite(full_loss):
+        curves, measured = (
+            np.where(sizes < n_samples_full, part, part * full_loss / part[:, [here]])
+            for part in (curves, measured)
+        )
     wanted = None if target_loss is None else Range.of(_first_below(sizes, curves, target_loss))
     enough = None
     if math.isfinite(standard_error):
         gains = curves[:, :-2] - curves[:, 2:]
         enough = Range.of(_last_above(sizes, gains, standard_error))
+    full, twice = measured[:, here], measured[:, here + 2]
+    centre, further = (float(np.exp(np.log(draws).mean())) for draws in (full, twice))
     return DataNeeds(
         model,
         n_samples_full,
-        Range.of(measured[:, here + 2]),
-        Range.of(measured[:, here] - measured[:, here + 2]),
+        replace(Range.of(twice), middle=further),
+        replace(Range.of(full - twice), middle=centre - further),
         math.nan if target_loss is None else target_loss,
         wanted,
         standard_error,

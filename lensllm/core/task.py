@@ -214,8 +214,8 @@ class Budget:
         return error
 
     def fits(self, trial: Trial, task: Task) -> bool:
-        """Whether a trial that was asked for, and is to start now, is expected to end in time."""
-        return True
+        """Whether what is left pays for a trial that was asked for and is to start now."""
+        return task.costs[trial.point] <= self.remaining * (1.0 + 1e-9)
 
     def allows(self, n_samples: int) -> bool:
         """Whether a trial of this size is permitted (whatever it costs)."""

@@ -230,6 +230,8 @@ class Posterior:
         common: Loadings of the part that all candidates share, same shape.
         families: Position of each candidate's family, shape (n_models,).
         noise: Variance of a measurement of y, (n_components, t).
+        settled: Log losses that were measured at D_full, shape (n_models,), `nan` where none was.
+            What a run on all the data has reached is no longer uncertain: it can be run again.
     """
 
     weights: np.ndarray
@@ -241,6 +243,12 @@ class Posterior:
     common: np.ndarray
     families: np.ndarray
     noise: np.ndarray
+    settled: np.ndarray
+
+    @cached_property
+    def is_settled(self) -> np.ndarray:
+        """Whether a candidate's loss at D_full was measured, shape (n_models,)."""
+        return np.isfinite(self.settled)
 
     def draws(self, n_draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Joint draws of log losses at D_full: of the curves, and of a measurement of them.
@@ -265,7 +273,9 @@ class Posterior:
         noise = np.sqrt(self.noise[pick, -1])[:, None]
         measured = curves + noise * rng.standard_normal(curves.shape)
         floor = self.floors[pick][:, None]
-        return np.log(floor + np.exp(curves)), np.log(floor + np.exp(measured))
+        drawn = np.log(floor + np.exp(curves)), np.log(floor + np.exp(measured))
+        known = self.is_settled
+        return np.where(known, self.settled, drawn[0]), np.where(known, self.settled, drawn[1])
 
     def draws_of(self, model: int, n_draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Joint draws of one candidate's losses at all sizes: of its curve, and measured ones.
@@ -300,7 +310,9 @@ class Posterior:
     def expected(self) -> np.ndarray:
         """Expected log losses, shape (n_models, t)."""
         centre = np.log(self.floors[:, None, None] + np.exp(self.mean))
-        return np.einsum("k,kmt->mt", self.weights, centre)
+        found = np.einsum("k,kmt->mt", self.weights, centre)
+        found[self.is_settled, -1] = self.settled[self.is_settled]
+        return found
 
     def moments(self, models: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean and covariance of the log losses of some candidates at all sizes, and noise.
@@ -333,6 +345,8 @@ class Posterior:
         covariance = covariance.reshape(m, t, m, t)
         rows = np.arange(m)
         covariance[rows, :, rows, :] += np.einsum("k,kmts->mts", self.weights, own)
+        settled = self.is_settled[models]
+        covariance[settled, -1] = covariance[:, :, settled, -1] = 0.0
         noise = np.einsum("k,kmt->mt", self.weights, slope**2 * self.noise[:, None])
         return mean, covariance, noise
 
@@ -390,6 +404,7 @@ def posterior(
         common,
         points.families,
         np.concatenate([part.noise(points.grid[at]) for part in chosen]),
+        np.full(len(points.families), math.nan),
     )
 
 

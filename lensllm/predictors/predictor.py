@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from lensllm.core.points import losses_by_size
 from lensllm.predictors.earlier import earlier_effects, hints_of
 from lensllm.predictors.posterior import Points, Posterior, posterior
 from lensllm.predictors.prior import CurvePrior, load_prior
@@ -60,12 +62,26 @@ class CurvePredictor:
         wanted = [*(n for n in sizes if n != last), last]
         grid = np.unique([*positive, *wanted, *table.sizes, task.n_samples_full]).astype(float)
         earlier = task.prior_curves
+        settled = np.full(len(task.names), math.nan)
+        if last == task.n_samples_full:
+            settled = _measured_at(last, task, curves)
         if earlier is None:
-            return posterior(prior, Points.of(table, wanted, smallest), wanted)
+            found = posterior(prior, Points.of(table, wanted, smallest), wanted)
+            return replace(found, settled=settled)
         effects = earlier.once(
             (self, task.dataset, task.candidates, tuple(grid), task.measure),
             lambda: earlier_effects(
                 prior, task.candidates, earlier.but(task.dataset), grid, task.measure
             ),
         )
-        return posterior(prior, Points.of(table, grid, smallest), wanted, hints_of(effects))
+        found = posterior(prior, Points.of(table, grid, smallest), wanted, hints_of(effects))
+        return replace(found, settled=settled)
+
+
+def _measured_at(n_samples: int, task: Task, curves: pd.DataFrame) -> np.ndarray:
+    """Log losses of the candidates that were measured at a size; `nan` for the others."""
+    seen = losses_by_size(curves, task.measure)
+    losses = [seen.get(model, {}).get(n_samples, math.nan) for model in task.names]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.array(losses, dtype=float))
+    return np.where(np.isfinite(logs), logs, math.nan)

@@ -113,11 +113,11 @@ def _values(selection: Selection, curves: pd.DataFrame) -> list[tuple[str, str]]
     measured = measured_in_full(selection, best.model, curves)
     if math.isfinite(measured):
         notes.append(("Measured", _at_full(selection, measured)))
-    if math.isfinite(best.predicted_loss):
+    elif math.isfinite(best.predicted_loss):
         text = _at_full(selection, best.predicted_loss)
         if math.isfinite(best.lower80):
             text += f" (80 % interval {best.lower80:.3f} to {best.upper80:.3f})"
-        notes.append(("Predicted", text if not notes else f"{text}, for another run"))
+        notes.append(("Predicted", text))
     return notes
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import pandas as pd
 
 from lensllm.core.data_needs import MAX_FACTOR, DataNeeds, Range
 from lensllm.reports.quantities import share
@@ -19,8 +21,7 @@ def data_words(needs: DataNeeds) -> str:
     text = (
         f"With twice the data (D = {2 * full}), {needs.model} is expected to reach "
         f"{loss.middle:.3f} nats (80 % interval {loss.lower80:.3f} to {loss.upper80:.3f}), "
-        f"a fall from D = {full} by {gain.middle:.2g} in the median ({gain.lower80:.2g} to "
-        f"{gain.upper80:.2g})"
+        f"{gain.middle:.2g} below that at D = {full} ({gain.lower80:.2g} to {gain.upper80:.2g})"
     )
     if needs.n_for_target is not None:
         text += f"; a loss of {needs.target_loss:g} takes {_sizes(needs.n_for_target, full)}"
@@ -44,6 +45,24 @@ def classes_words(classes: Mapping[str, Any]) -> str:
         f"{classes['n']} classes ({first}{f' and {more} more' if more else ''}); always answering "
         f"{_short(classes['majority'])} is right for {share(classes['majority_share'])} of the "
         "test pairs"
+    )
+
+
+def earlier_words(curves: pd.DataFrame, names: Collection[str]) -> str:
+    """Which earlier tasks a campaign can learn from.
+
+    Args:
+        curves: Their curves.
+        names: The campaign's candidates.
+    """
+    shared = curves[curves["model"].isin(names)]
+    if shared.empty:
+        return "earlier tasks: none with one of these candidates (they are matched by their names)"
+    tasks = sorted(map(str, shared["dataset"].unique()))
+    more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+    return (
+        f"earlier tasks: {', '.join(tasks[:3])}{more} ({len(shared)} points of "
+        f"{shared['model'].nunique()} of {len(names)} candidates)"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -21,14 +21,14 @@ from lensllm.core.events import (
     STOPPED,
     Event,
 )
-from lensllm.core.evidence import Evidence
-from lensllm.core.measures import LOSS, Measure
+from lensllm.core.measures import Measure
 from lensllm.core.prior_curves import PriorCurves
 from lensllm.core.protocols import Executor, Runner
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.core.trials import Trial, TrialResult, results_table
 from lensllm.selectors.base import Decision, Selector
+from lensllm.selectors.cautions import few_examples, prediction_warnings, tuning_warnings
 from lensllm.selectors.known_trials import Ledger
 from lensllm.selectors.paired_losses import evaluation_share, evidence_of
 from lensllm.selectors.second_opinion import second_opinion
@@ -53,8 +53,9 @@ def run_campaign(
     The selector sees the results of this campaign and those known before it. The trials of a
     decision are started together, and the selector is asked again as soon as a place is free: while
     others still run, if it `asks_early`. Their costs are reserved, so that the budget holds. A
-    decision depends on what has ended before it: on one place always the same, on several the order
-    of the events of the kind `ran`.
+    trial that has run is not run again, and one that the rest of the budget does not pay for is not
+    started. A decision depends on what has ended before it: on one place always the same, on
+    several the order of the events of the kind `ran`.
 
     To resume a killed campaign, run it again: the same trials are asked for in the same order, and
     a runner with a store returns the finished ones from there, charged at their original cost.
@@ -123,7 +124,7 @@ def run_campaign(
             is_asked = True
         if on_decision is not None:
             on_decision(decision)
-        n_new = places.take(decision.trials, priced)
+        n_new = places.take(decision.trials, priced, {r.trial.point for r in results})
         if n_new or not budget.pending:
             events += _news(stopped, decision)
         if not n_new and not budget.pending:
@@ -166,7 +167,8 @@ def run_campaign(
                 *selection.warnings,
                 *remarks,
                 *tuning_warnings(curves, task.losses_before, task.measure),
-                *_few_examples(selection, evidence),
+                *prediction_warnings(selection, curves),
+                *few_examples(selection, evidence),
             ),
             evidence=evidence,
             evaluation_share=evaluation_share(curves),
@@ -198,15 +200,24 @@ class _Places:
         """Whether a place is free for which no trial waits."""
         return not self._waiting and len(self._budget.pending) < self._executor.n_workers
 
-    def take(self, trials: Sequence[Trial], task: Task) -> int:
-        """Let the trials of a decision wait, but for those that run; how many they are.
+    def take(self, trials: Sequence[Trial], task: Task, seen: Collection[tuple[str, int]]) -> int:
+        """Let the trials of a decision wait, each once, but for those that run or have ended.
 
         Args:
             trials: The trials.
             task: The task, with the costs in the unit of the budget.
+            seen: The (candidate, D) pairs of the trials that have ended.
+
+        Returns:
+            How many wait now.
         """
         self._task = task
-        new = [trial for trial in trials if trial.point not in self._budget.pending]
+        asked = {trial.point: trial for trial in trials}
+        new = [
+            trial
+            for point, trial in asked.items()
+            if point not in seen and point not in self._budget.pending
+        ]
         if self._executor.n_workers > 1:  # the longest first, so that none is left to run alone
             new.sort(key=lambda trial: -task.costs[trial.point])
         self._waiting.extend(new)
@@ -238,12 +249,6 @@ class _Places:
         if self._ledger is not None:
             self._ledger.add(trial)
         return trial, result
-
-
-def _few_examples(selection: Selection, evidence: Evidence | None) -> tuple[str, ...]:
-    """A warning if the answer is not clear and the test set is too small to make it so."""
-    is_clear = selection.verdict is not None and selection.verdict.kind == "clear"
-    return () if evidence is None or is_clear else evidence.warnings
 
 
 def _seconds(budget: Budget, results: Sequence[TrialResult]) -> float:
@@ -314,40 +319,6 @@ def _with_failures(
         for name, reason in task.failures.items()
     )
     return (*named, *last)
-
-
-def tuning_warnings(
-    curves: pd.DataFrame,
-    losses_before: Mapping[str, float] | None = None,
-    measure: Measure = LOSS,
-) -> tuple[str, ...]:
-    """A warning if fine-tuning made every candidate worse than it was before.
-
-    Args:
-        curves: Tidy table of a campaign's trials.
-        losses_before: Losses of a few test pairs before fine-tuning, for candidates that were not
-            measured at D = 0; they are compared with a margin of a quarter.
-        measure: The measure by which candidates are compared.
-
-    Returns:
-        At most one warning.
-    """
-    worse, better = 0, 0
-    rough = {model: 1.25 * loss for model, loss in (losses_before or {}).items()}
-    for model, rows in curves.groupby("model"):
-        losses = measure.errors(rows)
-        measured = losses[rows["n_samples"] == 0].dropna()
-        before = measured.iloc[0] if len(measured) else rough.get(str(model), math.nan)
-        tuned = losses[rows["n_samples"] > 0]
-        if len(tuned) and math.isfinite(before):
-            is_better = bool(tuned.min() < before)
-            better, worse = better + is_better, worse + (not is_better)
-    if better or not worse:
-        return ()
-    return (
-        "fine-tuning made every candidate that was measured before it worse than it was: lower "
-        "optimizer.lr, and look at the data, before you believe this answer",
-    )
 
 
 def _ran(result: TrialResult, measure: Measure) -> Event:

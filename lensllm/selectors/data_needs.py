@@ -9,6 +9,7 @@ from dataclasses import replace
 import pandas as pd
 
 from lensllm.core.data_needs import DataNeeds, data_needs_of, data_sizes
+from lensllm.core.points import losses_by_size
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Task
 from lensllm.selectors.base import Selector
@@ -88,6 +89,9 @@ def _needs(
         *drawn,
         target_loss=target_loss,
         standard_error=_standard_error(entry, curves, task),
+        full_loss=losses_by_size(curves, task.measure)
+        .get(entry.model, {})
+        .get(task.n_samples_full, math.nan),
     )
 
 

@@ -43,8 +43,10 @@ def rank_posterior(
 ) -> Selection:
     """Rank candidates by expected log loss at D_full, with intervals, P(best) and a verdict.
 
-    Intervals are for losses on this test set. P(best), contenders and regret are for losses on the
-    population that it was drawn from: more trials do not reduce the sampling error of the test set.
+    A loss that was measured at D_full is taken as it is. Intervals are for losses on this test set,
+    and of losses that were measured at D_full for text like it. P(best), contenders and regret are
+    for losses on the population that it was drawn from: more trials do not reduce the sampling
+    error of the test set.
 
     Args:
         name: Name of the selector.
@@ -77,6 +79,8 @@ def rank_posterior(
         curves = curves + sampling
         # Two runs with about the same losses differ in which examples are right.
         measured = measured if task.measure.is_loss else measured + sampling
+    # Of a loss that was measured at D_full, the error of the test set is all that is left.
+    measured = np.where(beliefs.is_settled[rows], curves, measured)
     low, high = np.exp(np.quantile(measured, (0.1, 0.9), axis=0))
     expected = np.exp(beliefs.expected[rows, -1])
     p_best = np.bincount(curves.argmin(axis=1), minlength=len(rows)) / n_draws

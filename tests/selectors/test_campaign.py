@@ -12,10 +12,12 @@ from lensllm.core.protocols import Executor
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.task import Budget, Candidate, NoCandidateError, Task
 from lensllm.core.trials import Trial, TrialResult, TrialStore, results_table
+from lensllm.execution.replay import ReplayRunner
 from lensllm.reports.words import decision_words
-from lensllm.selectors import Decision
+from lensllm.selectors import Decision, SubTuning
 from lensllm.selectors.base import Selector, ask_for
-from lensllm.selectors.campaign import make_budget, run_campaign, tuning_warnings
+from lensllm.selectors.campaign import make_budget, run_campaign
+from lensllm.selectors.cautions import tuning_warnings
 from lensllm.selectors.known_trials import Ledger
 
 SIZES = (0, 200, 400)
@@ -111,7 +113,7 @@ class Explaining(StepByStep):
     def ask(self, task, curves, budget):
         n = len(self.seen)
         self.seen.append(n)
-        trials = tuple(task.trial(model, SIZES[n // 2]) for model in self.models[n])
+        trials = tuple(task.trial(model, SIZES[min(n, 2)]) for model in self.models[n])
         chance = self.chances[n]
         stopped = [] if chance is None else [Event("stopped", "b", 0, chance, "hopeless")]
         return Decision(trials, (*stopped, Event("round", value=n)))
@@ -136,8 +138,9 @@ def test_reasons_are_recorded_where_they_were_given():
 def test_it_stops_when_the_selector_has_spent_enough():
     runner, budget = TableRunner(), Budget(450.0)
     run_campaign(StepByStep(), runner, budget)
-    assert [size for _, size in runner.ran] == [0, 0, 200, 200]
-    assert budget.remaining == 450.0 - 0.5 * (4 + 4 * 201)
+    assert [size for _, size in runner.ran] == [0, 0, 200]
+    # The next trial could cost 402, which is more than what is left.
+    assert budget.remaining == 450.0 - 0.5 * (4 + 201)
 
 
 def test_diverged_trials_are_charged_and_shown():
@@ -427,3 +430,33 @@ def test_an_order_that_does_not_fit_is_forgotten(tmp_path):
     )
     assert again.arrivals == order_of(selection)
     assert len(again.arrivals) == len(POINTS)
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_selector_that_repeats_itself_is_charged_once_and_ends(make_task, make_curves, n_workers):
+    class Repeats(SubTuning):
+        def ask(self, task, curves, budget):
+            trials = [task.trial(model, 200) for model in task.names]
+            return Decision((*trials, trials[0]))
+
+    runner = ReplayRunner(
+        make_curves({m: {200: 3.0, 400: 2.0, 6400: 1.0} for m in "abc"}), "demo", 6400
+    )
+    budget = make_budget(runner.task(), fraction=0.5)
+    executor = Executor()
+    executor.n_workers = n_workers
+    selection, curves = run_campaign(Repeats(), runner, budget, executor=executor)
+    assert len(curves) == 3
+    assert selection.cost_flops == sum(runner.task().costs[model, 200] for model in "abc")
+
+
+def test_a_selector_that_ignores_its_budget_is_held_to_it(make_curves):
+    class Spends(SubTuning):
+        def ask(self, task, curves, budget):
+            return Decision(tuple(task.trial(m, n) for n in (200, 400) for m in task.names))
+
+    curves = make_curves({m: {200: 3.0, 400: 2.0, 6400: 1.0} for m in "abc"})
+    runner = ReplayRunner(curves, "demo", 6400)
+    budget = make_budget(runner.task(), fraction=0.08)
+    run_campaign(Spends(), runner, budget)
+    assert 0 < budget.spent <= budget.flops

@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lensllm.core.data_needs import DataNeeds
@@ -56,6 +57,18 @@ def test_draws_agree_with_the_prediction_of_the_full_size(task, curves):
     low, high = np.quantile(measured[:, 1], (0.1, 0.9))
     assert np.exp(np.log(measured[:, 1]).mean()) == pytest.approx(best.predicted_loss, rel=2e-3)
     assert (low, high) == pytest.approx((best.lower80, best.upper80), rel=5e-3)
+
+
+def test_more_data_goes_on_from_a_loss_that_was_measured_in_full(task, curves):
+    full = curves[curves["n_samples"] == 3200].assign(
+        n_samples=6400, test_loss=0.8 * loss("a", 6400)
+    )
+    selection = answer(Adaptive(), task, pd.concat([curves, full]))
+    assert selection.best.predicted_loss == pytest.approx(0.8 * loss("a", 6400))
+    needs = selection.data_needs[0]
+    left = selection.best.predicted_loss - needs.twice_loss.middle
+    assert needs.twice_gain.middle == pytest.approx(left)
+    assert left > 0
 
 
 def test_it_is_said_in_a_note_and_written(task, curves):

@@ -13,7 +13,7 @@ SIZES = (200, 400, 3200)
 NONE = pd.DataFrame({"model": [], "n_samples": []})  # no trials
 
 
-def beliefs_of(means, spreads):
+def beliefs_of(means, spreads, settled=None):
     """Independent normal log losses at 200, 400 and D_full, without noise."""
     means, spreads = np.array(means, dtype=float), np.array(spreads, dtype=float)
     n = len(means)
@@ -29,6 +29,7 @@ def beliefs_of(means, spreads):
         np.zeros((1, n, 3, 1)),
         np.arange(n),
         np.full((1, 3), 1e-6),
+        np.full(n, np.nan) if settled is None else np.array(settled),
     )
 
 
@@ -38,6 +39,24 @@ def rank(make_task, means, spreads, tried=(), usable=None, test_error=None):
     return task, rank_posterior(
         "demo", task, beliefs_of(means, spreads), usable or set(names), set(tried), 0, test_error
     )
+
+
+def test_what_was_measured_at_full_size_is_no_longer_predicted(make_task):
+    task = make_task("abc", sizes=SIZES[:2], full=SIZES[2])
+    beliefs = beliefs_of([0.0, 0.5, 0.6], [0.1, 0.1, 0.1], [np.nan, -0.2, -0.21])
+    found = rank_posterior("demo", task, beliefs, set("abc"), set(), 0)
+    assert [entry.model for entry in found.ranking] == ["c", "b", "a"]
+    first, second, third = found.ranking
+    assert (first.predicted_loss, second.predicted_loss) == pytest.approx(np.exp([-0.21, -0.2]))
+    assert first.lower80 == first.upper80 == pytest.approx(first.predicted_loss)
+    assert third.predicted_loss == pytest.approx(1.0)
+    assert (second.p_best, third.p_best) == (0.0, pytest.approx(norm.cdf(-2.1), abs=0.01))
+
+    noisy = rank_posterior("demo", task, beliefs, set("abc"), set(), 0, np.eye(3) * 0.02**2)
+    again = {entry.model: entry for entry in noisy.ranking}
+    reached = -0.21 + 0.02 * norm.ppf([0.1, 0.9])
+    assert (again["c"].lower80, again["c"].upper80) == pytest.approx(np.exp(reached), rel=2e-3)
+    assert 0.3 < again["b"].p_best < again["c"].p_best  # they differ by half a standard error
 
 
 def test_a_choice_that_is_sure_is_clear(make_task):
