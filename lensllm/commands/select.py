@@ -69,17 +69,16 @@ def main(cfg: DictConfig) -> float:
 
 
 def finetune_command(result: Result) -> str:
-    """The command that fine-tunes the chosen model; two of them where only that tells more."""
-    from lensllm.reports.answer import is_worth_more
+    """The command that fine-tunes the chosen model, or the first two if only that tells more."""
+    from lensllm.reports.answer import is_to_confirm
 
-    verdict = result.selection.verdict
     words = [
         "lensllm",
         "finetune",
         f"selection={result.paths['selection'].parent}",
         "output=my-model",
     ]
-    if verdict is not None and verdict.kind != "clear" and not is_worth_more(verdict):
+    if is_to_confirm(result.selection, result.curves):
         words.append("confirm=2")
     return f"to fine-tune it on all the data: {shlex.join(words)}"
 

@@ -57,7 +57,7 @@ def answer_of(selection: Selection, curves: pd.DataFrame) -> Answer:
         )
     notes = _values(selection, curves)
     if verdict is not None:
-        notes += _standing(selection, verdict)
+        notes += _standing(selection, verdict, curves)
     if (smaller := nearly_as_good(selection, curves)) is not None:
         label = "Faster model" if smaller.size == "latency_ms" else "Smaller model"
         notes.append((label, _smaller(smaller, selection.measure)))
@@ -127,7 +127,9 @@ def _at_full(selection: Selection, value: float) -> str:
     return f"{selection.measure.label} {value:.3f}{unit} at D = {selection.n_samples_full}"
 
 
-def _standing(selection: Selection, verdict: Verdict) -> list[tuple[str, str]]:
+def _standing(
+    selection: Selection, verdict: Verdict, curves: pd.DataFrame
+) -> list[tuple[str, str]]:
     """The contenders, the settings that are open, and what the next trial would bring."""
     notes = []
     if verdict.kind != "clear":
@@ -137,7 +139,7 @@ def _standing(selection: Selection, verdict: Verdict) -> list[tuple[str, str]]:
         text += f"{_regret(selection, verdict.arm_regret)} against the best of them"
         notes.append(("Settings", text))
     if verdict.kind != "clear" and verdict.next_trial is not None:
-        notes.append(("Next trial", _next(selection, verdict)))
+        notes.append(("Next trial", _next(selection, verdict, curves)))
     return notes
 
 
@@ -152,14 +154,25 @@ def _contenders(selection: Selection, verdict: Verdict) -> str:
     return f"P(best) of {listed(each)}; together {verdict.p_contenders:.2f}"
 
 
-def is_worth_more(verdict: Verdict) -> bool:
+def is_to_confirm(selection: Selection, curves: pd.DataFrame) -> bool:
+    """Whether only fine-tuning the first two in full, which was not done yet, tells more."""
+    verdict = selection.verdict
+    if verdict is None or verdict.kind == "clear" or _is_worth_more(verdict):
+        return False
+    first = [measured_in_full(selection, entry.model, curves) for entry in selection.ranking[:2]]
+    return not all(map(math.isfinite, first))
+
+
+def _is_worth_more(verdict: Verdict) -> bool:
     """Whether a further trial below D_full is expected to save something measurable."""
     return verdict.next_trial is not None and verdict.next_gain >= MEASURABLE
 
 
-def _next(selection: Selection, verdict: Verdict) -> str:
+def _next(selection: Selection, verdict: Verdict, curves: pd.DataFrame) -> str:
     """The next trial, its cost and its worth."""
-    if not is_worth_more(verdict):
+    if not _is_worth_more(verdict):
+        if not is_to_confirm(selection, curves):
+            return f"none would help: the first two were measured at D = {selection.n_samples_full}"
         return (
             "none would help, and neither would more budget: `lensllm finetune "
             "selection=<this folder> confirm=2 output=my-model` tries two in full"

@@ -298,3 +298,7 @@ def test_where_no_trial_would_tell_more_the_answer_says_what_does(selection, cur
     note = dict(answer_of(replace(selection, verdict=verdict), curves).notes)["Next trial"]
     assert note.startswith("none would help, and neither would more budget")
     assert "confirm=2 output=my-model` tries two in full" in note
+    told = replace(selection, verdict=verdict)
+    full = curves.groupby("model").tail(1).assign(n_samples=told.n_samples_full, test_loss=1.4)
+    note = dict(answer_of(told, pd.concat([curves, full])).notes)["Next trial"]
+    assert note == f"none would help: the first two were measured at D = {told.n_samples_full}"
