@@ -1,6 +1,7 @@
 """From a campaign to a model folder that plain transformers read."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,10 @@ def test_the_folder_gives_the_reported_loss(
     assert f"The model is in {tmp_path / 'model'}" in " ".join(done.out.split())
     card = (tmp_path / "model" / "README.md").read_text()
     assert "base_model: " in card
+    assert not re.search("Next trial|More data|For now|FOLDER", card)
+    answers = []
+    exec(re.search(r"```python\n(.+?)```", card, re.DOTALL)[1], {"print": answers.append})
+    assert [type(answer) for answer in answers] == [str]
     settings = record["settings"]
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -172,7 +177,10 @@ def test_what_cannot_be_kept_is_refused(tmp_path, jsonl_300, model_folders, run_
     for arguments, message in (
         ((selection, f"output={full}"), "Expected a new or an empty folder"),
         ((selection, f"output={tmp_path / 'm'}", "candidate=bert"), "Expected a candidate among"),
-        ((f"selection={tmp_path / 'none.json'}", f"output={tmp_path / 'm'}"), "which is no file"),
+        (
+            (f"selection={tmp_path / 'TIME'}", f"output={tmp_path / 'm'}"),
+            f"which is no file: the latest campaign there is selection={tmp_path / 'campaign'}",
+        ),
         ((selection,), "output"),
     ):
         done = run_main(finetune.main, *arguments, run)

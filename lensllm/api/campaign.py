@@ -127,6 +127,8 @@ def run_selection(
         what = f"all that a campaign can do is to forecast its {task.measure.label}"
         _tell(console, one_row(f"{task.names[0]} is the only candidate: {what}"))
     said = [classes_words(data["classes"])] if "classes" in data else []
+    if said and task.measure.is_loss:
+        said[0] += "; the loss ranks: measure=accuracy ranks by accuracy"
     if earlier is not None:
         said.append(earlier_words(earlier.but(task.dataset), task.names))
     for line in map(one_row, said):

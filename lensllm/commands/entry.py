@@ -102,6 +102,8 @@ def entry_point(
                 _filter_logs()
                 refuse_hopeless(cfg)
                 check_config(cfg, schema)
+                if "limit" in (cfg.get("budget") or {}):
+                    budget_amount(cfg)  # its text is checked before data are read
                 prepare(cfg)
                 return function(cfg)
             except Exception as error:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     """Fine-tune, write the model folder with its card, and say whether the prediction held."""
     from lensllm.api.winner import finetune_and_describe
-    from lensllm.execution.selection_file import read_selection
+    from lensllm.execution.selection_file import find_selection, read_selection
     from lensllm.reports.console import say
     from lensllm.reports.winner_card import winner_sentence
 
-    record, changes = read_selection(Path(cfg.selection)), cfg.settings
+    path = find_selection(cfg.selection, Path(cfg.paths.output_dir) / "select")
+    record, changes = read_selection(path), cfg.settings
     if cfg.logger is not None:  # `logger=none` is an empty one
         record = {**record, "settings": {**record["settings"], "logger": {}}}
         trackers = OmegaConf.to_container(cfg.logger, resolve=True)
@@ -41,6 +42,8 @@ def main(cfg: DictConfig) -> None:
         merge=cfg.merge,
     )
     say(winner_sentence(winner))
+    if record.get("data", {}).get("classes") and "accuracy" not in winner.result.measures:
+        say("'+settings.runner.measuring.also=[accuracy]' measures its accuracy as well")
 
 
 def recorded_runner(

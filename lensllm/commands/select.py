@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -22,6 +23,9 @@ from lensllm.core.amounts import read_price
 from lensllm.system.harmless import stored_settings
 from lensllm.system.interrupts import is_first_rank
 from lensllm.system.progress import note
+
+if TYPE_CHECKING:
+    from lensllm.api.result import Result
 
 
 @entry_point("select", SelectConfig)
@@ -60,7 +64,24 @@ def main(cfg: DictConfig) -> float:
         for kind, path in result.paths.items():
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked
+        if not replays:
+            console.print(finetune_command(result), markup=False, soft_wrap=True)
     return result.selection.best.predicted_loss
+
+
+def finetune_command(result: Result) -> str:
+    """The command that fine-tunes the chosen model, or the first two if only that tells more."""
+    from lensllm.reports.answer import is_to_confirm
+
+    words = [
+        "lensllm",
+        "finetune",
+        f"selection={result.paths['selection'].parent}",
+        "output=my-model",
+    ]
+    if is_to_confirm(result.selection, result.curves):
+        words.append("confirm=2")
+    return f"to fine-tune it on all the data: {shlex.join(words)}"
 
 
 def campaign_options(cfg: DictConfig) -> dict[str, Any]:

@@ -61,8 +61,9 @@ class Evidence:
         """A warning if there are too few test examples."""
         if not self.n_enough > self.n_examples:
             return ()
+        enough = f"{float(f'{self.n_enough:.2g}'):,.0f}".replace(",", " ")
         return (
-            f"the {self.n_examples} test examples tell the first two apart with a standard error "
-            f"of {self.standard_error:.2g} {self.unit}, more than half of the {self.apart:.2g} "
-            f"that is to be told; about {self.n_enough:.2g} test examples would be enough",
+            f"the {self.n_examples} test examples can tell differences of about "
+            f"{self.standard_error / ENOUGH:.2g} {self.unit}, and of the first two "
+            f"{self.apart:.2g} is to be told: about {enough} test examples would be enough",
         )

@@ -111,7 +111,8 @@ def too_small(
         f"Expected a budget of at least {needed:.3g} {task.cost_unit} "
         f"({needed / task.full_cost:.2%} of fine-tuning every candidate in full), which pays for "
         f"{what}; got {budget.flops:.3g} "
-        f"({budget.flops / task.full_cost:.2%}){got}: {advice}"
+        f"({budget.flops / task.full_cost:.2%}){got}: {advice}",
+        needed,
     )
 
 

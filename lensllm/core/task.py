@@ -16,7 +16,15 @@ MIN_SIZES = 4
 
 
 class BudgetTooSmallError(ValueError):
-    """The budget does not pay for the first trials that a selector needs."""
+    """The budget does not pay for the first trials that a selector needs.
+
+    Attributes:
+        needed: What they cost, in the unit of the budget; `None` if no budget would be enough.
+    """
+
+    def __init__(self, message: str, needed: float | None = None) -> None:
+        super().__init__(message)
+        self.needed = needed
 
 
 class NoCandidateError(ValueError):

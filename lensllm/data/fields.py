@@ -108,14 +108,27 @@ def recognise(rows: Sequence[Mapping[str, Any]], formats: Sequence[Format], sour
             return known
     fields = list(dict.fromkeys(str(name) for row in rows for name in row))
     shown = ", ".join(fields[:20]) or "none"
-    first = fields[0] if fields else "question"
-    last = fields[-1] if len(fields) > 1 else "answer"
+    first, last = _suggested(rows, fields)
     raise ValueError(
         "Expected fields that tell the format (messages or conversations; instruction and output; "
         "prompt and completion; input and target; text and label; ...) in "
         f"{source}, found {shown}: say which ones to take, such as "
         f"'dataset.input={{{first}}}' 'dataset.target={{{last}}}'"
     )
+
+
+def _suggested(rows: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> tuple[str, str]:
+    """Fields for the input and the target: the longest texts, and of the others the fewest values.
+
+    Values that stay the same say nothing, and those that are all distinct are rather numbers.
+    """
+    if len(fields) < 2:
+        return (*fields, "question")[0], "answer"
+    values = {name: [str(row.get(name) or "") for row in rows] for name in fields}
+    first = max(fields, key=lambda name: sum(map(len, values[name])))
+    distinct = {name: len(set(values[name])) for name in fields if name != first}
+    varied = {name: n for name, n in distinct.items() if n > 1} or distinct
+    return first, min(varied, key=lambda name: varied[name])
 
 
 def _text(fields: Mapping[str, Any], name: str, join: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import logging
@@ -166,7 +167,11 @@ def load_file(
     first = list(itertools.islice(records, N_FIRST))
     rows = [record.fields for record in first if not record.problem]
     if input is not None and target is not None:
-        form = _template_format(Template(input, target, join))
+        template = Template(input, target, join)
+        _check_columns(
+            template, list(dict.fromkeys(str(name) for row in rows for name in row)), path
+        )
+        form = _template_format(template)
     elif rows:
         form = recognise(rows, known_formats(loss_on, join), str(path))
     else:
@@ -197,6 +202,20 @@ def load_file(
         groups=found.groups if loss_on == "assistant" else None,
         given=given,
         **options,
+    )
+
+
+def _check_columns(template: Template, columns: Sequence[str], path: object) -> None:
+    """Refuse a template with a column that no row has, and name the one that may be meant."""
+    lacking = template.lacking(columns)
+    if not (lacking and columns):
+        return
+    near = [name for name in columns if lacking[0].lower() in name.lower()]
+    near += difflib.get_close_matches(lacking[0], columns, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(
+        f"Expected columns of {path} in dataset.input and dataset.target, got {lacking[0]}; it has "
+        f"{', '.join(columns)}{hint}"
     )
 
 
@@ -242,8 +261,10 @@ class _Found:
         """Raise a ValueError where there are more odd rows than that share, and more than one."""
         n_odd = len(self.odd)
         if n_odd > max(1, at_most * self.n_rows) or n_odd == self.n_rows:
+            advice = "mend them"
+            if n_odd < self.n_rows:
+                advice += ", or raise dataset.max_odd_share"
             raise ValueError(
                 f"Expected rows that are {self.form.name} in {self.source}, got {n_odd} of "
-                f"{self.n_rows} that are not, such as {'; '.join(self.odd[:2])}: mend them, or "
-                "raise dataset.max_odd_share"
+                f"{self.n_rows} that are not, such as {'; '.join(self.odd[:2])}: {advice}"
             )

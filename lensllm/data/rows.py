@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -12,6 +14,7 @@ from lensllm.data.labels import NotATextError, as_text, has_labels, with_label_n
 from lensllm.data.leaks import Pair, digests
 
 BATCH = 1000
+_PARSER = string.Formatter()
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,15 @@ class Template:
                     f"Expected a column in braces in dataset.{name}, got {text!r}, which is the "
                     f"same text for every row: did you mean 'dataset.{name}={hint}'?"
                 )
+
+    def lacking(self, columns: Sequence[str]) -> list[str]:
+        """Columns that the format strings name and a table does not have."""
+        try:
+            parts = [*_PARSER.parse(self.input), *_PARSER.parse(self.target)]
+        except ValueError:
+            return []  # making a pair says what is wrong
+        named = [re.split(r"[.\[]", name)[0] for _, name, _, _ in parts if name]
+        return [name for name in dict.fromkeys(named) if name not in columns]
 
     def pair(self, row: dict[str, Any]) -> Pair:
         """The pair of one row.

@@ -7,6 +7,36 @@ from pathlib import Path
 from typing import Any
 
 
+def latest_selection(folder: Path) -> Path | None:
+    """The newest `selection.json` in a folder of campaigns (or of their sweeps), if it has any."""
+    found = [*folder.glob("*/selection.json"), *folder.glob("*/*/selection.json")]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def find_selection(given: str, folder: Path) -> Path:
+    """The `selection.json` that a user means.
+
+    Args:
+        given: Its path, its folder, or `latest`.
+        folder: The folder of all campaigns.
+
+    Raises:
+        FileNotFoundError: There is none; the message names the latest campaign.
+    """
+    path, latest = Path(given).expanduser(), latest_selection(folder)
+    if given == "latest" and latest is not None and not path.exists():
+        return latest
+    path = path / "selection.json" if path.is_dir() else path
+    if path.is_file():
+        return path
+    advice = "run `lensllm select` first"
+    if near := latest_selection(Path(given)) or latest_selection(Path(given).parent):
+        advice = f"the latest campaign there is selection={near.parent}"
+    elif latest is not None:
+        advice = f"selection=latest takes {latest.parent}"
+    raise FileNotFoundError(f"Expected a selection.json, got {path}, which is no file: {advice}")
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Read the `selection.json` of a campaign.
 

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lensllm.core.task import NoCandidateError
 from lensllm.finetune.adapter_folders import adapter_base
-from lensllm.finetune.model_files import check_model_folder
+from lensllm.finetune.model_files import check_model_folder, folders_beside
 from lensllm.zoo import ZOO_DIR, zoo_models
 
 MOST = 1000  # candidates that are checked
@@ -30,7 +30,8 @@ def refuse_hopeless(cfg: DictConfig) -> None:
 
     Raises:
         NoCandidateError: No candidate of a campaign can be tried; with all reasons.
-        ValueError: The one candidate of a trial cannot be tried.
+        ValueError: The one candidate of a trial cannot be tried, or the path of a candidate is no
+            folder.
     """
     try:
         sources = OmegaConf.to_container(cfg.runner.sources, resolve=True)
@@ -39,6 +40,8 @@ def refuse_hopeless(cfg: DictConfig) -> None:
         return  # a replay has none; later checks report other errors
     items = list(sources.values() if isinstance(sources, Mapping) else sources or ())[:MOST]
     found = {str(_name(item)): _refusal(item, prompt) for item in items}
+    for item in items:
+        _refuse_missing(_source(item))
     reasons = {name: reason for name, reason in found.items() if reason}
     if not items or len(reasons) < len(found):
         return
@@ -53,10 +56,22 @@ def _name(item: Any) -> Any:
     return item
 
 
+def _source(item: Any) -> str:
+    text = item.get("source") if isinstance(item, Mapping) else item
+    return re.sub(r"\+(full|lora|qlora)$", "", str(text))
+
+
+def _refuse_missing(source: str) -> None:
+    """Refuse a path, which cannot be the id of a model of the Hub, where there is no folder."""
+    if source.startswith(("./", "../", "/", "~")) and not Path(source).expanduser().is_dir():
+        raise ValueError(
+            f"Expected a model folder, got {source!r}, which is none{folders_beside(source)}"
+        )
+
+
 def _refusal(item: Any, prompt: str) -> str:
     """Why a candidate cannot be tried; empty where its files show no reason."""
-    text = item.get("source") if isinstance(item, Mapping) else item
-    source = re.sub(r"\+(full|lora|qlora)$", "", str(text))
+    source = _source(item)
     folder = ZOO_DIR / source if source in zoo_models() else Path(source).expanduser()
     if not folder.is_dir():
         return ""

@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
 )
 
 from lensllm.finetune.failures import is_transient, with_retries
+from lensllm.finetune.model_files import folders_beside
 from lensllm.system.atomic import full_disk
 from lensllm.zoo import zoo_models
 
@@ -44,7 +45,7 @@ def hub_commit(source: str, revision: str | None, gated: bool = False) -> str:
     except HFValidationError as error:
         raise UnknownModelError(
             f"Expected a known model, got {source!r}: there is no such folder, and it cannot be a "
-            f"Hub id; {_known()}"
+            f"Hub id{folders_beside(source)}; {_known()}"
         ) from error
     except Exception as error:
         try:
@@ -86,7 +87,7 @@ def _refusal(source: str, revision: str | None, gated: bool, error: Exception) -
         )
     return (
         f"Expected a known model, got {source!r}: it is no folder, not in the local cache, and the "
-        f"Hub is out of reach ({kind}); {advice}"
+        f"Hub is out of reach ({kind}){folders_beside(source)}; {advice}"
     )
 
 

@@ -32,6 +32,7 @@ _UNREAD = (
     ".log",
     ".lock",
 )
+N_NAMED = 12  # folders that a message names
 _LFS = b"version https://git-lfs"
 # Model files of other libraries than transformers, and what to do with them.
 _OTHERS = {
@@ -46,6 +47,15 @@ _OTHERS = {
 }
 # Number formats of unquantised weights, as safetensors names them.
 _PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
+
+
+def folders_beside(source: str) -> str:
+    """The folders where that of a model is missing, in words; empty if there are none."""
+    parent = Path(source).expanduser().parent
+    if parent == Path() or not parent.is_dir():
+        return ""
+    names = sorted(path.name for path in parent.iterdir() if path.is_dir())
+    return f"; {parent} has the folders {', '.join(names[:N_NAMED])}" if names else ""
 
 
 def check_model_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -136,7 +137,10 @@ class ModelSource:
 
     def _say_shadowed(self) -> None:
         """Report that a local folder is used whose name could also be a Hub id."""
-        if self.source not in zoo_models() and _HUB_ID.fullmatch(self.source):
+        if self.source in zoo_models() or not _HUB_ID.fullmatch(self.source):
+            return
+        is_path = "/" in self.source and self.revision is None  # models/mine, unless it is cached
+        if not (is_path and try_to_load_from_cache(self.source, "config.json") is None):
             logger.warning(
                 "%s is taken from the folder %s here, not from the Hub%s: write ./%s to mean the "
                 "folder, or run from another folder",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lensllm.core.events import KNOWN
 from lensllm.core.evidence import CLOSE
 from lensllm.core.measures import Measure
 from lensllm.core.selection import Selection, Verdict
@@ -56,7 +57,7 @@ def answer_of(selection: Selection, curves: pd.DataFrame) -> Answer:
         )
     notes = _values(selection, curves)
     if verdict is not None:
-        notes += _standing(selection, verdict)
+        notes += _standing(selection, verdict, curves)
     if (smaller := nearly_as_good(selection, curves)) is not None:
         label = "Faster model" if smaller.size == "latency_ms" else "Smaller model"
         notes.append((label, _smaller(smaller, selection.measure)))
@@ -108,7 +109,9 @@ def _chance(selection: Selection) -> str:
         if selection.candidate(entry.model).base_model == model and math.isfinite(entry.p_best)
     ]
     if n_models == 1:
-        return f": these settings of it are the best of {len(own)} with probability {best.p_best:.2f}"
+        return (
+            f": these settings of it are the best of {len(own)} with probability {best.p_best:.2f}"
+        )
     text = f": {model} is the best of {n_models} models with probability {sum(own):.2f}"
     return text if len(own) < 2 else f"{text}, with these settings {best.p_best:.2f}"
 
@@ -133,7 +136,9 @@ def _at_full(selection: Selection, value: float) -> str:
     return f"{selection.measure.label} {value:.3f}{unit} at D = {selection.n_samples_full}"
 
 
-def _standing(selection: Selection, verdict: Verdict) -> list[tuple[str, str]]:
+def _standing(
+    selection: Selection, verdict: Verdict, curves: pd.DataFrame
+) -> list[tuple[str, str]]:
     """The contenders, the settings that are open, and what the next trial would bring."""
     notes = []
     if verdict.kind != "clear":
@@ -143,7 +148,7 @@ def _standing(selection: Selection, verdict: Verdict) -> list[tuple[str, str]]:
         text += f"{_regret(selection, verdict.arm_regret)} against the best of them"
         notes.append(("Settings", text))
     if verdict.kind != "clear" and verdict.next_trial is not None:
-        notes.append(("Next trial", _next(selection, verdict)))
+        notes.append(("Next trial", _next(selection, verdict, curves)))
     return notes
 
 
@@ -158,13 +163,30 @@ def _contenders(selection: Selection, verdict: Verdict) -> str:
     return f"P(best) of {listed(each)}; together {verdict.p_contenders:.2f}"
 
 
-def _next(selection: Selection, verdict: Verdict) -> str:
+def is_to_confirm(selection: Selection, curves: pd.DataFrame) -> bool:
+    """Whether only fine-tuning the first two in full, which was not done yet, tells more."""
+    verdict = selection.verdict
+    if verdict is None or verdict.kind == "clear" or _is_worth_more(verdict):
+        return False
+    first = [measured_in_full(selection, entry.model, curves) for entry in selection.ranking[:2]]
+    return not all(map(math.isfinite, first))
+
+
+def _is_worth_more(verdict: Verdict) -> bool:
+    """Whether a further trial below D_full is expected to save something measurable."""
+    return verdict.next_trial is not None and verdict.next_gain >= MEASURABLE
+
+
+def _next(selection: Selection, verdict: Verdict, curves: pd.DataFrame) -> str:
     """The next trial, its cost and its worth."""
-    if verdict.next_trial is None or verdict.next_gain < MEASURABLE:
+    if not _is_worth_more(verdict):
+        if not is_to_confirm(selection, curves):
+            return f"none would help: the first two were measured at D = {selection.n_samples_full}"
         return (
-            "none below D_full is expected to change the choice; `lensllm finetune` with confirm=2 "
-            "tries two in full"
+            "none would help, and neither would more budget: `lensllm finetune "
+            "selection=<this folder> confirm=2 output=my-model` tries two in full"
         )
+    assert verdict.next_trial is not None
     model, n_samples = verdict.next_trial
     gain = saving(verdict.next_gain, selection.measure.difference_unit)
     return (
@@ -190,6 +212,9 @@ def _smaller(item: SmallerModel, measure: Measure) -> str:
 
 def _cost(selection: Selection) -> str:
     """Time and price of the answer, or else its FLOPs, and their share of full fine-tuning."""
+    if selection.cost_flops == 0 and not math.isfinite(selection.cost_seconds):
+        is_stored = any(event.kind == KNOWN for event in selection.events)
+        return "nothing: all trials were in the store" if is_stored else "nothing"
     parts, them = [], "the FLOPs"
     if math.isfinite(selection.cost_seconds):
         parts.append(duration(selection.cost_seconds))

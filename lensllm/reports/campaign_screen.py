@@ -42,7 +42,8 @@ class LiveState:
         self.budget = budget
         self.n_places = n_places
         self.began = datetime.now(UTC).replace(microsecond=0)  # as precise as a result's time
-        self.start = time.perf_counter()
+        before = budget.seconds if math.isfinite(budget.seconds) else 0.0  # counted as spent
+        self.start = time.perf_counter() - before
         self.points: dict[str, dict[int, float]] = {name: {} for name in task.names}
         self.words: dict[str, str] = dict.fromkeys(task.names, "")
         self.p_best: dict[str, float] = {}

@@ -176,7 +176,8 @@ def _decorate(axes: Axes, plot: CurvePlot, ends: tuple[float, float], zero: floa
 
 def _reach(plot: CurvePlot, stop: float) -> tuple[float, float]:
     """The smallest and the largest loss to show; an interval counts up to a factor of four."""
-    shown = plot.losses[np.isfinite(plot.losses)]
+    shown = np.array([*plot.losses, *(plot.prediction or ())[:1]])
+    shown = shown[np.isfinite(shown)]
     ends = np.array(plot.prediction or ())
     if plot.fits:
         ends = np.append(ends, np.ravel(plot.fits[0].posterior.interval(stop, plot.level)))

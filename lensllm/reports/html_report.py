@@ -70,12 +70,21 @@ def render(campaign: Campaign) -> str:
 
 
 def _isolated(text: str, names: Sequence[str]) -> Markup:
-    """A sentence in which names in another writing direction leave the words around them alone."""
+    """A sentence as markup: commands between backticks are code, and names stand by themselves.
+
+    So names in another writing direction leave the words around them alone.
+    """
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return Markup("").join(
-        Markup("<bdi>{}</bdi>").format(plain(part)) if part in names else _unbroken(plain(part))
-        for part in re.split(f"({pattern})", text)
-    )
+    return Markup("").join(_marked(part, names) for part in re.split(f"({pattern}|`[^`]+`)", text))
+
+
+def _marked(part: str, names: Sequence[str]) -> str:
+    """A name, a command, or the text between them."""
+    if part in names:
+        return Markup("<bdi>{}</bdi>").format(plain(part))
+    if re.fullmatch("`[^`]+`", part):
+        return Markup("<code>{}</code>").format(plain(part[1:-1]))
+    return _unbroken(plain(part))
 
 
 def _unbroken(text: str) -> str:
@@ -122,7 +131,7 @@ def _content(campaign: Campaign) -> dict[str, Any]:
         "min_fit_points": MIN_FIT_POINTS,
         "multiples": MULTIPLES,
         "classes": classes_words(known) if (known := record["data"].get("classes")) else "",
-        "next": campaign.verdict.get("next_trial"),
+        "next": _next_trial(campaign),
         "cuts": _cuts(campaign),
         "settings": yaml.safe_dump(
             dict(record["settings"]), allow_unicode=True, sort_keys=False, width=88
@@ -220,6 +229,13 @@ def _more(model: str, plot: CurvePlot) -> dict[str, Any]:
         low, median, high = fit.posterior.band(sizes, plot.level)
         values = list(zip(median, low, high, strict=True))
     return {"model": model, "values": values, "n_points": int((plot.n_samples > 0).sum())}
+
+
+def _next_trial(campaign: Campaign) -> Mapping[str, Any] | None:
+    """The next trial; `None` if it is not expected to save anything measurable."""
+    gain = campaign.verdict.get("next_gain")
+    is_worth = gain is not None and gain >= quantities.MEASURABLE
+    return campaign.verdict.get("next_trial") if is_worth else None
 
 
 def _cuts(campaign: Campaign) -> list[Mapping[str, Any]]:

@@ -43,8 +43,11 @@ def page_svg(
         Markup without scripts, styles or references to anything outside.
     """
     root = ET.fromstring(svg_text(figure))
-    for child in [*root.findall(f"{{{_SVG}}}metadata"), *root.findall(f"{{{_SVG}}}defs")]:
+    for child in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(child)
+    for child in root.findall(f"{{{_SVG}}}defs"):
+        if child.find(f"{{{_SVG}}}clipPath") is None:  # it holds a style
+            root.remove(child)
     for size in ("width", "height", "version"):
         del root.attrib[size]
     root.attrib |= {"role": "img", "aria-label": plain(label)}

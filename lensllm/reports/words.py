@@ -21,6 +21,7 @@ from lensllm.core.events import (
 from lensllm.core.measures import LOSS, Measure
 from lensllm.core.selection import RankedModel, Selection
 from lensllm.core.trials import TrialResult
+from lensllm.reports.quantities import MEASURABLE
 
 MAX_NAMES = 6
 VERDICTS = {
@@ -204,14 +205,15 @@ def _ended(event: Event, measure: Measure) -> str:
         why = f"none is affordable with the {left}"
     else:
         price = " for its price" if event.reason == "price" else ""
-        most = _plan(event, measure)
-        why = f"none would change the choice{price}, with {left}; the best was {most}"
+        why = f"none would change the choice{price}, with {left}"
+        if numbers["gain"] >= MEASURABLE:
+            why += f"; the best was {_plan(event, measure)}"
     return f"no more trials: {why}; {_now(event, measure)}"
 
 
 def _now(event: Event, measure: Measure) -> str:
     regret = f"{event.numbers['expected_regret']:.2g} {measure.difference_unit}"
-    return f"choosing {event.model} now has an expected regret of {regret}"
+    return f"choosing {event.model} now is expected to lose {regret} by the curves alone"
 
 
 def _plan(event: Event, measure: Measure) -> str:

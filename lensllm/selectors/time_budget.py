@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,8 @@ from lensllm.core.task import Budget, BudgetTooSmallError, Task
 from lensllm.core.trials import Trial, TrialResult
 from lensllm.selectors.campaign import make_budget
 from lensllm.selectors.durations import cheapest_trial, is_timed, predicted_seconds
+
+MARGIN = 1.1  # of a budget that is advised, since no two runs take the same time
 
 
 @dataclass
@@ -92,7 +95,17 @@ class TimeBudget(Budget):
         return Budget(left + own, spent=own, pending=pending)
 
     def too_small(self, error: BudgetTooSmallError) -> BudgetTooSmallError:
-        """The error, with what had passed before a selector could begin."""
+        """What had passed before a selector could begin, and a budget that is enough."""
+        if error.needed is not None:
+            enough = _rounded_up(MARGIN * (self.spent + error.needed))
+            unit = "s" if self.unit == "seconds" else f" {self.unit}"
+            given, gone, first = (f"{x:.2g}{unit}" for x in (self.flops, self.spent, error.needed))
+            return BudgetTooSmallError(
+                f"Expected a budget of at least {enough}{unit}, got {given}: starting (loading, "
+                f"checking the candidates and measuring their speed) took {gone}, and the first "
+                f"trials take about another {first}: set budget='{enough}{unit}' or more, or use "
+                "smaller `sizes`"
+            )
         return BudgetTooSmallError(
             f"{error}; {self.spent:.3g} of the {self.flops:.3g} {self.unit} had passed with "
             "loading, checking the candidates and the trial by which the speed is measured; trials "
@@ -106,6 +119,12 @@ class TimeBudget(Budget):
             not is_known
             or task.costs[trial.point] * self.n_places <= self.per_second * self.seconds_left
         )
+
+
+def _rounded_up(amount: float) -> str:
+    """At most two digits, never less than the amount."""
+    step = 10.0 ** (math.floor(math.log10(amount)) - 1)
+    return f"{math.ceil(amount / step) * step:.10g}"
 
 
 def budget_of(

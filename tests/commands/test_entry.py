@@ -196,6 +196,7 @@ def test_tasks_that_were_not_fetched_are_told_with_the_command(train, tmp_path):
         (["selector=oracle"], ["oracle", "sub_tuning"]),
         (["selector.k=0"], ["selector", "0"]),
         (["budget.fraction=1e-9"], ["budget of at least", "raise the budget"]),
+        (["budget=soon", "dataset.path=/nowhere"], ["budget such as", "got 'soon'"]),
         (["budget.fraction=-1"], [r"budget\.fraction > 0, got -1"]),
         (["budget.fraction=lots"], ["lots"]),
         (["budget.fraction=null"], [r"budget\.flops or budget\.fraction"]),

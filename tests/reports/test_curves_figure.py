@@ -93,6 +93,13 @@ def test_points_alone():
     assert axes.get_legend() is None
 
 
+def test_a_prediction_far_below_the_points_is_within_the_axes():
+    plot = CurvePlot("a", np.array([25.0, 50.0]), np.array([2.0, 1.9]), prediction=(0.1, 0.05, 0.2))
+    low, high = draw_curves([plot]).axes[0].get_ylim()
+    assert low < 0.05
+    assert high > 2.0
+
+
 def test_pages(plot, tmp_path):
     files = save_curves([plot] * 5, tmp_path / "new", "a/b c", per_page=3)
     assert [file.name for file in files] == ["a_b_c_1.png", "a_b_c_2.png"]

@@ -92,6 +92,17 @@ def test_names_of_elements_are_unique_and_links_lead_somewhere(page):
     assert len(names) == len(set(names))
     wanted = {a["href"][1:] for tag, a in page.tags if tag in ("a", "use") and "href" in a}
     assert wanted <= set(names)
+    clipped = {a["clip-path"] for _, a in page.tags if "clip-path" in a}
+    assert clipped
+    assert clipped <= {f"url(#{name})" for name in names}  # else lines leave their axes
+
+
+def test_commands_are_code_and_escaped(folder, tmp_path):
+    def add(record):
+        record["notes"].append({"label": "Hint", "text": "`lensllm <b>` tries a/one, ` alone"})
+
+    text = write_report(edited(folder, tmp_path, add)).read_text(encoding="utf-8")
+    assert "<code>lensllm &lt;b&gt;</code> tries <bdi>a/one</bdi>, ` alone" in text
 
 
 def test_hostile_names_are_text(hostile_folder):

@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+import time
 from dataclasses import replace
 
 import pytest
@@ -92,6 +93,9 @@ def test_several_trials_run_and_others_wait(make_task):
 def test_a_budget_in_time_is_shown_in_time(make_task):
     text = footer(LiveState(make_task(), TimeBudget(7200.0))).plain
     assert text == "0 trials, 0% of 2 h spent, 0 s so far, at most 1 h 59 min left"
+    started = time.monotonic() - 60  # when the command began, which counts as spent
+    text = footer(LiveState(make_task(), TimeBudget(7200.0, started=started))).plain
+    assert "1 min so far" in text or "60 s so far" in text
 
 
 def test_the_table_fits_narrow_and_plain_terminals(state):

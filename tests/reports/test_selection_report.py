@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lensllm.core.events import Event
+from lensllm.core.events import KNOWN, Event
 from lensllm.core.evidence import Difference, Evidence
 from lensllm.core.measures import LOSS_PER_BYTE
 from lensllm.core.selection import RankedModel, Selection, Verdict
@@ -180,6 +180,9 @@ def test_what_the_test_set_tells_is_in_the_table_and_the_answer(told, curves):
     assert [row[7] for row in cells] == ["-", "0.030 ± 0.020 at 200 (z 1.5)", "-"]
     notes = dict(answer_of(told, curves).notes)
     assert notes["Spent"].endswith("in full; 31 % of them for evaluation")
+    stored = replace(told, cost_flops=0.0, events=(*told.events, Event(KNOWN, "a", 200)))
+    spent = dict(answer_of(stored, curves).notes)["Spent"]
+    assert spent == "nothing: all trials were in the store"
     assert notes["Test set"] == (
         "600 examples, which tell the first two apart with a standard error of 0.021 nats"
     )
@@ -293,5 +296,9 @@ def test_a_selector_without_a_verdict_has_none_in_the_record(curves, selection):
 def test_where_no_trial_would_tell_more_the_answer_says_what_does(selection, curves):
     verdict = Verdict("not_enough_evidence", ("a", "b"), 0.97, 0.02, ("b", 400), 0.1, 1e-9)
     note = dict(answer_of(replace(selection, verdict=verdict), curves).notes)["Next trial"]
-    assert note.startswith("none below D_full is expected to change the choice")
-    assert "confirm=2 tries two in full" in note
+    assert note.startswith("none would help, and neither would more budget")
+    assert "confirm=2 output=my-model` tries two in full" in note
+    told = replace(selection, verdict=verdict)
+    full = curves.groupby("model").tail(1).assign(n_samples=told.n_samples_full, test_loss=1.4)
+    note = dict(answer_of(told, pd.concat([curves, full])).notes)["Next trial"]
+    assert note == f"none would help: the first two were measured at D = {told.n_samples_full}"

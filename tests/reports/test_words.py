@@ -33,7 +33,7 @@ PLAN = {"gain": 0.0123, "cost_fraction": 0.025, "expected_regret": 0.2}
         (
             Event("next", "b", reason="gain", trials=(("a", 200), ("b", 400)), numbers=PLAN),
             "next a, b at D = 200 to 400: expected fall in regret 0.012 nats for 2.5 % of full "
-            "tuning; choosing b now has an expected regret of 0.2 nats",
+            "tuning; choosing b now is expected to lose 0.2 nats by the curves alone",
         ),
         (
             Event("started", trials=(("a", 200),), numbers={"cost_fraction": 0.013}),
@@ -44,7 +44,7 @@ PLAN = {"gain": 0.0123, "cost_fraction": 0.025, "expected_regret": 0.2}
                 "ended", "a", value=0.9995, reason="alone", numbers={**PLAN, "left_fraction": 0.5}
             ),
             "no more trials: nobody else has a chance (P(best) of a 1.000), 50 % of full tuning "
-            "left; choosing a now has an expected regret of 0.2 nats",
+            "left; choosing a now is expected to lose 0.2 nats by the curves alone",
         ),
         (
             Event("coin_thrown", "a", 200, 0.5, "fair", numbers={"n_throws": 3}),

@@ -84,7 +84,7 @@ def test_reasons_name_the_trials_and_the_numbers(task, make_curves):
         reason = said(decision)
         assert reason.startswith("next ")
         assert f"D = {decision.trials[0].n_samples}" in reason
-        assert "expected regret of" in reason
+        assert "is expected to lose" in reason
     stopped = [event for event in decisions[-1].events if event.kind == "stopped"]
     for event in stopped:
         assert event_words(event).startswith(f"stopped {event.model}: P(best) 0.00")

@@ -125,6 +125,26 @@ def test_unknown_fields_are_listed_with_the_way_out(tmp_path):
     assert ("Q: q 3", "a 3") in everything(data)
 
 
+def test_the_fields_to_take_are_suggested_by_their_values(tmp_path):
+    rows = [["id", "message", "team", "day"]]
+    rows += [[i, f"where is my order number {i}?", "ab"[i % 2], f"day {i}"] for i in range(20)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    with pytest.raises(ValueError, match=r"'dataset.input=\{message\}' 'dataset.target=\{team\}'$"):
+        load_file(path)
+
+
+def test_a_column_that_is_none_is_told_before_its_rows(tmp_path):
+    rows = [{"customer_message": f"q {i}", "team": "ab"[i % 2]} for i in range(20)]
+    path = write_json_lines(tmp_path / "p.jsonl", rows)
+    words = r"got message; it has customer_message, team; did you mean customer_message\?$"
+    with pytest.raises(ValueError, match=words):
+        load_file(path, input="{message}", target="{team}")
+    empty = write_json_lines(tmp_path / "e.jsonl", [{"a": "", "b": ""}] * 20)
+    with pytest.raises(ValueError, match=r"20 of 20 that are not, .*: mend them$"):
+        load_file(empty, input="{a}", target="{b}")
+
+
 def test_lists_are_refused_or_joined_as_asked(tmp_path):
     rows = [{"question": f"q {i}", "answer": [f"a {i}", "or b"]} for i in range(20)]
     path = write_json_lines(tmp_path / "p.jsonl", rows)

@@ -12,7 +12,13 @@ from lensllm.finetune.models import ModelSource
 @pytest.fixture
 def folders(tmp_path, monkeypatch, model_folders):
     monkeypatch.chdir(tmp_path)
-    for name in ("runs/a/checkpoint-500", "runs/b/checkpoint-500", "gpt2", "größe (v2) #1, a=b"):
+    for name in (
+        "runs/a/checkpoint-500",
+        "runs/b/checkpoint-500",
+        "gpt2",
+        "models/mine",
+        "größe (v2) #1, a=b",
+    ):
         shutil.copytree(model_folders["gpt2"], tmp_path / name)
     return tmp_path
 
@@ -49,7 +55,7 @@ def test_a_folder_that_shadows_a_hub_id_is_told(folders, caplog):
     assert "revision main is ignored" in caplog.text
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        for source in ("./gpt2", f"{folders}/gpt2", "gpt2-48x2"):
+        for source in ("./gpt2", f"{folders}/gpt2", "gpt2-48x2", "models/mine"):
             assert ModelSource(source).commit is None
     assert caplog.text == ""
 

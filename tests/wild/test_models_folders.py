@@ -266,6 +266,14 @@ def test_a_missing_template_is_told_from_files_alone(base, tmp_path):
     refuse_hopeless(hopeless)  # the other one goes on
 
 
+def test_a_path_that_is_no_folder_names_those_beside_it(tmp_path):
+    for name in ("small-gpt", "house-llama"):
+        (tmp_path / name).mkdir()
+    words = rf"got '{tmp_path}/x', which is none; {tmp_path} has the folders house-llama, small-gpt"
+    with pytest.raises(ValueError, match=words):
+        refuse_hopeless(campaign("opt-64x2", f"{tmp_path}/x+lora"))
+
+
 @pytest.mark.parametrize("source", ["nobody/on-the-hub", {"source": "opt-64x2", "name": "mine"}])
 def test_candidates_of_which_files_tell_nothing_go_on(source, tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
