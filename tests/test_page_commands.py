@@ -116,7 +116,8 @@ def as_small(command, folder):
     _, name, *words = shlex.split(command)
     small = list(SMALL.get(name, ()))
     if name in ("train", "select", "search"):
-        small += [*TRAINING, "dataset=jsonl", "dataset.path=pairs.jsonl"]
+        small += ["dataset=jsonl", "dataset.path=pairs.jsonl"]
+        small += TRAINING if "runner=command" not in command else []
     if name == "select" and "budget" not in command:
         small += ["budget.fraction=0.9"]
     given = {word.partition("=")[0] for word in words}
