@@ -39,7 +39,6 @@ TRAINING = [
     "training.batch_size=32",
     "training.max_epochs=1",
     "training.n_evaluations=1",
-    "dataset.max_evaluation=16",
     "logger=none",
 ]
 SMALL = {
@@ -116,7 +115,7 @@ def as_small(command, folder):
     _, name, *words = shlex.split(command)
     small = list(SMALL.get(name, ()))
     if name in ("train", "select", "search"):
-        small += ["dataset=jsonl", "dataset.path=pairs.jsonl"]
+        small += ["dataset=jsonl", "dataset.path=pairs.jsonl", "dataset.max_evaluation=16"]
         small += TRAINING if "runner=command" not in command else []
     if name == "select" and "budget" not in command:
         small += ["budget.fraction=0.9"]
