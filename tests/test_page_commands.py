@@ -18,7 +18,7 @@ import pytest
 from lensllm.commands.conf import command_module
 from lensllm.zoo import ZOO_DIR
 from tests.conftest import make_pairs
-from tests.test_pages import COMMANDS, REPLAYS
+from tests.test_pages import COMMANDS, REPLAYS, write_past_runs
 
 pytestmark = pytest.mark.slow
 
@@ -92,15 +92,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "alpaca_data.json").write_text(json.dumps(rows))
     (tmp_path / "train.py").write_text(PROGRAM)
     (tmp_path / "my_scores.py").write_text(SCORES)
-    for name in ("gpt2-small", "opt-small"):
-        for n_samples in (200, 400, 800, 1600):
-            run = tmp_path / "runs" / f"{name}-D{n_samples}-s0"
-            run.mkdir(parents=True)
-            history = [{"step": 10, "eval_loss": 2.0 + 9.0 * n_samples**-0.4}]
-            state = {"log_history": history, "global_step": 10, "train_batch_size": 16}
-            (run / "trainer_state.json").write_text(json.dumps(state))
-            (run / "config.json").write_text(json.dumps({"_name_or_path": name}))
-            (run / "train_results.json").write_text(json.dumps({"train_samples": n_samples}))
+    write_past_runs(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path

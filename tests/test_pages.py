@@ -175,18 +175,25 @@ def test_commands_compose_and_are_in_range(command: str) -> None:
     check_config(config, schema._metadata.object_type)
 
 
+def write_past_runs(folder):
+    """What the Hugging Face Trainer leaves of two models at four sizes."""
+    for name in ("gpt2-small", "opt-small"):
+        for n_samples in (200, 400, 800, 1600):
+            run = folder / f"{name}-D{n_samples}-s0"
+            run.mkdir(parents=True)
+            history = [{"step": 10, "eval_loss": 2.0 + 9.0 * n_samples**-0.4}]
+            state = {"log_history": history, "global_step": 10, "train_batch_size": 16}
+            (run / "trainer_state.json").write_text(json.dumps(state))
+            (run / "config.json").write_text(json.dumps({"_name_or_path": name}))
+            (run / "train_results.json").write_text(json.dumps({"train_samples": n_samples}))
+
+
 @pytest.fixture
 def readers_folder(tmp_path, monkeypatch, jsonl_300, model_folders):
     """A folder with what the pages say that a reader has, as the working folder."""
     (tmp_path / "pairs.jsonl").symlink_to(jsonl_300)
     shutil.copytree(model_folders["gpt2"], tmp_path / "my-model")
-    for name in ("gpt2-small", "opt-small"):
-        for n_samples in (200, 400, 800, 1600):
-            run = tmp_path / "runs" / f"{name}-D{n_samples}-s0"
-            run.mkdir(parents=True)
-            history = [{"step": 10, "eval_loss": 2.0 + 9.0 * n_samples**-0.4}]
-            state = {"log_history": history, "global_step": 10, "train_batch_size": 16}
-            (run / "trainer_state.json").write_text(json.dumps(state))
+    write_past_runs(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
