@@ -77,7 +77,7 @@ def finetune_command(result: Result) -> str:
         "lensllm",
         "finetune",
         f"selection={result.paths['selection'].parent}",
-        "output=my-model",
+        "output=my-tuned-model",
     ]
     if is_to_confirm(result.selection, result.curves):
         words.append("confirm=2")

@@ -184,7 +184,7 @@ def _next(selection: Selection, verdict: Verdict, curves: pd.DataFrame) -> str:
             return f"none would help: the first two were measured at D = {selection.n_samples_full}"
         return (
             "none would help, and neither would more budget: `lensllm finetune "
-            "selection=<this folder> confirm=2 output=my-model` tries two in full"
+            "selection=<this folder> confirm=2 output=my-tuned-model` tries two in full"
         )
     assert verdict.next_trial is not None
     model, n_samples = verdict.next_trial

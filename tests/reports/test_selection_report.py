@@ -297,7 +297,7 @@ def test_where_no_trial_would_tell_more_the_answer_says_what_does(selection, cur
     verdict = Verdict("not_enough_evidence", ("a", "b"), 0.97, 0.02, ("b", 400), 0.1, 1e-9)
     note = dict(answer_of(replace(selection, verdict=verdict), curves).notes)["Next trial"]
     assert note.startswith("none would help, and neither would more budget")
-    assert "confirm=2 output=my-model` tries two in full" in note
+    assert "confirm=2 output=my-tuned-model` tries two in full" in note
     told = replace(selection, verdict=verdict)
     full = curves.groupby("model").tail(1).assign(n_samples=told.n_samples_full, test_loss=1.4)
     note = dict(answer_of(told, pd.concat([curves, full])).notes)["Next trial"]
