@@ -1,10 +1,11 @@
-"""Tables as Markdown, LaTeX and CSV, the same numbers in all three."""
+"""Tables as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
 import math
 import re
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -23,19 +24,27 @@ class Table:
         caption: A description, with the command and the settings that made it.
         frame: Cells, unrounded; the index is not printed.
         decimals: Decimals of the numbers, by column; 1 by default.
+        printed: The same in the layout in which Markdown and LaTeX show it, rows with the same
+            first cell between rules; by default `frame`, which the CSV has in any case.
     """
 
     name: str
     caption: str
     frame: pd.DataFrame
     decimals: dict[str, int] | None = None
+    printed: pd.DataFrame | None = None
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """What Markdown and LaTeX show."""
+        return self.frame if self.printed is None else self.printed
 
     def cells(self) -> list[list[str]]:
         """Rows of formatted cells: rounded numbers, an en dash for `nan`, text as it is."""
-        columns = [str(column) for column in self.frame.columns]
+        columns = [str(column) for column in self.shown.columns]
         return [
             [self._format(column, value) for column, value in zip(columns, row, strict=True)]
-            for row in self.frame.itertuples(index=False, name=None)
+            for row in self.shown.itertuples(index=False, name=None)
         ]
 
     def _format(self, column: str, value: object) -> str:
@@ -50,7 +59,7 @@ class Table:
 
     def to_markdown(self) -> str:
         """A GitHub table under its caption."""
-        head = [str(column) for column in self.frame.columns]
+        head = [str(column) for column in self.shown.columns]
         lines = [
             f"**{self.name}.** {one_row(self.caption)}",
             "",
@@ -62,9 +71,18 @@ class Table:
 
     def to_latex(self) -> str:
         """A `table` environment with booktabs rules, numbers aligned on the right."""
-        head = [_tex(str(column)) for column in self.frame.columns]
-        sides = ["r" if is_numeric_dtype(kind) else "l" for kind in self.frame.dtypes]
-        rows = [" & ".join(_tex(cell) for cell in row) + r" \\" for row in self.cells()]
+        head = [_tex(str(column)) for column in self.shown.columns]
+        cells = self.cells()
+        sides = [
+            "r" if is_numeric_dtype(kind) or all(_NUMBER.match(row[i]) for row in cells) else "l"
+            for i, kind in enumerate(self.shown.dtypes)
+        ]
+        groups = [list(group) for _, group in groupby(cells, key=lambda row: row[0])]
+        rule = [r"\midrule"] if self.printed is not None and len(groups) < len(cells) else []
+        rows: list[str] = []
+        for group in groups:
+            rows += rule if rows else []
+            rows += [" & ".join(_tex(cell) for cell in row) + r" \\" for row in group]
         return "\n".join(
             [
                 r"\begin{table}",
@@ -98,6 +116,7 @@ class Table:
         return paths
 
 
+_NUMBER = re.compile(r"(–|-?\d+(\.\d+)?(/\d+)?)( \((–|-?\d+(\.\d+)?)\))?$")
 _TEX = {
     **{mark: "\\" + mark for mark in "&%$#_{}"},
     "\\": r"\textbackslash{}",

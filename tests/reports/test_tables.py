@@ -36,6 +36,17 @@ def test_latex_escapes_what_would_be_a_command(table):
     assert text.count(r"\begin") == text.count(r"\end") == 2
 
 
+def test_another_layout_is_shown_and_the_csv_has_the_rows(tmp_path):
+    shown = pd.DataFrame({"dataset": ["x", "x", "y"], "ratio": ["1/8", "1/16", "1/8"]})
+    shown = shown.assign(ats=["90.9 (90.8)", "-1.0 (–)", "– (3.0)"])
+    table = Table("demo", "", FRAME, printed=shown)
+    assert "| x | 1/8 | 90.9 (90.8) |" in table.to_markdown()
+    text = table.to_latex()
+    assert r"\begin{tabular}{lrr}" in text
+    assert text.count(r"\midrule") == 2  # below the head, and between the data sets
+    assert table.write(tmp_path)[2].read_text().startswith("selector,regret,share")
+
+
 def test_csv_keeps_the_digits(table, tmp_path):
     paths = table.write(tmp_path)
     assert [p.suffix for p in paths] == [".md", ".tex", ".csv"]

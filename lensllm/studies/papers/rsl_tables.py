@@ -21,7 +21,8 @@ from lensllm.selectors import (
 from lensllm.studies.papers.published import RSL, as_published, published, published_by_ratio
 from lensllm.studies.papers.study import Study
 
-_METRICS = ("pearson", "relative_accuracy")
+_METRICS = {"pearson": "PearCorr", "relative_accuracy": "RelAcc"}
+_CELLS = "Cells: measured (published); the CSV has a row per figure, with the difference."
 _CELL = ["metric", "dataset", "budget_ratio"]
 _ROUNDING = (
     "Measured figures are rounded as the published ones are (four decimals of the fraction, then "
@@ -77,10 +78,9 @@ def rsl_table3(study: Study) -> Table:
     frame = pd.concat(parts, ignore_index=True)
     caption = (
         "RMSE of log loss (RSL's RMSD) of the laws fitted to all D > 0, squared log loss, 16 "
-        f"starts. Published: {RSL}, Table 3. Negative differences are better fits than published."
+        f"starts. Published: {RSL}, Table 3. {_CELLS}"
     )
-    decimals = {c: 5 for c in frame.columns if c not in ("dataset", "model")}
-    return Table("rsl_table3", caption, frame, decimals)
+    return Table("rsl_table3", caption, frame, printed=_by_model(frame, list(laws)))
 
 
 def rsl_size_ablation(study: Study) -> Table:
@@ -137,8 +137,40 @@ def _selection_table(study: Study, name: str, selectors: Sequence[Selector], cap
     known = published_by_ratio("rsl_selection")
     long = _long(study.papers_scores(selectors))
     frame = _compare(long, known, [*_CELL, "selector"], decimals=1)
-    wide = _widen(frame, _CELL, [selector.name for selector in selectors])
-    return Table(name, caption, wide)
+    names = [selector.name for selector in selectors]
+    wide = _widen(frame, _CELL, names)
+    return Table(name, f"{caption} {_CELLS}", wide, printed=_side_by_side(wide, names))
+
+
+def _side_by_side(wide: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The layout of Tables 1 and 2: a row per data set and ratio, a column per metric, selector."""
+    columns = {}
+    for metric, label in _METRICS.items():
+        part = wide[wide["metric"] == metric].set_index(["dataset", "budget_ratio"])
+        for name in names:
+            columns[f"{label} {name}"] = _beside(part[name], part[f"{name} published"], 1)
+    table = pd.DataFrame(columns).reset_index().rename(columns={"budget_ratio": "ratio"})
+    return table.assign(ratio=[f"1/{ratio}" for ratio in table["ratio"]])
+
+
+def _by_model(frame: pd.DataFrame, laws: Sequence[str]) -> pd.DataFrame:
+    """The layout of Table 3: a row per model, a column per data set and law."""
+    columns = {}
+    for dataset, part in frame[frame["dataset"] != "all"].groupby("dataset", sort=False):
+        rows = part.set_index("model")
+        for law in laws:
+            columns[f"{dataset} {law}"] = _beside(rows[law], rows[f"{law} published"], 5)
+    return pd.DataFrame(columns).rename_axis("model").reset_index()
+
+
+def _beside(measured: pd.Series, known: pd.Series, decimals: int) -> pd.Series:
+    """Cells with the measured figure and, in parentheses, the published one."""
+    texts = [
+        [f"{x:.{decimals}f}" if math.isfinite(x) else "–" for x in values]
+        for values in (measured, known)
+    ]
+    cells = [f"{ours} ({theirs})" for ours, theirs in zip(*texts, strict=True)]
+    return pd.Series(cells, index=measured.index)
 
 
 def _long(scores: pd.DataFrame) -> pd.DataFrame:
