@@ -134,4 +134,6 @@ def test_commands_of_a_page_run(page, folder, run_main):
     for line in lines:
         name, words = as_small(line, folder)
         done = run_main(importlib.import_module(command_module(name)).main, *words)
+        is_kept = name == "select" and "runner=command" not in line
+        assert ("to fine-tune it on all the data: lensllm finetune" in done.out) == is_kept
         assert done.code == 0, f"{line}\n{words}\n{done.out[-500:]}{done.err[-2000:]}"

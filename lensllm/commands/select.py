@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> float:
         for kind, path in result.paths.items():
             console.print(f"{kind}: {path}", soft_wrap=True)
         _ = result.best  # an error where no candidate could be ranked
-        if not replays:
+        if hasattr(runner, "keep"):  # and so can fine-tune a model that stays
             console.print(finetune_command(result), markup=False, soft_wrap=True)
     return result.selection.best.predicted_loss
 

@@ -33,7 +33,7 @@ HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0  # NFS may show a file's time a minute late
 POLL_SECONDS = 0.5
 CLAIM_BYTES = 4096  # at most, before its room
-ROOM_BYTES = 256 * 1024  # the result of a trial takes 5 kB, and 20 bytes for each test example
+ROOM_BYTES = 256 * 1024  # a result takes about 4 kB, and 8 bytes for each test example
 
 
 class Claims:
