@@ -88,6 +88,7 @@ class SignalGuard:
         self._first = threading.Lock()  # taken by whoever sees the first signal first
         self._told = threading.Event()
         self._first_at = 0.0
+        self._is_lifted = False
         self._handlers: dict[int, Any] = {}
         # A thread reads there the number of every signal, also while the main thread cannot.
         self._read, self._write = os.pipe()
@@ -112,7 +113,9 @@ class SignalGuard:
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup)
         sys.unraisablehook = self._hook
-        os.close(self._write)  # ends the thread, which closes the other end
+        self._is_lifted = True
+        os.write(self._write, b"\0")  # wakes the thread, also while a fork has the pipe open
+        os.close(self._write)
 
     def enter(self) -> None:
         """From here on there is something to clean up."""
@@ -186,10 +189,10 @@ class SignalGuard:
 
     def _next_signal(self, seconds: float | None = None) -> int | None:
         """Number of the next signal, 0 if none has come in time, `None` if the guard is lifted."""
-        if not select.select([self._read], [], [], seconds)[0]:
+        if not self._is_lifted and not select.select([self._read], [], [], seconds)[0]:
             return 0
-        byte = os.read(self._read, 1)
-        if byte:
+        byte = b"" if self._is_lifted else os.read(self._read, 1)
+        if byte and not self._is_lifted:
             return byte[0]
         os.close(self._read)
         return None
